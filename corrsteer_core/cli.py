@@ -19,6 +19,8 @@ from corrsteer_core.progress import Reporter
 
 CANCELLED = 130
 FAILED = 1
+RANKINGS = ("pearson_r", "difference_of_means", "fisher_ratio", "mutual_information")
+DEFAULT_LONGEST = 0.06
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -115,18 +117,45 @@ def _runs(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]
 
 
 def _features(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]:
-    return _ranked(options.run, options.layer, options.top)
+    from corrsteer_core import evidence, pipeline
+
+    floor = int(pipeline.fit_summary(options.run)["floor"])
+    features = pipeline.features_of(options.run, options.layer)
+    ranked = features[(features["support"] >= floor) & features["r"].notna()].drop(columns="run")
+    if options.ranking != pipeline.DEFAULT_RANKING:
+        scored = ranked.merge(pipeline.scores(options.run, options.ranking), on=["layer", "feature"])
+        ranked = scored.sort_values("score", ascending=False, kind="stable")
+    top = ranked.head(options.top).reset_index(drop=True)
+    return (evidence.intervals(options.run, top) if options.intervals else top).to_dict("records")
+
+
+def _convergence(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]:
+    from corrsteer_core import evidence
+
+    return evidence.convergence(options.run, top=options.top).to_dict("records")
 
 
 def _select(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     _quiet_libraries()
-    from corrsteer_core import pipeline
+    from corrsteer_core import pipeline, selection
     from corrsteer_core.steering import save_set
 
-    chosen = pipeline.select(options.run, options.strategy, progress=report)
+    chosen = pipeline.select(
+        options.run,
+        options.strategy,
+        per_layer=options.per_layer,
+        scales=options.scales or selection.SCALES,
+        longest=options.longest,
+        ranking=options.ranking,
+        negative=options.negative,
+        progress=report,
+    )
     if options.out:
         save_set(chosen, options.out)
     result = json.loads(chosen.to_json())
+    if options.strategy == "P":
+        seen = pipeline.seen_by_p(options.run, options.per_layer or 1, options.ranking, options.negative)
+        result["seen"] = seen.drop(columns="run").to_dict("records")
     if not chosen.rows:
         print("no candidate's effect is beyond noise; the set is empty", file=sys.stderr)
     return result
@@ -161,10 +190,11 @@ def _generate(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
 
 def _evaluate(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     _quiet_libraries()
-    from corrsteer_core import pipeline
+    from corrsteer_core import evaluation
     from corrsteer_core.steering import load_set
+    from corrsteer_core.verdict import verdict
 
-    found = pipeline.evaluate_set(
+    found = evaluation.evaluate_set(
         load_set(options.set),
         _task(options),
         split=options.split,
@@ -175,7 +205,63 @@ def _evaluate(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
         control_count=options.controls,
         progress=report,
     )
-    return found.summary()
+    summary = found.summary()
+    return {**summary, "verdict": verdict(summary).sentence}
+
+
+def _sweep(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]:
+    _quiet_libraries()
+    from corrsteer_core import evaluation
+    from corrsteer_core.steering import load_set
+    from corrsteer_core.tasks import get_task
+
+    steering = load_set(options.set)
+    tasks = [get_task(name) for name in options.task or [steering.task]]
+    found = evaluation.sweep(steering, tasks, options.scales, split=options.split, limit=options.limit, progress=report)
+    best = evaluation.pareto(found)
+    return [{**_measured_row(one), "pareto": one.scale in best} for one in found]
+
+
+def _transfer(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]:
+    _quiet_libraries()
+    from corrsteer_core import evaluation
+    from corrsteer_core.steering import load_set
+    from corrsteer_core.tasks import get_task
+
+    sets = [load_set(path) for path in options.set]
+    tasks = [get_task(name) for name in options.task or sorted({one.task for one in sets if one.task})]
+    found = evaluation.transfer(sets, tasks, split=options.split, limit=options.limit, progress=report)
+    return [_measured_row(one) for one in found]
+
+
+def _measured_row(one: Any) -> dict[str, Any]:
+    """An evaluation as one row of a table."""
+    summary = one.summary()
+    fluency = summary["fluency"]
+    shown = ("set", "task", "scale", "n", "unsteered_rate", "steered_rate", "steered_interval", "effect")
+    shown += ("positive_flips", "negative_flips", "ser", "p")
+    return {
+        **{name: summary[name] for name in shown},
+        "fluency_unsteered": fluency["unsteered"],
+        "fluency_steered": fluency["steered"],
+    }
+
+
+def _baseline(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
+    _quiet_libraries()
+    from dataclasses import asdict
+
+    from corrsteer_core import caa, pipeline
+
+    found = caa.baseline(pipeline.reopen(options.run), split=options.split, progress=report)
+    measured = found["measured"]
+    if measured is None:
+        print("no difference vector's effect is beyond noise on the validation split", file=sys.stderr)
+    return {
+        "chosen": found["chosen"],
+        "measured": measured and {**asdict(measured), "effect": measured.effect},
+        "tried": found["tried"].to_dict("records"),
+    }
 
 
 def _check(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]:
@@ -307,11 +393,33 @@ def _parser() -> argparse.ArgumentParser:
     features.add_argument("run", metavar="RUN")
     features.add_argument("--layer", type=int, help="only this layer")
     features.add_argument("--top", type=_positive, default=20, help="how many (default: %(default)s)")
+    features.add_argument(
+        "--intervals", action="store_true", help="add 95%% bootstrap intervals of r and coefficient for these"
+    )
+    _ranking_option(features)
+
+    convergence = command(
+        "convergence", _convergence, "show which share of the top features fewer training samples would have found"
+    )
+    convergence.add_argument("run", metavar="RUN")
+    convergence.add_argument("--top", type=_positive, default=10, help="how many features (default: %(default)s)")
 
     select = command("select", _select, "choose a steering set: S, A (by correlation), P or V (by effect)")
     select.add_argument("run", metavar="RUN")
     select.add_argument("--strategy", required=True, choices=("S", "A", "P", "V"))
     select.add_argument("--out", type=Path, help="write the set to this file")
+    select.add_argument("--per-layer", type=_positive, help="features per layer: A and P take 1, V tries 8")
+    select.add_argument("--scales", type=_scales, help="scales that V tries (default: 1,2,4,8)")
+    select.add_argument(
+        "--longest",
+        type=_share,
+        default=DEFAULT_LONGEST,
+        help="V: longest vector to try, as a share of the activation it is added to (default: %(default)s)",
+    )
+    select.add_argument(
+        "--negative", action="store_true", help="features of negative r too, subtracted (the paper found that harmful)"
+    )
+    _ranking_option(select)
 
     effects = command("effects", _effects, "list what steering with single features did on the validation split")
     effects.add_argument("run", metavar="RUN")
@@ -336,6 +444,23 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--controls", type=int, default=0, metavar="N", help="also measure N random sets of like size"
     )
+
+    sweep = command("sweep", _sweep, "measure a set at several scales, on its own task and on others")
+    sweep.add_argument("--set", type=Path, required=True, help="steering set (JSON)")
+    sweep.add_argument("--scales", type=_scales, default=(0.5, 1.0, 1.5, 2.0), help="as 0.5,1,2 (default: 0.5,1,1.5,2)")
+    _measured_on(sweep)
+
+    transfer = command("transfer", _transfer, "measure several sets on several tasks, as a matrix")
+    transfer.add_argument("--set", type=Path, required=True, action="append", help="steering set (JSON); repeat")
+    _measured_on(transfer)
+
+    baseline = command(
+        "baseline",
+        _baseline,
+        "compare with steering without SAE: the difference of activations of right and wrong answers",
+    )
+    baseline.add_argument("run", metavar="RUN")
+    baseline.add_argument("--split", choices=("train", "validation", "test"), default="test")
 
     check = command(
         "check", _check, "measure whether SAEs belong to a model: variance explained and L0, and one block away"
@@ -364,6 +489,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _measured_on(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--task", action="append", help="task to measure on; repeat (default: the sets' own)")
+    command.add_argument("--split", choices=("train", "validation", "test"), default="test")
+    command.add_argument("--limit", type=_positive, help="at most so many samples of each task")
+
+
+def _ranking_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--ranking",
+        choices=RANKINGS,
+        default=RANKINGS[0],
+        help="rank by this (default: %(default)s, the method's own; the others are to compare with)",
+    )
+
+
 def _fit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--floor", type=_positive, help="least training samples in which a ranked feature fired")
     parser.add_argument(
@@ -377,6 +517,26 @@ def _numbers(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of layers like 8,15,22") from None
+
+
+def _scales(text: str) -> tuple[float, ...]:
+    try:
+        scales = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of scales like 0.5,1,2") from None
+    if not all(map(math.isfinite, scales)):
+        raise argparse.ArgumentTypeError(f"{text!r} holds a scale that is not a finite number")
+    return scales
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0 < share < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share above 0, like 0.06")
+    return share
 
 
 def _positive(text: str) -> int:

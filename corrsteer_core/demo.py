@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from corrsteer_core import pipeline, reader, store
+from corrsteer_core import evaluation, pipeline, reader, store
 from corrsteer_core.models import EMBEDDED, load_model
 from corrsteer_core.progress import Progress
 from corrsteer_core.tasks import get_task
@@ -36,5 +36,7 @@ def run_demo(progress: Progress) -> dict[str, Any]:
     for strategy in ("S", "A", "V"):
         chosen = pipeline.select(setup.run, strategy, setup=setup, progress=progress)
         if strategy == "V":  # the others are kept to compare with by hand
-            pipeline.evaluate_set(chosen, task, model=model, saes=setup.saes, control_count=CONTROLS, progress=progress)
+            evaluation.evaluate_set(
+                chosen, task, model=model, saes=setup.saes, control_count=CONTROLS, progress=progress
+            )
     return {"run": setup.run, "database": str(store.database_path(setup.run))}

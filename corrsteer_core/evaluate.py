@@ -9,13 +9,16 @@ import numpy as np
 import torch
 
 from corrsteer_core import stats
-from corrsteer_core.batches import answers, rows_that_fit
+from corrsteer_core.batches import answers, plan, rows_that_fit
 from corrsteer_core.errors import CorrSteerError
-from corrsteer_core.generation import UNSTEERED, Choose, Vectors, greedy
+from corrsteer_core.generation import UNSTEERED, Choose, Vectors, continued, greedy, prefill
 from corrsteer_core.models import Model
 from corrsteer_core.progress import Progress, silent
 from corrsteer_core.prompts import PromptStyle, answer_text, render
 from corrsteer_core.tasks import Item, Scorer
+
+LOGITS_BYTES = 2**29
+"""Logits held at once while likelihoods are measured."""
 
 
 @dataclass(frozen=True)
@@ -109,11 +112,10 @@ def compare(found: Trial, variant: int, baseline: int = 0) -> Comparison:
     )
 
 
-@torch.inference_mode()
 def fluency(
     model: Model,
     prompts: Sequence[Sequence[int]],
-    outputs: Sequence[Sequence[int]],
+    outputs: Sequence[Sequence[Sequence[int]]],
     *,
     batch_size: int = 32,
     stage: str = "measuring fluency",
@@ -121,37 +123,39 @@ def fluency(
 ) -> np.ndarray:
     """Mean negative log-likelihood per token, in nats, of each output given its prompt under the unsteered model.
 
-    (texts,) float64; nan for an output without tokens.
+    `outputs` are ids [prompt][variant]; the result is (prompts, variants) float64, nan for an output
+    without tokens. A prompt is read once for all its outputs, and equal outputs are scored once.
     """
-    found = np.full(len(prompts), np.nan)
-    order = sorted((place for place, out in enumerate(outputs) if len(out)), key=lambda place: -len(prompts[place]))
-    for start in range(0, len(order), batch_size):
-        places = order[start : start + batch_size]
-        found[places] = _nll(model, [prompts[place] for place in places], [outputs[place] for place in places])
-        progress(stage, min(start + batch_size, len(order)), len(order))
+    found = np.full((len(prompts), len(outputs[0]) if outputs else 0), np.nan)
+    done = 0
+    for places in plan(prompts, batch_size):
+        distinct = [sorted({tuple(output) for output in outputs[place] if len(output)}) for place in places]
+        scores = continuation_nll(model, [prompts[place] for place in places], distinct)
+        for place, of_prompt in zip(places, scores, strict=True):
+            found[place] = [of_prompt.get(tuple(output), np.nan) for output in outputs[place]]
+        done += len(places)
+        progress(stage, done, len(prompts))
     return found
 
 
-def _nll(model: Model, prompts: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> list[float]:
-    texts = [[*prompt, *output] for prompt, output in zip(prompts, outputs, strict=True)]
-    width = max(map(len, texts))
-    ids = torch.zeros(len(texts), width, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for row, text in enumerate(texts):
-        ids[row, width - len(text) :] = torch.tensor(text)
-        mask[row, width - len(text) :] = 1
-    ids, mask = ids.to(model.device), mask.to(model.device)
-    kept = max(map(len, outputs)) + 1  # left-padded, so every output ends at the last position
-    logits = model.net(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=(mask.cumsum(-1) - 1).clamp_min(0),
-        logits_to_keep=kept,
-        use_cache=False,
-    ).logits
-    logp = logits[:, :-1].float().log_softmax(-1)
-    chosen = logp.gather(-1, ids[:, -(kept - 1) :].to(logp.device)[..., None])[..., 0]  # (texts, kept - 1)
-    return [-chosen[row, kept - 1 - len(output) :].double().mean().item() for row, output in enumerate(outputs)]
+@torch.inference_mode()
+def continuation_nll(
+    model: Model, prompts: Sequence[Sequence[int]], outputs: Sequence[Sequence[tuple[int, ...]]]
+) -> list[dict[tuple[int, ...], float]]:
+    """For each prompt, the mean negative log-likelihood per token of each of its outputs (none empty), in nats."""
+    found: list[dict[tuple[int, ...], float]] = [{} for _ in prompts]
+    rows = [(place, output) for place, of_prompt in enumerate(outputs) for output in of_prompt]
+    if not rows:
+        return found
+    prefix = prefill(model, prompts)
+    steps = max(len(output) for _, output in rows)
+    together = max(1, LOGITS_BYTES // (steps * model.text_config.vocab_size * 8))
+    for start in range(0, len(rows), together):
+        some = rows[start : start + together]
+        logp = continued(model, prefix, [place for place, _ in some], [output for _, output in some])
+        for (place, output), of_row in zip(some, logp, strict=True):
+            found[place][output] = -of_row[: len(output)].double().mean().item()
+    return found
 
 
 def unsteered_and(*variants: Vectors) -> list[Vectors]:

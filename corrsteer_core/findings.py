@@ -13,6 +13,8 @@ import pandas as pd
 
 NOISE = 0.05
 """A p-value that is not below this is within noise."""
+CHANCE = 0.01
+"""A ranking is beyond chance when fewer shuffles of the outcomes than this reach its highest r."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +38,17 @@ def of_ranking(fit: Mapping[str, Any], overall: Mapping[str, Any] | None) -> Fin
     if overall is None:
         return Finding(False, f"There is no ranking: no feature fired in {fit['floor']} or more training samples.")
     best, level = overall["best"], overall["level"]
-    if best <= level or overall["p"] >= NOISE:
+    if best <= level or overall["p"] >= CHANCE:
         return Finding(
             False,
-            f"This ranking is noise: the highest r is {best:.2f}, and when the outcomes are shuffled the best "
-            f"of all features still "
-            f"reaches {level:.2f} in one shuffle of twenty.",
+            f"This ranking is no better than chance: the highest r is {best:.2f}, and when the outcomes are shuffled "
+            f"the best of all features reaches that in {overall['p']:.0%} of shuffles, and {level:.2f} in one of twenty.",
         )
     return Finding(
         True,
         f"The highest r, {best:.2f}, is beyond chance: when the outcomes are shuffled, the best of all features "
-        f"stays below {level:.2f} "
-        f"in 95% of shuffles. That makes features candidates; what they do is another question.",
+        f"stays below {level:.2f} in 95% of shuffles, and reaches {best:.2f} in fewer than 1%. That makes features "
+        f"candidates; what they do is another question.",
     )
 
 
@@ -74,11 +75,16 @@ def _name(row: pd.Series) -> str:
 
 
 def _does(row: pd.Series) -> str:
-    """What steering with one feature did, as a verb phrase: its gain if it has one, else its harm."""
+    """What steering with one feature did, as a verb phrase: its gain at its best scale, else its harm at its worst."""
     if row["effect"] > 0 and row["p"] < NOISE:
         return f"raises the success rate by {_size(row['effect'])} when steered (at scale {row['scale']:g})"
     if row["worst_effect"] < 0 and row["worst_p"] < NOISE:
-        return f"lowers the success rate by {_size(row['worst_effect'])} when steered (at scale {row['worst_scale']:g})"
+        best = (
+            f"; the best scale, {row['scale']:g}, brings {_points(row['effect'])}"
+            if row["effect"] != row["worst_effect"]
+            else ""
+        )
+        return f"lowers the success rate by {_size(row['worst_effect'])} when steered (at scale {row['worst_scale']:g}{best})"
     return f"changes the success rate by no more than noise when steered ({_points(row['effect'])} at its best scale)"
 
 

@@ -12,7 +12,7 @@ from scipy.sparse import csc_array
 from corrsteer_core import correlation, stats
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.progress import Progress, silent
-from corrsteer_core.store import Writer
+from corrsteer_core.store import Reader, Writer
 
 PERMUTATIONS = 200
 
@@ -68,7 +68,7 @@ def fit(store: Writer, settings: FitSettings = FitSettings(), progress: Progress
     progress("correlating", len(layers), len(layers))
 
 
-def training_outcomes(store: Writer) -> pd.Series:
+def training_outcomes(store: Reader | Writer) -> pd.Series:
     """Outcomes of the training samples in their stored order. Raises CorrSteerError if there are too few."""
     frame = store.query(
         "SELECT sample, outcome FROM samples WHERE split = 'train' AND outcome IS NOT NULL ORDER BY sample"
@@ -81,7 +81,7 @@ def training_outcomes(store: Writer) -> pd.Series:
     return frame.set_index("sample")["outcome"].astype(float)
 
 
-def sae_sizes(store: Writer) -> dict[int, int]:
+def sae_sizes(store: Reader | Writer) -> dict[int, int]:
     """Layer -> number of features of its SAE, as the run's configuration has it."""
     frame = store.query(
         "SELECT (sae->>'layer')::INTEGER AS layer, (sae->>'d_sae')::INTEGER AS d_sae "
@@ -90,7 +90,7 @@ def sae_sizes(store: Writer) -> dict[int, int]:
     return dict(zip(frame["layer"].tolist(), frame["d_sae"].tolist(), strict=True))
 
 
-def training_activations(store: Writer, layer: int, d_sae: int) -> csc_array:
+def training_activations(store: Reader | Writer, layer: int, d_sae: int) -> csc_array:
     """Pooled activations of the training samples at a layer, sparse (samples, d_sae), rows as in `training_outcomes`."""
     found = store.connection.execute(
         "WITH chosen AS (SELECT sample, row_number() OVER (ORDER BY sample) - 1 AS place FROM samples "

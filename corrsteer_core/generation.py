@@ -173,6 +173,33 @@ def decode(
             mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
 
 
+def continued(model: Model, prefix: Prefix, rows: Sequence[int], outputs: Sequence[Sequence[int]]) -> Tensor:
+    """Log-probabilities (rows, longest output), float32, of given outputs after a prefix, unsteered, in one pass.
+
+    `rows` names the prompt of each output. What lies beyond the end of a shorter output means nothing.
+    """
+    chosen = torch.tensor(list(rows), device=prefix.last.device)
+    steps = max(map(len, outputs))
+    ids = torch.zeros(len(outputs), steps, dtype=torch.long)
+    for row, output in enumerate(outputs):
+        ids[row, : len(output)] = torch.tensor(list(output))
+    ids = ids.to(prefix.last.device)
+    cache = _expanded(prefix.cache, 1)
+    for layer in cache.layers:
+        if getattr(layer, "is_initialized", True):
+            layer.batch_select_indices(chosen)
+    # Later tokens are hidden from earlier ones by causality, so padding on the right needs no mask.
+    mask = torch.cat([prefix.mask[chosen], torch.ones_like(ids[:, 1:])], 1)
+    logits = model.net(
+        input_ids=torch.cat([prefix.last[chosen][:, None], ids[:, :-1]], 1),
+        attention_mask=mask,
+        position_ids=_positions(mask)[:, -steps:],
+        past_key_values=cache,
+        use_cache=True,
+    ).logits
+    return logits.float().log_softmax(-1).gather(-1, ids[..., None].to(logits.device))[..., 0]
+
+
 def tokens_by_row(steps: Iterator[Step], n_rows: int) -> list[list[int]]:
     """Drain the steps: the generated ids of each row, its end token included."""
     kept = [(step.rows, step.tokens, step.alive) for step in steps]

@@ -8,31 +8,35 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from corrsteer_core import controls, selection
+from corrsteer_core import correlation, selection
 from corrsteer_core.batches import answers, prompts_that_fit
 from corrsteer_core.capture import Pooling, sparse_rows
 from corrsteer_core.config import RunConfig
 from corrsteer_core.errors import CorrSteerError
-from corrsteer_core.evaluate import Comparison, compare, fluency, trial, unsteered_and
-from corrsteer_core.fit import FitSettings, fit
+from corrsteer_core.evaluate import trial, unsteered_and
+from corrsteer_core.fit import FitSettings, fit, sae_sizes, training_activations, training_outcomes
 from corrsteer_core.generation import Choose, greedy
+from corrsteer_core.lengths import stream_lengths
 from corrsteer_core.models import EMBEDDED, Model, load_model
 from corrsteer_core.progress import Progress, silent
 from corrsteer_core.prompts import PromptStyle, answer_text, render, resolve_style
 from corrsteer_core.saes import EMBEDDED_SOURCE, Sae, load_saes
 from corrsteer_core.steering import SaeRef, SteeringRow, SteeringSet, empty_set
-from corrsteer_core.store import Writer, query, run_path
+from corrsteer_core.store import Reader, Writer, query, run_path
 from corrsteer_core.tasks import Item, Task, custom_task, get_task, load_items
 
 Strategy = Literal["S", "A", "P", "V"]
 
+DEFAULT_RANKING = "pearson_r"
+CANDIDATE = ["layer", "feature", "scale"]
+"""What names a candidate."""
 TRIED_TOGETHER = 96
 """Candidates measured and stored at a time: every group reads the prompts once more, and is what an interruption can lose."""
 
@@ -182,18 +186,36 @@ def fit_summary(run: str) -> pd.Series:
     return rows.iloc[0]
 
 
-def rankable_features(run: str) -> pd.DataFrame:
-    """Features that a strategy may choose. Raises CorrSteerError when there are none."""
+def rankable_features(run: str, *, ranking: str = DEFAULT_RANKING, negative: bool = False) -> pd.DataFrame:
+    """Features that a strategy may choose, the best first. Raises CorrSteerError when there are none."""
     summary = fit_summary(run)
     if summary["constant"]:
         raise CorrSteerError(
             f"The outcome of {run} is constant (success rate {summary['success_rate']:.0%} on the training samples), so no "
             f"feature correlates with it; choose a task that the model sometimes fails and sometimes solves."
         )
-    chosen = selection.rankable(features_of(run), int(summary["floor"]))
+    features = features_of(run)
+    if ranking != DEFAULT_RANKING:
+        features = features.merge(scores(run, ranking), on=["layer", "feature"])
+    chosen = selection.rankable(features, int(summary["floor"]), negative=negative)
     if chosen.empty:
-        raise CorrSteerError(f"No feature of {run} fired in {summary['floor']} training samples with r above 0.")
+        r = "r" if negative else "r above 0"
+        raise CorrSteerError(f"No feature of {run} fired in {summary['floor']} training samples with {r}.")
     return chosen
+
+
+def scores(run: str, ranking: str) -> pd.DataFrame:
+    """Another ranking of the features, from the cache: layer, feature, score (higher is better)."""
+    rank = correlation.RANKINGS.get(ranking)
+    if rank is None:
+        raise CorrSteerError(f"Unknown ranking {ranking!r}; known are {', '.join(correlation.RANKINGS)}.")
+    frames = []
+    with Reader(run) as store:
+        y = training_outcomes(store).to_numpy()
+        for layer, d_sae in sae_sizes(store).items():
+            score = rank(training_activations(store, layer, d_sae), y)
+            frames.append(pd.DataFrame({"layer": layer, "feature": np.arange(d_sae), "score": score}))
+    return pd.concat(frames, ignore_index=True)
 
 
 def try_candidates(
@@ -201,21 +223,29 @@ def try_candidates(
     *,
     per_layer: int = selection.PER_LAYER,
     scales: Sequence[float] = selection.SCALES,
+    longest: float = selection.LONGEST,
+    features: pd.DataFrame | None = None,
     setup: Setup | None = None,
     progress: Progress = silent,
 ) -> pd.DataFrame:
-    """Steer each candidate of -V alone on the validation split; returns and stores `effects`. Those known are not repeated."""
-    wanted = selection.candidates(rankable_features(run), per_layer, scales)
-    known = query(run, "SELECT * FROM effects")
-    keys = ["layer", "feature", "scale"]
-    new = wanted.merge(known[keys], on=keys, how="left", indicator=True)
+    """Steer each candidate of -V alone on the validation split; returns and stores `effects`. Those known are not repeated.
+
+    Candidates whose vector is longer than the share `longest` of the activation it is added to are left out.
+    """
+    setup = setup or reopen(run)
+    listed = selection.candidates(features if features is not None else rankable_features(run), per_layer, scales)
+    return _tried(setup, selection.gentle(_with_shares(setup, listed), longest), progress)
+
+
+def _tried(setup: Setup, wanted: pd.DataFrame, progress: Progress) -> pd.DataFrame:
+    """The effects of some candidates, measured where they are not known yet."""
+    known = query(setup.run, "SELECT * FROM effects")
+    new = wanted.merge(known[CANDIDATE], on=CANDIDATE, how="left", indicator=True)
     new = new[new["_merge"] == "left_only"].drop(columns="_merge").reset_index(drop=True)
-    if not new.empty:
-        setup = setup or reopen(run)
-        for start in range(0, len(new), TRIED_TOGETHER):
-            some = new.iloc[start : start + TRIED_TOGETHER]
-            _try(setup, some, _part_of(progress, start / len(new), len(some) / len(new)))
-    return query(run, "SELECT * FROM effects").merge(wanted[keys], on=keys)
+    for start in range(0, len(new), TRIED_TOGETHER):
+        some = new.iloc[start : start + TRIED_TOGETHER]
+        _try(setup, some, _part_of(progress, start / len(new), len(some) / len(new)))
+    return query(setup.run, "SELECT * FROM effects").merge(wanted[CANDIDATE], on=CANDIDATE)
 
 
 def _try(setup: Setup, some: pd.DataFrame, progress: Progress) -> None:
@@ -224,6 +254,19 @@ def _try(setup: Setup, some: pd.DataFrame, progress: Progress) -> None:
     outcomes = _validation(setup, _empty(setup), rows, "trying features one by one", progress)
     with Writer(setup.run) as store:
         store.add("effects", selection.effects(some, outcomes[:, 0], outcomes[:, 1:]))
+
+
+def _with_shares(setup: Setup, candidates: pd.DataFrame) -> pd.DataFrame:
+    """Candidates with `share`: length of the vector over the mean length of the activation it is added to."""
+    prompts = [render(setup.model, item.prompt, setup.config.style) for item in setup.items]
+    streams = stream_lengths(setup.model, [sae.point for sae in setup.saes], prompts)
+    shares = np.zeros(len(candidates))
+    for sae in setup.saes:
+        here = (candidates["layer"] == sae.layer).to_numpy()
+        rows = candidates[here]
+        lengths = sae.directions(rows["feature"].tolist()).norm(dim=-1).cpu().numpy()
+        shares[here] = lengths * rows["coefficient"].abs() * rows["scale"] / streams[sae.point]
+    return candidates.assign(share=shares)
 
 
 def _part_of(progress: Progress, before: float, share: float) -> Progress:
@@ -235,13 +278,22 @@ def select(
     run: str,
     strategy: Strategy,
     *,
-    per_layer: int = selection.PER_LAYER,
+    per_layer: int | None = None,
     scales: Sequence[float] = selection.SCALES,
+    longest: float = selection.LONGEST,
+    ranking: str = DEFAULT_RANKING,
+    negative: bool = False,
     setup: Setup | None = None,
     progress: Progress = silent,
 ) -> SteeringSet:
-    """Choose a steering set by a strategy, keep it with the run under the strategy's name, and return it."""
-    features = rankable_features(run)
+    """Choose a steering set by a strategy, keep it with the run under the strategy's name, and return it.
+
+    `per_layer` is how many features of a layer A and P take (1) and V tries (8). `ranking` names one
+    of correlation.RANKINGS. What P and V saw on the validation split is kept in `effects`.
+    """
+    if per_layer is not None and per_layer < 1:
+        raise CorrSteerError(f"{per_layer} features per layer were asked for; ask for at least 1.")
+    features = rankable_features(run, ranking=ranking, negative=negative)
     config, _ = stored(run)
     base = SteeringSet(
         config.model,
@@ -250,21 +302,25 @@ def select(
         run=run,
         task=config.task,
         style=config.style,
-        name=strategy,
+        name=_set_name(strategy, per_layer, ranking, negative),
     )
     if strategy == "S":
         rows = selection.best_overall(features)
     elif strategy == "A":
-        rows = selection.best_per_layer(features)
+        rows = selection.best_per_layer(features, per_layer or 1)
     elif strategy == "P":
-        alone = selection.best_per_layer(features)
-        outcomes = _validation(
-            setup or reopen(run), base, [[row] for row in alone], "trying layers one by one", progress
-        )
-        rows = selection.pruned(alone, outcomes[:, 0], outcomes[:, 1:])
+        rows = selection.pruned(try_layers(run, features, per_layer or 1, setup or reopen(run), progress))
     elif strategy == "V":
         opened = setup or reopen(run)
-        found = try_candidates(run, per_layer=per_layer, scales=scales, setup=opened, progress=progress)
+        found = try_candidates(
+            run,
+            per_layer=per_layer or selection.PER_LAYER,
+            scales=scales,
+            longest=longest,
+            features=features,
+            setup=opened,
+            progress=progress,
+        )
         rows, _steps = selection.grown(
             found, lambda groups: _validation(opened, base, groups, "adding layers", progress)[:, 1:]
         )
@@ -273,6 +329,29 @@ def select(
     chosen = base.with_rows(rows)
     keep_set(run, chosen, strategy)
     return chosen
+
+
+def try_layers(
+    run: str, features: pd.DataFrame, per_layer: int, setup: Setup, progress: Progress = silent
+) -> pd.DataFrame:
+    """Steer each feature of -A alone, at scale 1, on the validation split: what -P prunes by."""
+    listed = selection.candidates(features, per_layer, (1.0,))
+    return _tried(setup, _with_shares(setup, listed), progress)
+
+
+def seen_by_p(run: str, per_layer: int = 1, ranking: str = DEFAULT_RANKING, negative: bool = False) -> pd.DataFrame:
+    """What -P saw on the validation split, layer by layer, what it kept, and whether that could be noise."""
+    features = rankable_features(run, ranking=ranking, negative=negative)
+    listed = selection.candidates(features, per_layer, (1.0,))
+    return selection.seen_by_p(query(run, "SELECT * FROM effects").merge(listed[CANDIDATE], on=CANDIDATE))
+
+
+def _set_name(strategy: Strategy, per_layer: int | None, ranking: str, negative: bool) -> str:
+    parts = [str(strategy)]
+    parts += [f"top {per_layer}"] if per_layer and strategy != "S" else []
+    parts += [ranking.replace("_", " ")] if ranking != DEFAULT_RANKING else []
+    parts += ["with negative"] if negative else []
+    return ", ".join(parts)
 
 
 def keep_set(run: str, steering: SteeringSet, strategy: str = "hand") -> None:
@@ -313,158 +392,6 @@ def _validation(
         progress=progress,
     )
     return found.outcomes
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A set measured on a split, with what it is compared with."""
-
-    task: str
-    split: str
-    scale: float
-    comparison: Comparison
-    fluency_unsteered: float
-    """Mean over the texts of the mean negative log-likelihood per token, nats."""
-    fluency_steered: float
-    samples: pd.DataFrame
-    """sample, prompt, target, unsteered, steered, outcome_unsteered, outcome_steered."""
-    controls: dict[str, Comparison]
-
-    def summary(self) -> dict:
-        """The numbers, ready for JSON."""
-        numbers = asdict(self.comparison)
-        return {
-            "task": self.task,
-            "split": self.split,
-            "scale": self.scale,
-            **numbers,
-            "effect": self.comparison.effect,
-            "fluency": {"unsteered": self.fluency_unsteered, "steered": self.fluency_steered},
-            "controls": {name: {**asdict(one), "effect": one.effect} for name, one in self.controls.items()},
-        }
-
-
-def evaluate_set(
-    steering: SteeringSet,
-    task: Task,
-    *,
-    split: str = "test",
-    data: Path | None = None,
-    scale: float | None = None,
-    limit: int | None = None,
-    max_new_tokens: int | None = None,
-    control_count: int = 0,
-    seed: int = 0,
-    model: Model | None = None,
-    saes: Sequence[Sae] | None = None,
-    choose: Choose = greedy,
-    progress: Progress = silent,
-) -> Evaluation:
-    """Measure a set on one split of a task against the unsteered model, on the same samples.
-
-    `scale` takes the place of the set's own global scale. Controls (random features of like
-    frequency and norm, and the sign flipped) need the set's run in the cache.
-    """
-    model = model or load_model(steering.model)
-    steering.check_model(model)
-    saes = saes or saes_of(steering.saes, model)
-    steering = steering if scale is None else replace(steering, scale=scale)
-    fitted = _fitted_on(steering, task)
-    data = data or (Path(fitted.data) if fitted and fitted.data else None)
-    items = _split_items(task, split, data, limit, fitted.seed if fitted else 0)
-    style = _style_for(steering, task, model)
-    rivals = _controls(steering, saes, control_count, seed)
-    variants = unsteered_and(steering.vectors(saes), *(rival.vectors(saes) for rival in rivals))
-    tokens = max_new_tokens or (fitted.max_new_tokens if fitted else task.max_new_tokens)
-    found = trial(
-        model, items, variants, style=style, scorer=task.scorer, max_new_tokens=tokens, choose=choose, progress=progress
-    )
-    prompts = [render(model, item.prompt, style) for item in items]
-    nll = [fluency(model, prompts, [row[variant] for row in found.tokens], progress=progress) for variant in (0, 1)]
-    result = Evaluation(
-        task=task.name,
-        split=split,
-        scale=steering.scale,
-        comparison=compare(found, 1),
-        fluency_unsteered=float(np.nanmean(nll[0])),
-        fluency_steered=float(np.nanmean(nll[1])),
-        samples=_sample_table(found, items),
-        controls={rival.name: compare(found, place) for place, rival in enumerate(rivals, 2)},
-    )
-    if steering.run and steering.name and _is_cached(steering.run):
-        _keep_evaluation(steering, result)
-    return result
-
-
-def _split_items(task: Task, split: str, data: Path | None, limit: int | None, seed: int) -> list[Item]:
-    every = load_items(task, data=data, seed=seed)
-    items = [item for item in every if item.split == split]
-    if not items:
-        have = ", ".join(sorted({item.split for item in every}))
-        raise CorrSteerError(
-            f"The task {task.name} has no {split} items{f' in {data}' if data else ''}; it has {have}."
-        )
-    return items[:limit] if limit else items
-
-
-def _is_cached(run: str) -> bool:
-    try:
-        run_path(run)
-    except CorrSteerError:
-        return False
-    return True
-
-
-def _fitted_on(steering: SteeringSet, task: Task) -> RunConfig | None:
-    """Configuration of the set's run if it was fitted on this very task: its split, file and length then hold."""
-    if steering.task == task.name and steering.run and _is_cached(steering.run):
-        return stored(steering.run)[0]
-    return None
-
-
-def _style_for(steering: SteeringSet, task: Task, model: Model) -> PromptStyle:
-    """The prompt of fitting for the task the set was fitted on; every other task has its own."""
-    return steering.style if steering.task == task.name else resolve_style(model, chat=None, task_chat=task.chat)
-
-
-def _controls(steering: SteeringSet, saes: Sequence[Sae], count: int, seed: int) -> list[SteeringSet]:
-    if count < 1 or not steering.active_rows:
-        return []
-    if not (steering.run and _is_cached(steering.run)):
-        raise CorrSteerError(
-            f"Random controls need the frequencies of the run {steering.run or '(none)'}, which is not cached; "
-            f"evaluate without controls or collect the run first."
-        )
-    features = features_of(steering.run)
-    return [*controls.random_like(steering, features, saes, count=count, seed=seed), controls.flipped(steering)]
-
-
-def _sample_table(found, items: Sequence[Item]) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "sample": [item.id for item in items],
-            "prompt": [item.prompt for item in items],
-            "target": [item.target for item in items],
-            "unsteered": [row[0] for row in found.texts],
-            "steered": [row[1] for row in found.texts],
-            "outcome_unsteered": found.outcomes[:, 0],
-            "outcome_steered": found.outcomes[:, 1],
-        }
-    )
-
-
-def _keep_evaluation(steering: SteeringSet, result: Evaluation) -> None:
-    row = {
-        "name": steering.name,
-        "task": result.task,
-        "split": result.split,
-        "scale": result.scale,
-        "created": pd.Timestamp.now("UTC").tz_localize(None),
-        "summary": json.dumps(result.summary()),
-        "samples": result.samples.to_json(orient="records"),
-    }
-    with Writer(steering.run) as store:
-        store.add("evaluations", pd.DataFrame([row]))
 
 
 def side_by_side(

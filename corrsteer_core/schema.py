@@ -80,7 +80,7 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE sets (
         run VARCHAR,
         name VARCHAR,
-        strategy VARCHAR,           -- S, A, V or hand
+        strategy VARCHAR,           -- S, A, P, V or hand
         created TIMESTAMP,
         body JSON,                  -- the steering set, as saved to a file
         UNIQUE (run, name)
@@ -96,5 +96,8 @@ MIGRATIONS: tuple[str, ...] = (
         samples JSON,               -- every sample with both texts and outcomes
         UNIQUE (run, name, task, split, scale)
     );
+    """,
+    """
+    ALTER TABLE effects ADD COLUMN share DOUBLE;  -- length of the added vector over that of the activation it meets
     """,
 )

@@ -14,34 +14,51 @@ from corrsteer_core.steering import SteeringRow
 
 SCALES = (1.0, 2.0, 4.0, 8.0)
 PER_LAYER = 8
+LONGEST = 0.06
+"""A candidate's vector is at most this share of the activation it is added to. Longer ones were measured to change
+answers whatever their direction: what they do says little about the feature (see README, "Measured")."""
 NOISE = 0.05
-"""A candidate whose paired p-value is not below this is within noise."""
+"""A candidate is within noise unless the one-sided paired test that it raises the rate is below this."""
 
 Measure = Callable[[Sequence[Sequence[SteeringRow]]], np.ndarray]
 """Outcomes (samples, variants) on the validation split of each group of rows steered together."""
 
 
-def rankable(features: pd.DataFrame, floor: int) -> pd.DataFrame:
-    """Features that may be chosen: r defined and positive, support at the floor or above; highest r first."""
-    chosen = features[(features["r"] > 0) & (features["support"] >= floor)]
-    return chosen.sort_values(["r", "layer", "feature"], ascending=[False, True, True])
+def rankable(features: pd.DataFrame, floor: int, *, negative: bool = False) -> pd.DataFrame:
+    """Features that may be chosen, the best first: r defined, support at the floor or above.
+
+    Ranked by `score` if the table has such a column, else by r. Only features of positive r, unless
+    `negative` ones are asked for too: those are ranked by |r|, and will be subtracted.
+    """
+    chosen = features[features["r"].notna() & (features["r"] != 0) & (features["support"] >= floor)]
+    if not negative:
+        chosen = chosen[chosen["r"] > 0]
+    rank = chosen["score"] if "score" in chosen else chosen["r"]
+    chosen = chosen.assign(rank=rank.abs() if negative else rank)
+    chosen = chosen.assign(coefficient=chosen["coefficient"].where(chosen["r"] > 0, -chosen["coefficient"]))
+    return chosen[chosen["rank"].notna()].sort_values(["rank", "layer", "feature"], ascending=[False, True, True])
 
 
 def best_overall(features: pd.DataFrame) -> list[SteeringRow]:
-    """CorrSteer-S: the one feature of highest r over all layers."""
+    """CorrSteer-S: the one best feature over all layers (by r, the method's own ranking)."""
     return [as_row(feature) for feature in features.head(1).itertuples()]
 
 
 def best_per_layer(features: pd.DataFrame, k: int = 1) -> list[SteeringRow]:
-    """CorrSteer-A: the k features of highest r in each layer (the paper's k is 1)."""
-    top = features.groupby("layer", sort=True).head(k).sort_values(["layer", "r"], ascending=[True, False])
+    """CorrSteer-A: the k best features of each layer (the paper's k is 1)."""
+    top = features.groupby("layer", sort=True).head(k).sort_values("layer", kind="stable")
     return [as_row(feature) for feature in top.itertuples()]
 
 
 def candidates(features: pd.DataFrame, k: int = PER_LAYER, scales: Sequence[float] = SCALES) -> pd.DataFrame:
     """What -V tries alone: the k features of highest r in each layer, each at every scale."""
-    top = features.groupby("layer", sort=True).head(k).sort_values(["layer", "r"], ascending=[True, False])
+    top = features.groupby("layer", sort=True).head(k).sort_values("layer", kind="stable")
     return top[["layer", "feature", "r", "coefficient"]].merge(pd.DataFrame({"scale": list(scales)}), how="cross")
+
+
+def gentle(candidates: pd.DataFrame, longest: float = LONGEST) -> pd.DataFrame:
+    """Candidates whose vector is no longer than `longest`; `share` is its length over that of the activation it is added to."""
+    return candidates[candidates["share"] <= longest].reset_index(drop=True)
 
 
 def effects(candidates: pd.DataFrame, unsteered: np.ndarray, steered: np.ndarray) -> pd.DataFrame:
@@ -59,7 +76,8 @@ def effects(candidates: pd.DataFrame, unsteered: np.ndarray, steered: np.ndarray
 
 def beyond_noise(effects: pd.DataFrame) -> pd.DataFrame:
     """Candidates that raise the rate by more than noise, the best first (ties: the smaller scale)."""
-    better = effects[(effects["steered_rate"] > effects["unsteered_rate"]) & (effects["p"] < NOISE)]
+    # The distribution of flips is symmetric, so the two-sided p halves into the one-sided one.
+    better = effects[(effects["steered_rate"] > effects["unsteered_rate"]) & (effects["p"] / 2 < NOISE)]
     return better.sort_values(["steered_rate", "scale", "r"], ascending=[False, True, False])
 
 
@@ -75,7 +93,7 @@ class Step:
 def grown(effects: pd.DataFrame, measure: Measure) -> tuple[list[SteeringRow], list[Step]]:
     """CorrSteer-V from measured effects: the best single candidate, then further layers while validation improves.
 
-    In every round the best candidate of each layer not yet in the set is tried with it. Returns the
+    In every round each candidate beyond noise, of the layers not yet in the set, is tried with it. Returns the
     rows and what each round saw; no rows when no candidate's effect is beyond noise.
     """
     useful = beyond_noise(effects)
@@ -84,10 +102,8 @@ def grown(effects: pd.DataFrame, measure: Measure) -> tuple[list[SteeringRow], l
     first = next(useful.itertuples())
     rows, rate = [as_row(first)], float(first.steered_rate)
     steps = [Step(rows[0], rate, True)]
-    waiting = {layer: as_row(next(group.itertuples())) for layer, group in useful.groupby("layer", sort=True)}
-    waiting.pop(first.layer)
-    while waiting:
-        tried = list(waiting.values())
+    while len(waiting := useful[~useful["layer"].isin([row.layer for row in rows])]):
+        tried = [as_row(candidate) for candidate in waiting.itertuples()]
         rates = measure([[*rows, row] for row in tried]).mean(axis=0)
         best = int(np.argmax(rates))
         kept = bool(rates[best] > rate)
@@ -96,22 +112,27 @@ def grown(effects: pd.DataFrame, measure: Measure) -> tuple[list[SteeringRow], l
             break
         rows.append(tried[best])
         rate = float(rates[best])
-        del waiting[tried[best].layer]
     return rows, steps
 
 
-def pruned(rows: Sequence[SteeringRow], unsteered: np.ndarray, alone: np.ndarray) -> list[SteeringRow]:
-    """CorrSteer-P: the rows of A whose feature, steered alone, beats the unsteered rate.
+def pruned(effects: pd.DataFrame) -> list[SteeringRow]:
+    """CorrSteer-P: of A's features, measured alone on the validation split, those that beat the unsteered rate."""
+    kept = effects[effects["steered_rate"] > effects["unsteered_rate"]].sort_values("layer", kind="stable")
+    return [as_row(feature) for feature in kept.itertuples()]
 
-    `unsteered` is (samples,), `alone` (samples, rows) on the validation split.
-    """
-    return [row for place, row in enumerate(rows) if alone[:, place].mean() > unsteered.mean()]
+
+def seen_by_p(effects: pd.DataFrame) -> pd.DataFrame:
+    """What P saw, layer by layer: `effects` with `kept`, and `noise` where flips that uneven come about by chance."""
+    seen = effects.sort_values("layer", kind="stable")
+    return seen.assign(kept=seen["steered_rate"] > seen["unsteered_rate"], noise=seen["p"] / 2 >= NOISE)
 
 
 def as_row(feature: Any) -> SteeringRow:
     """A row from a feature of a table; with a scale, the coefficient is multiplied by it."""
     scale = float(getattr(feature, "scale", 1.0))
     note = f"r {feature.r:+.3f}"
+    if "score" in getattr(feature, "_fields", ()):
+        note += f", score {feature.score:.3g}"
     if hasattr(feature, "steered_rate"):
         note += f", alone at {scale:g}x: {feature.unsteered_rate:.1%} to {feature.steered_rate:.1%} on validation"
     return SteeringRow(int(feature.layer), int(feature.feature), float(feature.coefficient) * scale, note=note)

@@ -52,6 +52,15 @@ def run_path(run: str) -> Path:
     return folder
 
 
+def is_cached(run: str) -> bool:
+    """Whether there is such a run."""
+    try:
+        run_path(run)
+    except CorrSteerError:
+        return False
+    return True
+
+
 def run_names() -> list[str]:
     """Names of the cached runs, newest first."""
     folders = [path.parent for path in runs_dir().glob(f"*/{PUBLISHED}")]
@@ -95,6 +104,25 @@ def reading(run: str) -> Iterator[duckdb.DuckDBPyConnection]:
         raise _unreadable(path, error) from error
     finally:
         connection.close()
+
+
+class Reader:
+    """A run's published file for questions that need more than one query. Use as a context manager."""
+
+    def __init__(self, run: str) -> None:
+        self.run = run
+
+    def __enter__(self) -> Reader:
+        self._opened = reading(self.run)
+        self.connection = self._opened.__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> bool | None:
+        return self._opened.__exit__(*exception)
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
+        """SQL on what has been published."""
+        return self.connection.execute(sql, parameters).df()
 
 
 class Writer:

@@ -1,6 +1,6 @@
 """What the numbers of an evaluation say, in sentences: does the set work, at what cost, and what it is compared with.
 
-Takes the summary that is stored with an evaluation (see `pipeline.Evaluation.summary`); loads no model.
+Takes the summary that is stored with an evaluation (see `evaluation.Evaluation.summary`); loads no model.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ NOISE = 0.05
 """A paired p-value not below this is within noise."""
 FLIPPED = "sign flipped"
 """Name of the control that turns the set's sign round; the others are random features of like frequency and norm."""
+CONSTRAINED = "constrained"
+"""Name of the unsteered answers to multiple choice that are held to the choices."""
 DEBRIS = 1.0
 """Nats per token by which steered texts may be less likely than unsteered ones before the verdict mentions it."""
 
 WORDS: dict[Kind, str] = {
     "works": "works",
-    "noise": "within noise",
+    "noise": "no better than chance",
     "no better": "no better than controls",
     "harmful": "harmful",
     "nothing": "no effect",
@@ -41,8 +43,8 @@ class Verdict:
 def verdict(summary: Mapping[str, Any]) -> Verdict:
     """Whether the set raises success by more than noise and by more than any vector of its size.
 
-    Noise is judged by the exact McNemar test; "no better" means that a random control, or the set with
-    its sign turned round, raises success at least as much.
+    Noise is judged by the exact McNemar test; "no better" means that a random control, the set with
+    its sign turned round, or constrained decoding without steering raises success at least as much.
     """
     before, after, p = summary["unsteered_rate"], summary["steered_rate"], summary["p"]
     moved = f"success {_moved(before, after)} on {summary['n']} samples ({_p(p)})"
@@ -50,10 +52,17 @@ def verdict(summary: Mapping[str, Any]) -> Verdict:
     if not flips:
         return Verdict("nothing", f"Does nothing here: no outcome of the {summary['n']} samples changed.")
     if p >= NOISE:
-        return Verdict("noise", f"Within noise: {moved}; so few flips come about by chance.")
+        return Verdict("noise", f"No better than chance: {moved}; flips this uneven come about by chance.")
     if after < before:
         return Verdict("harmful", f"Harmful: {moved}.")
     rivals = {name: one["effect"] for name, one in summary.get("controls", {}).items()}
+    free = summary.get("constrained", {}).get(CONSTRAINED)
+    if free is not None and free["effect"] >= after - before - 1e-9:
+        return Verdict(
+            "no better",
+            f"No better than controls: {moved}, but unsteered answers held to the choices do as much "
+            f"({_points(free['effect'])}).",
+        )
     best = max(rivals, key=rivals.__getitem__, default=None)
     if best is not None and rivals[best] >= after - before - 1e-9:  # equal counts, up to rounding
         rival = "turning its sign round" if best == FLIPPED else "a random set of the same size"

@@ -128,7 +128,7 @@ def test_the_overview_tells_what_came_of_the_run():
 def test_a_run_of_noise_is_called_noise():
     fabricated.make_run(noise=True, seed=1)
     said = words(opened())
-    assert "This ranking is noise" in said
+    assert "This ranking is no better than chance" in said
     assert "Works" not in said
 
 
@@ -282,7 +282,7 @@ def test_the_highest_r_and_the_best_effect_are_told_apart():
 
 def test_noise_is_said_above_the_table():
     fabricated.make_run(noise=True, seed=1)
-    assert "This ranking is noise" in words(opened("features"))
+    assert "This ranking is no better than chance" in words(opened("features"))
 
 
 @pytest.mark.parametrize("pane", ["r and effect", "r by layer", "r and frequency"])

@@ -313,7 +313,7 @@ def test_the_selected_row_of_the_table_is_the_one_that_is_shown():
         store.add("evaluations", evaluation("older", "2026-11-01 10:00"))
     test = opened()
     assert test.dataframe[0].value["Set"].tolist() == ["V", "older"]
-    assert test.dataframe[0].value["Verdict"].tolist() == ["works", "within noise"]
+    assert test.dataframe[0].value["Verdict"].tolist() == ["works", "no better than chance"]
     test.session_state["evaluation_table"] = {"selection": {"rows": [1], "columns": [], "cells": []}}
     test.run()
     assert "older on sentiment" in said(test)

@@ -171,7 +171,7 @@ def test_select_effects_evaluate_generate(files, capsys, tmp_path):
     status, chosen, err = command(capsys, "select", run, "--strategy", "A", "--out", tmp_path / "a.json")
     assert status == 0, err
     assert {row["layer"] for row in chosen["rows"]} == set(LAYERS)
-    status, _, err = command(capsys, "select", run, "--strategy", "V", "--out", tmp_path / "v.json")
+    status, _, err = command(capsys, "select", run, "--strategy", "V", "--longest", 1e9, "--out", tmp_path / "v.json")
     assert status == 0, err
     status, pruned, err = command(capsys, "select", run, "--strategy", "P")
     assert status == 0, err
@@ -189,6 +189,8 @@ def test_select_effects_evaluate_generate(files, capsys, tmp_path):
     assert status == 0, err
     assert found["n"] == N // 4
     assert set(found["controls"]) == {"random 1", "random 2", "sign flipped"}
+    assert found["constrained"] == {}, "no multiple choice"
+    assert found["verdict"]
     status, zero, _ = command(capsys, *evaluate, "--scale", 0)
     assert zero["unsteered_rate"] == zero["steered_rate"]
     assert (zero["positive_flips"], zero["negative_flips"], zero["changed"], zero["ser"]) == (0, 0, 0, None)
@@ -207,13 +209,16 @@ def test_evaluate_measures_fluency_as_written_out_here(files, capsys, tmp_path):
 
     model = load_model(str(files / "model"), dtype=torch.float32)
     prompts = [render(model, "Number 5 is", PromptStyle()), render(model, "No", PromptStyle())]
-    outputs = [[7, 9, 11], [20]]
-    expected = []
-    for prompt, output in zip(prompts, outputs, strict=True):
-        with torch.inference_mode():
-            logp = model.net(torch.tensor([[*prompt, *output]])).logits[0].double().log_softmax(-1)
-        rows = range(len(prompt) - 1, len(prompt) + len(output) - 1)
-        expected.append(-np.mean([logp[row, token].item() for row, token in zip(rows, output, strict=True)]))
+    outputs = [[[7, 9, 11], [7, 9], [5]], [[20], [], [20, 3, 4, 8]]]  # of each prompt, three variants
+    expected = np.full((2, 3), np.nan)
+    for place, prompt in enumerate(prompts):
+        for variant, output in enumerate(outputs[place]):
+            if output:
+                with torch.inference_mode():
+                    logp = model.net(torch.tensor([[*prompt, *output]])).logits[0].double().log_softmax(-1)
+                rows = range(len(prompt) - 1, len(prompt) + len(output) - 1)
+                chosen = [logp[row, token].item() for row, token in zip(rows, output, strict=True)]
+                expected[place, variant] = -np.mean(chosen)
     np.testing.assert_allclose(fluency(model, prompts, outputs), expected, atol=1e-4)
 
 
@@ -351,7 +356,7 @@ def test_check_measures_every_sae(files, capsys):
 
 def test_interrupted_while_trying_features_the_finished_ones_are_kept(files, capsys, monkeypatch):
     _, fitted, _ = command(capsys, *fit_arguments(files))
-    whole = pipeline.try_candidates(fitted["run"])
+    whole = pipeline.try_candidates(fitted["run"], longest=np.inf)
     with store.Writer(fitted["run"]) as writer:
         writer.connection.execute("DELETE FROM effects")
     monkeypatch.setattr(pipeline, "TRIED_TOGETHER", 20)
@@ -365,9 +370,9 @@ def test_interrupted_while_trying_features_the_finished_ones_are_kept(files, cap
 
     monkeypatch.setattr(pipeline, "trial", dying)
     with pytest.raises(Killed):
-        pipeline.try_candidates(fitted["run"])
+        pipeline.try_candidates(fitted["run"], longest=np.inf)
     assert len(store.query(fitted["run"], "SELECT * FROM effects")) == 40
-    again = pipeline.try_candidates(fitted["run"])
+    again = pipeline.try_candidates(fitted["run"], longest=np.inf)
     keys = ["layer", "feature", "scale"]
     left, right = (table.sort_values(keys, ignore_index=True) for table in (whole, again))
     pd.testing.assert_frame_equal(left, right)

@@ -191,7 +191,7 @@ def test_a_ranking_within_chance_is_called_noise():
     for overall in ({"best": 0.2, "level": 0.25, "p": 0.4}, {"best": 0.2, "level": 0.19, "p": 0.06}):
         found = findings.of_ranking(FIT, overall)
         assert not found.beyond_noise
-        assert "This ranking is noise" in found.sentence
+        assert "This ranking is no better than chance" in found.sentence
 
 
 def test_a_ranking_beyond_chance_says_what_chance_reaches():
@@ -224,7 +224,7 @@ def test_harm_at_a_larger_scale_is_not_hidden_behind_the_best_one():
     best.loc[0, ["worst_effect", "worst_scale", "worst_p"]] = [-0.6, 8.0, 1e-9]
     found = findings.of_effects(best)
     assert found is not None
-    assert "layer 27 feature 5) lowers the success rate by 60.0 points when steered (at scale 8)" in found.sentence
+    assert "layer 27 feature 5) lowers the success rate by 60.0 points when steered (at scale 8; the best scale, 2, brings \u22122.0 points)" in found.sentence
 
 
 def test_effects_within_noise_are_said_to_be():

@@ -61,6 +61,11 @@ def test_effects_count_flips_and_test_them():
     assert found["steered_rate"].tolist() == [0.3, 0.9, 0.45, 0.8]
 
 
+def test_noise_is_judged_by_the_one_sided_test_that_the_rate_rises():
+    found = measured().assign(p=[0.09, 0.099, 0.09, 0.11])
+    assert selection.beyond_noise(found)[["feature", "scale"]].values.tolist() == [[11, 8.0], [20, 1.0]]
+
+
 def test_what_is_within_noise_or_harmful_is_dropped():
     assert selection.beyond_noise(measured())[["feature", "scale"]].values.tolist() == [[11, 8.0], [20, 8.0]]
 
@@ -85,8 +90,28 @@ def test_v_of_noise_is_empty():
     assert selection.grown(found, lambda groups: 1 / 0) == ([], [])
 
 
-def test_p_keeps_the_layers_that_help_alone():
-    rows = selection.best_per_layer(RANKED)
+def test_p_keeps_the_layers_that_help_alone_and_says_what_could_be_noise():
+    alone = selection.candidates(RANKED, k=1, scales=(1.0,))
     before = np.array([1.0, 0.0, 0.0, 0.0])
-    alone = outcomes([1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0])
-    assert named(selection.pruned(rows, before, alone)) == [(2, 20, 3.0)]
+    found = selection.effects(alone, before, outcomes([1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0]))
+    assert named(selection.pruned(found)) == [(2, 20, 3.0)]
+    seen = selection.seen_by_p(found)
+    assert seen[["layer", "kept", "noise"]].values.tolist() == [[1, False, True], [2, True, True]]
+
+
+def test_candidates_longer_than_a_share_of_what_they_are_added_to_are_left_out():
+    found = selection.candidates(RANKED, k=1, scales=(1.0, 8.0)).assign(share=[0.02, 0.16, 0.06, 0.48])
+    assert selection.gentle(found, 0.06)[["feature", "scale"]].values.tolist() == [[11, 1.0], [20, 1.0]]
+
+
+def test_negative_features_are_ranked_by_size_and_subtracted():
+    found = selection.rankable(FEATURES, floor=10, negative=True)
+    assert found["feature"].tolist() == [21, 11, 10, 20]
+    assert named(selection.best_per_layer(found)) == [(1, 11, 1.0), (2, 21, -4.0)]
+
+
+def test_another_ranking_chooses_by_its_score_among_features_of_positive_r():
+    scored = FEATURES.assign(score=[3.0, 1.0, 9.0, 2.0, 8.0, 7.0])
+    found = selection.rankable(scored, floor=10)
+    assert found["feature"].tolist() == [10, 20, 11]
+    assert named(selection.best_overall(found)) == [(1, 10, 2.0)]

@@ -22,9 +22,10 @@ LAYERS = [
     {"prompts", "saes", "training"},
     {"generation", "capture", "steering", "check"},
     {"config", "batches", "controls", "selection"},
-    {"store", "evaluate"},
+    {"store", "evaluate", "lengths"},
     {"fit", "reader", "playground", "verdict", "findings"},
-    {"pipeline"},
+    {"pipeline", "evidence"},
+    {"evaluation", "caa"},
     {"demo"},
     {"cli"},
     {"__main__", "job_process"},
@@ -102,3 +103,7 @@ def test_the_schema_page_names_every_table_and_column():
         assert columns
         for column in columns:
             assert f"| `{column}` |" in section, f"{table[1]}.{column} is not described"
+    for table, column in re.findall(r"ALTER TABLE (\w+) ADD COLUMN (\w+)", "".join(MIGRATIONS)):
+        assert f"| `{column}` |" in page.split(f"## {table}\n")[1].split("\n## ")[0], (
+            f"{table}.{column} is not described"
+        )

@@ -43,7 +43,7 @@ def summary(won: int, lost: int, fluency: float = 1.2, **controls: tuple[int, in
             "2 random sets of like size: −0.6 points to +0.6 points",
         ),
         (summary(27, 1), "works", "not compared with random"),
-        (summary(3, 2), "noise", "Within noise"),
+        (summary(3, 2), "noise", "No better than chance"),
         (summary(2, 3), "noise", "falls from"),
         (summary(2, 2), "noise", "stays at 60.0%"),
         (summary(1, 27), "harmful", "falls from 60.0% to 43.8%"),
