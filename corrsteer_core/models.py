@@ -44,6 +44,8 @@ class Layout:
     """Module whose output attention adds to the residual stream."""
     attn_z: str
     """Module whose input is the heads' outputs side by side."""
+    final_norm: str = "model.norm"
+    """Path from the model to the norm between the last block and the unembedding."""
 
 
 _LLAMA = Layout("model.layers", "mlp", "self_attn.o_proj", "self_attn.o_proj")
@@ -58,10 +60,14 @@ LAYOUTS: dict[str, Layout] = {
     "gemma2": _GEMMA,
     "gemma3_text": _GEMMA,
     "gemma3": Layout(
-        "model.language_model.layers", "post_feedforward_layernorm", "post_attention_layernorm", "self_attn.o_proj"
+        "model.language_model.layers",
+        "post_feedforward_layernorm",
+        "post_attention_layernorm",
+        "self_attn.o_proj",
+        "model.language_model.norm",
     ),
-    "gpt2": Layout("transformer.h", "mlp", "attn.c_proj", "attn.c_proj"),
-    "gpt_neox": Layout("gpt_neox.layers", "mlp", "attention.dense", "attention.dense"),
+    "gpt2": Layout("transformer.h", "mlp", "attn.c_proj", "attn.c_proj", "transformer.ln_f"),
+    "gpt_neox": Layout("gpt_neox.layers", "mlp", "attention.dense", "attention.dense", "gpt_neox.final_layer_norm"),
 }
 
 
