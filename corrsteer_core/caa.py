@@ -91,14 +91,16 @@ def difference_vectors(
     return {point: mean[right].mean(0) - mean[~right].mean(0) for point, mean in means.items()}
 
 
-def baseline(setup: Setup, *, split: str = "test", progress: Progress = silent) -> dict[str, Any]:
+def baseline(
+    setup: Setup, *, split: str = "test", longest: float = selection.LONGEST, progress: Progress = silent
+) -> dict[str, Any]:
     """The best difference vector on the validation split, measured on another split.
 
     Returns `tried` (layer, scale, share, rates, flips, p on validation), `chosen` (layer and scale, or None
     when none is beyond noise) and `measured` (a Comparison, or None).
     """
     vectors = difference_vectors(setup.model, *_training(setup), setup.config.max_new_tokens, progress)
-    listed = _candidates(setup, vectors)
+    listed = selection.gentle(_candidates(setup, vectors), longest)
     items = [item for item in setup.items if item.split == "validation"]
     found = _try(setup, items, listed, vectors, "trying difference vectors", progress)
     tried = selection.effects(listed, found.outcomes[:, 0], found.outcomes[:, 1:])
@@ -121,7 +123,7 @@ def _training(setup: Setup) -> tuple[list[HookPoint], list[list[int]], np.ndarra
 
 
 def _candidates(setup: Setup, vectors: dict[HookPoint, Tensor]) -> pd.DataFrame:
-    """Layer and scale of every vector that is no longer than -V's may be."""
+    """Layer, scale and share (of the activation's length) of every vector at every scale."""
     prompts = [render(setup.model, item.prompt, setup.config.style) for item in setup.items]
     streams = stream_lengths(setup.model, list(vectors), prompts)
     rows = [
@@ -129,7 +131,7 @@ def _candidates(setup: Setup, vectors: dict[HookPoint, Tensor]) -> pd.DataFrame:
         for point, vector in vectors.items()
         for scale in SCALES
     ]
-    return selection.gentle(pd.DataFrame(rows))
+    return pd.DataFrame(rows)
 
 
 def _try(

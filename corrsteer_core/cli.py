@@ -253,7 +253,7 @@ def _baseline(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
 
     from corrsteer_core import caa, pipeline
 
-    found = caa.baseline(pipeline.reopen(options.run), split=options.split, progress=report)
+    found = caa.baseline(pipeline.reopen(options.run), split=options.split, longest=options.longest, progress=report)
     measured = found["measured"]
     if measured is None:
         print("no difference vector's effect is beyond noise on the validation split", file=sys.stderr)
@@ -410,12 +410,7 @@ def _parser() -> argparse.ArgumentParser:
     select.add_argument("--out", type=Path, help="write the set to this file")
     select.add_argument("--per-layer", type=_positive, help="features per layer: A and P take 1, V tries 8")
     select.add_argument("--scales", type=_scales, help="scales that V tries (default: 1,2,4,8)")
-    select.add_argument(
-        "--longest",
-        type=_share,
-        default=DEFAULT_LONGEST,
-        help="V: longest vector to try, as a share of the activation it is added to (default: %(default)s)",
-    )
+    _longest_option(select)
     select.add_argument(
         "--negative", action="store_true", help="features of negative r too, subtracted (the paper found that harmful)"
     )
@@ -461,6 +456,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     baseline.add_argument("run", metavar="RUN")
     baseline.add_argument("--split", choices=("train", "validation", "test"), default="test")
+    _longest_option(baseline)
 
     check = command(
         "check", _check, "measure whether SAEs belong to a model: variance explained and L0, and one block away"
@@ -493,6 +489,15 @@ def _measured_on(command: argparse.ArgumentParser) -> None:
     command.add_argument("--task", action="append", help="task to measure on; repeat (default: the sets' own)")
     command.add_argument("--split", choices=("train", "validation", "test"), default="test")
     command.add_argument("--limit", type=_positive, help="at most so many samples of each task")
+
+
+def _longest_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--longest",
+        type=_share,
+        default=DEFAULT_LONGEST,
+        help="longest vector to try, as a share of the activation it is added to (default: %(default)s)",
+    )
 
 
 def _ranking_option(command: argparse.ArgumentParser) -> None:

@@ -38,6 +38,12 @@ def of_ranking(fit: Mapping[str, Any], overall: Mapping[str, Any] | None) -> Fin
     if overall is None:
         return Finding(False, f"There is no ranking: no feature fired in {fit['floor']} or more training samples.")
     best, level = overall["best"], overall["level"]
+    if 1 / (1 + fit["permutations"]) >= CHANCE:
+        return Finding(
+            False,
+            f"Whether the highest r, {best:.2f}, is beyond chance was not tested: {fit['permutations']} shuffles of the "
+            f"outcomes are too few to tell; fit again with 200.",
+        )
     if best <= level or overall["p"] >= CHANCE:
         return Finding(
             False,

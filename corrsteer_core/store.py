@@ -262,9 +262,9 @@ def _known(table: str) -> str:
 
 def _migrate(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY)")
-    row = connection.execute("SELECT coalesce(max(number), 0) FROM migrations").fetchone()
+    ((done,),) = connection.execute("SELECT coalesce(max(number), 0) FROM migrations").fetchall()
     for number, statements in enumerate(MIGRATIONS, 1):
-        if row and number > row[0]:
+        if number > done:
             connection.execute("BEGIN")
             connection.execute(statements)
             connection.execute("INSERT INTO migrations VALUES (?)", [number])

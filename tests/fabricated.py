@@ -47,7 +47,7 @@ def make_run(
         store.replace("samples", samples)
         store.replace("activations", _activations(rng, samples, noise or constant))
         if fitted:
-            fit(store, FitSettings(permutations=20))
+            fit(store, FitSettings(permutations=150))
         if measured:
             store.replace("effects", _effects(store, noise))
             store.replace("sets", pd.DataFrame([_set(run, name) for name in ("S", "A", "V")]))

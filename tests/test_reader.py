@@ -224,7 +224,10 @@ def test_harm_at_a_larger_scale_is_not_hidden_behind_the_best_one():
     best.loc[0, ["worst_effect", "worst_scale", "worst_p"]] = [-0.6, 8.0, 1e-9]
     found = findings.of_effects(best)
     assert found is not None
-    assert "layer 27 feature 5) lowers the success rate by 60.0 points when steered (at scale 8; the best scale, 2, brings \u22122.0 points)" in found.sentence
+    assert (
+        "layer 27 feature 5) lowers the success rate by 60.0 points when steered (at scale 8; the best scale, 2, brings \u22122.0 points)"
+        in found.sentence
+    )
 
 
 def test_effects_within_noise_are_said_to_be():

@@ -1,0 +1,292 @@
+"""Sweeps, transfer, controls and constrained decoding on a tiny model: every number against the plain way."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from corrsteer_core import caa, evidence, lengths, pipeline, reader, store
+from corrsteer_core.errors import CorrSteerError
+from corrsteer_core.evaluate import trial, unsteered_and
+from corrsteer_core.evaluation import (
+    CONSTRAINED,
+    CONSTRAINED_STEERED,
+    Evaluation,
+    choice_tokens,
+    evaluate_set,
+    pareto,
+    sweep,
+    transfer,
+)
+from corrsteer_core.hooks import hooked
+from corrsteer_core.prompts import PromptStyle, render
+from corrsteer_core.tasks import get_task, load_items
+from corrsteer_core.verdict import verdict
+from tests import tiny
+
+LIMIT = 12
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    return tiny.load()
+
+
+@pytest.fixture
+def run(loaded):
+    return tiny.make_run(*loaded)
+
+
+@pytest.fixture
+def steering(run):
+    return pipeline.kept_sets(run)["A"]
+
+
+def test_a_sweep_is_the_evaluations_of_its_scales(loaded, steering):
+    model, saes = loaded
+    task = get_task("sentiment")
+    together = sweep(steering, [task], (0.0, 1.0, 3.0), limit=LIMIT, model=model, saes=saes)
+    for one in together:
+        alone = evaluate_set(steering, task, scale=one.scale, limit=LIMIT, model=model, saes=saes)
+        assert one.comparison == alone.comparison
+        pd.testing.assert_frame_equal(one.samples, alone.samples)
+        assert one.fluency_steered == pytest.approx(alone.fluency_steered, rel=1e-4)
+    assert together[0].comparison.changed == 0
+    assert together[0].fluency_steered == together[0].fluency_unsteered
+
+
+def test_what_a_sweep_measured_is_kept_scale_by_scale(loaded, steering, run):
+    model, saes = loaded
+    tasks = [get_task("sentiment"), get_task("capitals")]
+    sweep(steering, tasks, (1.0, 2.0), limit=LIMIT, model=model, saes=saes)
+    kept = reader.evaluations(run)
+    assert {(row.task, row.scale) for row in kept.itertuples()} == {
+        (task.name, scale) for task in tasks for scale in (1.0, 2.0)
+    }
+
+
+def test_controls_once_measured_are_not_lost_to_a_sweep(loaded, steering, run):
+    model, saes = loaded
+    task = get_task("sentiment")
+    evaluate_set(steering, task, limit=LIMIT, control_count=2, model=model, saes=saes)
+    sweep(steering, [task], (1.0,), limit=LIMIT, model=model, saes=saes)
+    summary = reader.evaluations(run).iloc[0]["summary"]
+    assert set(summary["controls"]) == {"random 1", "random 2", "sign flipped"}
+    sweep(steering, [task], (1.0,), limit=LIMIT - 2, model=model, saes=saes)
+    assert reader.evaluations(run).iloc[0]["summary"]["controls"] == {}, "other samples, other controls"
+
+
+def test_transfer_measures_every_set_on_every_task(loaded, steering):
+    model, saes = loaded
+    other = replace(steering.with_rows(steering.rows[:1], "first row"), task="capitals")
+    tasks = [get_task("sentiment"), get_task("capitals")]
+    found = transfer([steering, other], tasks, limit=LIMIT, model=model)
+    assert [(one.name, one.task) for one in found] == [
+        ("A", "sentiment"), ("first row", "sentiment"), ("A", "capitals"), ("first row", "capitals"),
+    ]  # fmt: skip
+    for one in found:
+        steered = {"A": steering, "first row": other}[one.name]
+        alone = evaluate_set(steered, get_task(one.task), limit=LIMIT, model=model, saes=saes)
+        assert one.comparison == alone.comparison
+
+
+def test_each_set_is_measured_with_its_own_prompt_on_its_own_task(loaded, steering):
+    model, _ = loaded
+    chatty = replace(steering, name="chat", style=PromptStyle(chat=True))
+    plain, chat = transfer([steering, chatty], [get_task("sentiment")], limit=LIMIT, model=model)
+    assert plain.samples["unsteered"].tolist() != chat.samples["unsteered"].tolist()
+
+
+def result(task, scale, rate):
+    comparison = type("C", (), {"steered_rate": rate})
+    return Evaluation("A", task, "test", scale, comparison, 0.0, 0.0, pd.DataFrame())
+
+
+def test_pareto_points_are_those_no_other_scale_beats():
+    rates = {0.0: (0.5, 0.9), 1.0: (0.7, 0.9), 2.0: (0.8, 0.6), 4.0: (0.8, 0.5), 8.0: (0.6, 0.8)}
+    found = [result(task, scale, pair[place]) for scale, pair in rates.items() for place, task in enumerate("ab")]
+    assert pareto(found) == {1.0, 2.0}
+
+
+def test_equal_points_are_both_pareto():
+    found = [result("a", 1.0, 0.5), result("a", 2.0, 0.5), result("a", 3.0, 0.4)]
+    assert pareto(found) == {1.0, 2.0}
+
+
+def test_constrained_decoding_takes_the_best_choice(loaded, steering):
+    """METHOD's mistake 8: a gain that holding the model to the choices would give."""
+    model, saes = loaded
+    task = get_task("capitals")
+    steering = replace(steering, task="")
+    found = evaluate_set(steering, task, limit=LIMIT, control_count=1, model=model, saes=saes)
+    items = [item for item in load_items(task) if item.split == "test"][:LIMIT]
+    right = []
+    for item in items:
+        ids = render(model, item.prompt, PromptStyle(chat=False))
+        with torch.inference_mode():
+            logits = model.net(torch.tensor([ids])).logits[0, -1]
+        allowed = choice_tokens(model, item.choices)
+        text = model.tokenizer.decode([allowed[int(logits[allowed].argmax())]])
+        right.append(task.scorer(text, item))
+    constrained = found.constrained[CONSTRAINED]
+    assert constrained.steered_rate == pytest.approx(np.mean(right))
+    assert constrained.unsteered_rate == found.comparison.unsteered_rate
+    assert set(found.constrained) == {CONSTRAINED, CONSTRAINED_STEERED}
+
+
+def test_choices_are_allowed_with_and_without_a_space(loaded):
+    model, _ = loaded
+    encode = model.tokenizer.encode
+    found = choice_tokens(model, ("A", "B"))
+    assert {encode(form, add_special_tokens=False)[0] for form in ("A", " A", "B", " B")} == set(found)
+
+
+def test_a_gain_that_constrained_decoding_gives_is_no_better_than_controls():
+    summary = {
+        "n": 100, "unsteered_rate": 0.4, "steered_rate": 0.6, "p": 1e-4, "positive_flips": 22, "negative_flips": 2,
+        "controls": {"random 1": {"effect": 0.01}}, "constrained": {CONSTRAINED: {"effect": 0.2}},
+    }  # fmt: skip
+    assert verdict(summary).kind == "no better"
+    summary["constrained"][CONSTRAINED]["effect"] = 0.1
+    assert verdict(summary).kind == "works"
+
+
+# --- lengths, intervals, convergence, the baseline without SAE -------------------------------------
+
+
+def last_residuals(model, point, prompts):
+    """Activations at the last prompt token, one prompt at a time."""
+    found = []
+    for ids in prompts:
+        with torch.inference_mode(), hooked({model.site(point): lambda x: found.append(x[0, -1].double().clone())}):
+            model.net(torch.tensor([ids]))
+    return torch.stack(found)
+
+
+def test_stream_lengths_are_mean_norms_at_the_last_prompt_token(loaded):
+    model, saes = loaded
+    prompts = [render(model, text, PromptStyle()) for text in ("One", "Another prompt, longer", "Third " * 9)]
+    found = lengths.stream_lengths(model, [sae.point for sae in saes], prompts)
+    for sae in saes:
+        norms = last_residuals(model, sae.point, prompts).norm(dim=-1)
+        assert found[sae.point] == pytest.approx(norms.mean().item(), rel=1e-5)
+
+
+def test_shares_are_vector_length_over_activation_length(loaded, run):
+    model, saes = loaded
+    setup = pipeline.reopen(run, model)
+    features = pipeline.rankable_features(run)
+    effects = pipeline.try_candidates(run, per_layer=2, scales=(1.0, 2.0), longest=np.inf, setup=setup)
+    assert len(effects) == 2 * len(saes) * 2
+    streams = lengths.stream_lengths(model, [sae.point for sae in saes], [
+        render(model, item.prompt, setup.config.style) for item in setup.items
+    ])  # fmt: skip
+    for row in effects.itertuples():
+        sae = next(sae for sae in saes if sae.layer == row.layer)
+        c = features.query("layer == @row.layer and feature == @row.feature")["coefficient"].iloc[0]
+        expected = (row.scale * c * sae.directions([row.feature])[0]).norm().item() / streams[sae.point]
+        assert row.share == pytest.approx(expected, rel=1e-5)
+    kept = pipeline.try_candidates(run, per_layer=2, scales=(1.0, 2.0), longest=effects["share"].median(), setup=setup)
+    assert 0 < len(kept) < len(effects)
+    assert kept["share"].max() <= effects["share"].median()
+
+
+def test_intervals_hold_r_and_differ_from_a_point(run):
+    top = pipeline.features_of(run).dropna(subset="r").head(6).reset_index(drop=True)
+    found = evidence.intervals(run, top, resamples=200)
+    assert (found["r_low"] < found["r"]).all()
+    assert (found["r"] < found["r_high"]).all()
+    assert (found["coefficient_low"] <= found["coefficient"]).all()
+    assert (found["coefficient"] <= found["coefficient_high"]).all()
+
+
+def test_intervals_agree_with_scipys_bootstrap(run):
+    from scipy import stats as scipy_stats
+
+    top = pipeline.features_of(run).dropna(subset="r").head(1).reset_index(drop=True)
+    layer, feature = int(top["layer"][0]), int(top["feature"][0])
+    values = reader.pooled_values(run, layer, feature)
+    data = (values["value"].to_numpy(float), values["outcome"].to_numpy(float))
+    expected = scipy_stats.bootstrap(
+        data, lambda z, y: scipy_stats.pearsonr(z, y).statistic, paired=True, vectorized=False, n_resamples=2000,
+        method="percentile", rng=1,
+    ).confidence_interval  # fmt: skip
+    found = evidence.intervals(run, top, resamples=2000).iloc[0]
+    assert found["r_low"] == pytest.approx(expected.low, abs=0.06)
+    assert found["r_high"] == pytest.approx(expected.high, abs=0.06)
+
+
+def test_convergence_ends_in_full_agreement(run):
+    found = evidence.convergence(run, top=5)
+    assert found["overlap"].iloc[-1] == 1.0
+    assert found["best_r"].iloc[-1] == pytest.approx(
+        pipeline.features_of(run).query("support >= @pipeline.fit_summary(@run)['floor']")["r"].max()
+    )
+    assert found["size"].is_monotonic_increasing
+
+
+def test_another_ranking_lists_its_own_scores(run):
+    from corrsteer_core import correlation
+
+    found = pipeline.scores(run, "difference_of_means")
+    row = found.dropna().iloc[3]
+    values = reader.pooled_values(run, int(row["layer"]), int(row["feature"]))
+    right = values["outcome"] > 0.5
+    expected = values.loc[right, "value"].mean() - values.loc[~right, "value"].mean()
+    assert row["score"] == pytest.approx(expected)
+    with pytest.raises(CorrSteerError, match="known are pearson_r"):
+        pipeline.scores(run, "guess")
+    from corrsteer_core.cli import DEFAULT_LONGEST, RANKINGS
+    from corrsteer_core.selection import LONGEST
+
+    assert tuple(correlation.RANKINGS) == RANKINGS
+    assert DEFAULT_LONGEST == LONGEST
+
+
+def test_the_difference_vector_is_the_difference_of_means(loaded):
+    model, saes = loaded
+    texts = ["One", "Another prompt, longer", "Third " * 9, "Fourth", "And a fifth one"]
+    prompts = [render(model, text, PromptStyle()) for text in texts]
+    outcomes = np.array([1.0, 0.0, 1.0, 0.0, 0.0])
+    points = [sae.point for sae in saes]
+    found = caa.difference_vectors(model, points, prompts, outcomes, max_new_tokens=1)
+    for point in points:
+        residuals = last_residuals(model, point, prompts)
+        expected = residuals[outcomes > 0.5].mean(0) - residuals[outcomes <= 0.5].mean(0)
+        torch.testing.assert_close(found[point].double(), expected, atol=1e-4, rtol=1e-4)
+    with pytest.raises(CorrSteerError, match="one side"):
+        caa.difference_vectors(model, points, prompts, np.ones(5), max_new_tokens=1)
+
+
+def test_the_baseline_is_chosen_on_validation_and_measured_on_test(loaded, run):
+    model, _ = loaded
+    setup = pipeline.reopen(run, model)
+    found = caa.baseline(setup, longest=np.inf)
+    tried = found["tried"]
+    assert set(tried["layer"]) == set(tiny.LAYERS)
+    raises = tried[(tried["steered_rate"] > tried["unsteered_rate"]) & (tried["p"] < 0.1)]
+    assert (found["chosen"] is None) == raises.empty
+    assert (found["measured"] is None) == (found["chosen"] is None)
+    items = [item for item in setup.items if item.split == "validation"]
+    unsteered = trial(
+        model, items, unsteered_and(), style=setup.config.style, scorer=setup.task.scorer, max_new_tokens=6
+    )
+    assert tried["unsteered_rate"].unique().tolist() == pytest.approx([unsteered.outcomes.mean()])
+
+
+def test_an_evaluation_without_a_finite_fluency_is_stored_all_the_same(loaded, steering, run):
+    model, saes = loaded
+    with store.Reader(run) as opened:
+        assert len(opened.query("SELECT * FROM evaluations")) == 0
+    evaluate_set(steering, get_task("sentiment"), limit=2, model=model, saes=saes)
+    with store.Reader(run) as opened:
+        (summary,) = opened.query("SELECT summary FROM evaluations")["summary"]
+    assert json.loads(summary)["set"] == "A"
