@@ -108,17 +108,39 @@ def evaluate_set(
     steering.check_model(model)
     saes = saes or saes_of(steering.saes, model)
     steering = steering if scale is None else replace(steering, scale=scale)
-    exam = _exam(steering, task, model, split=split, data=data, limit=limit, max_new_tokens=max_new_tokens)
-    rivals = _controls(steering, saes, control_count, seed)
-    vectors = [one.vectors(saes) for one in (steering, *rivals)]
-    (found,) = _measured(exam, [steering], vectors, model, choose, progress)
-    result = replace(
-        found.evaluation,
-        controls={rival.name: compare(found.trial, place) for place, rival in enumerate(rivals, 2)},
-        constrained=_constrained(exam, found.trial, vectors[0], model, progress) if control_count else {},
-    )
-    _keep(steering, result)
-    return result
+    exam = exam_for(steering, task, model, split=split, data=data, limit=limit, max_new_tokens=max_new_tokens)
+    return evaluate_sets(
+        [steering], exam, model, saes, control_count=control_count, seed=seed, choose=choose, progress=progress
+    )[0]
+
+
+def evaluate_sets(
+    sets: Sequence[SteeringSet],
+    exam: Exam,
+    model: Model,
+    saes: Sequence[Sae],
+    *,
+    control_count: int = 0,
+    seed: int = 0,
+    choose: Choose = greedy,
+    progress: Progress = silent,
+) -> list[Evaluation]:
+    """Measure several sets, each with its controls, in one go. Returns and keeps an evaluation for each."""
+    rivals = [_controls(one, saes, control_count, seed) for one in sets]
+    vectors = [one.vectors(saes) for one in (*sets, *(rival for of_set in rivals for rival in of_set))]
+    measured = _measured(exam, sets, vectors, model, choose, progress)
+    results, place = [], 1 + len(sets)
+    for one, found, of_set, own in zip(sets, measured, rivals, vectors, strict=False):
+        places = range(place, place + len(of_set))
+        place += len(of_set)
+        result = replace(
+            found.evaluation,
+            controls={rival.name: compare(found.trial, at) for rival, at in zip(of_set, places, strict=True)},
+            constrained=_constrained(exam, found.trial, own, model, progress) if control_count else {},
+        )
+        _keep(one, result)
+        results.append(result)
+    return results
 
 
 def sweep(
@@ -144,11 +166,8 @@ def sweep(
     sets = [replace(steering, scale=scale) for scale in scales]
     results = []
     for task in tasks:
-        exam = _exam(steering, task, model, split=split, limit=limit)
-        found = _measured(exam, sets, [one.vectors(saes) for one in sets], model, greedy, progress)
-        results += [one.evaluation for one in found]
-        for result, one in zip(found, sets, strict=True):
-            _keep(one, result.evaluation)
+        exam = exam_for(steering, task, model, split=split, limit=limit)
+        results += evaluate_sets(sets, exam, model, saes, progress=progress)
     return results
 
 
@@ -174,7 +193,7 @@ def transfer(
     saes = [saes_of(one.saes, model) for one in sets]
     results = []
     for task in tasks:
-        exams = [_exam(one, task, model, split=split, limit=limit) for one in sets]
+        exams = [exam_for(one, task, model, split=split, limit=limit) for one in sets]
         by_style: dict[tuple[PromptStyle, int], list[int]] = {}
         for place, exam in enumerate(exams):
             by_style.setdefault((exam.style, exam.max_new_tokens), []).append(place)
@@ -292,7 +311,7 @@ def _by_choices(items: Sequence[Item]) -> Iterator[tuple[tuple[str, ...], list[i
 # --- what is measured, and with what -------------------------------------------------------------
 
 
-def _exam(
+def exam_for(
     steering: SteeringSet,
     task: Task,
     model: Model,
@@ -302,6 +321,7 @@ def _exam(
     limit: int | None = None,
     max_new_tokens: int | None = None,
 ) -> Exam:
+    """What a set is measured on. Raises CorrSteerError for a split without items."""
     fitted = _fitted_on(steering, task)
     data = data or (Path(fitted.data) if fitted and fitted.data else None)
     items = _split_items(task, split, data, limit, fitted.seed if fitted else 0)

@@ -75,7 +75,7 @@ def test_pure_noise_is_no_better_than_chance_for_nearly_every_seed():
     run = "sentiment-noise"
     said, best_p = [], []
     with Writer(run) as store:
-        write(store, 150, rng)
+        write(store, 60, rng, density=0.1)
     for seed in range(100):
         with Writer(run) as store:
             outcome = (np.random.default_rng(seed).random(N) < 0.6).astype(float)

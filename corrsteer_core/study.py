@@ -1,0 +1,92 @@
+"""The whole method on one task: fit, every strategy, every control, one table. What the results page is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, get_args
+
+from corrsteer_core import caa, pipeline, reader, selection
+from corrsteer_core.errors import CorrSteerError
+from corrsteer_core.evaluation import Evaluation, Exam, evaluate_sets
+from corrsteer_core.findings import of_ranking
+from corrsteer_core.fit import FitSettings
+from corrsteer_core.pipeline import Setup, Strategy
+from corrsteer_core.progress import Progress, silent
+from corrsteer_core.verdict import verdict
+
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+CONTROLS = 5
+
+
+def study(
+    setup: Setup,
+    *,
+    strategies: Sequence[Strategy] = STRATEGIES,
+    rankings: Sequence[str] = (),
+    per_layer: int | None = None,
+    scales: Sequence[float] = selection.SCALES,
+    longest: float = selection.LONGEST,
+    control_count: int = CONTROLS,
+    with_baseline: bool = True,
+    split: str = "test",
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Collect, fit, select by every strategy and measure all sets with their controls on one split.
+
+    `rankings` adds a set A by each of these other rankings. `per_layer` and `scales` are what V tries.
+    Returns what was found, ready for JSON: task, run, samples, ranking (sentence), sets (rows), baseline.
+    """
+    pipeline.collect(setup, progress=progress)
+    pipeline.refit(setup.run, FitSettings(), progress)
+    facts = reader.facts(setup.run)
+    overall = reader.chance(setup.run).query("layer.isna()")
+    ranking = of_ranking(facts.fit or {}, overall.iloc[0] if len(overall) else None)
+    result: dict[str, Any] = {
+        "task": setup.task.name,
+        "run": setup.run,
+        "model": setup.model.name,
+        "splits": facts.splits.to_dict("records"),
+        "ranking": ranking.sentence,
+        "beyond_chance": ranking.beyond_noise,
+        "sets": [],
+        "baseline": None,
+    }
+    try:
+        pipeline.rankable_features(setup.run)
+    except CorrSteerError as error:  # a constant outcome, or nothing above the floor: said, and no set chosen
+        return {**result, "ranking": str(error)}
+    options: dict[str, Any] = {"setup": setup, "progress": progress}
+    trying = {"per_layer": per_layer, "scales": scales, "longest": longest}
+    sets = [pipeline.select(setup.run, one, **options, **(trying if one == "V" else {})) for one in strategies]
+    sets += [pipeline.select(setup.run, "A", ranking=ranking, **options) for ranking in rankings]
+    chosen = [one for one in sets if one.rows]
+    if chosen:
+        items = [item for item in setup.items if item.split == split]
+        exam = Exam(setup.task, split, items, setup.config.style, setup.config.max_new_tokens)
+        found = evaluate_sets(chosen, exam, setup.model, setup.saes, control_count=control_count, progress=progress)
+        result["sets"] = [_row(one) for one in found]
+    result["sets"] += [{"set": one.name, "features": 0} for one in sets if not one.rows]
+    features = {one.name: len(one.rows) for one in chosen}
+    for row in result["sets"]:
+        row["features"] = features.get(row["set"], 0)
+    if with_baseline:
+        result["baseline"] = _baseline(setup, split, longest, progress)
+    return result
+
+
+def _row(one: Evaluation) -> dict[str, Any]:
+    summary = one.summary()
+    return {**summary, "verdict": verdict(summary).sentence, "kind": verdict(summary).kind}
+
+
+def _baseline(setup: Setup, split: str, longest: float, progress: Progress) -> dict[str, Any]:
+    try:
+        found = caa.baseline(setup, split=split, longest=longest, progress=progress)
+    except CorrSteerError as error:
+        return {"chosen": None, "measured": None, "problem": str(error)}
+    measured = found["measured"]
+    return {
+        "chosen": found["chosen"],
+        "measured": measured and {**asdict(measured), "effect": measured.effect},
+    }
