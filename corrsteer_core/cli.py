@@ -54,10 +54,11 @@ def _fit(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     from corrsteer_core.models import load_model
 
     task = _task(options)
+    model, saes = _model_and_saes(options)
     setup = pipeline.set_up(
         task,
-        model=load_model(options.model, report=report.note),
-        sae=options.sae or ["embedded"],
+        model=load_model(model, report=report.note),
+        sae=saes,
         layers=options.layers,
         data=options.data,
         limit=options.limit,
@@ -272,11 +273,12 @@ def _check(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]
     from corrsteer_core.saes import load_saes
     from corrsteer_core.tasks import get_task, load_items
 
-    model = load_model(options.model, report=report.note)
+    name, sources = _model_and_saes(options)
+    model = load_model(name, report=report.note)
     style = resolve_style(model, chat=None, task_chat=True)
     prompts = [render(model, item.prompt, style) for item in load_items(get_task("overrefusal"), limit=options.prompts)]
     rows = []
-    for sae in load_saes(options.sae or ["embedded"], model, options.layers):
+    for sae in load_saes(sources, model, options.layers):
         own, neighbour = explained(model, sae, prompts)
         if problem := looks_broken(own, neighbour):
             print(f"warning: {problem}", file=sys.stderr)
@@ -288,6 +290,31 @@ def _check(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]
         }
         rows.append({**row, "one_block_away": neighbour.variance_explained, "positions": own.positions})
     return rows
+
+
+def _saes(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]:
+    from corrsteer_core import registry
+
+    found = registry.search(options.words)
+    if not found:
+        raise CorrSteerError(
+            f"SAELens' registry has no SAE with {' and '.join(map(repr, options.words))}; try fewer or shorter words."
+        )
+    if not any(word in registry.releases() for word in options.words):
+        return registry.by_release(found)
+    return [
+        {"source": one.source, "layer": one.layer, "hook": one.hook, "l0": one.l0, "neuronpedia": one.neuronpedia}
+        for one in found
+    ]
+
+
+def _presets(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]:
+    from corrsteer_core.presets import PRESETS
+
+    return [
+        {"preset": one.name, "model": one.model, "release": one.release, "layers": len(one.ids), "first": one.ids[0]}
+        for one in PRESETS.values()
+    ]
 
 
 def _demo(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
@@ -327,6 +354,19 @@ def _task(options: argparse.Namespace):
     return custom_task(options.scorer, options.data, **tokens)
 
 
+def _model_and_saes(options: argparse.Namespace) -> tuple[str, list[str]]:
+    """Model and SAE sources as asked: a preset's (whose model may be given as another copy of it), or by name."""
+    from corrsteer_core.paths import EMBEDDED
+    from corrsteer_core.presets import get_preset
+
+    if not options.preset:
+        return options.model or EMBEDDED, options.sae or ["embedded"]
+    if options.sae:
+        raise CorrSteerError("A preset brings its own SAEs; give --preset or --sae, not both.")
+    preset = get_preset(options.preset)
+    return options.model or preset.model, preset.sources(options.layers)
+
+
 def _quiet_libraries() -> None:
     """Progress bars and notices of libraries would tear our own progress line."""
     from transformers.utils import logging
@@ -358,17 +398,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--task", help="name of a task: sentiment, refusal, overrefusal, capitals, ...")
     fit.add_argument("--scorer", default="", help="for a task of your own (--data): how an answer is scored")
     fit.add_argument("--data", type=Path, help="file with prompt (and target) in place of the task's own items")
-    fit.add_argument(
-        "--model", default="SmolLM2-135M-Instruct", help="hub id or folder (default: %(default)s, embedded)"
-    )
-    fit.add_argument(
-        "--sae",
-        action="append",
-        default=None,
-        metavar="SOURCE",
-        help="folder or release/id; may be repeated (default: embedded)",
-    )
-    fit.add_argument("--layers", type=_numbers, help="only these layers, as 8,15,22")
+    _pairing_options(fit)
     fit.add_argument("--limit", type=_positive, help="at most so many samples, over all splits")
     fit.add_argument("--max-new-tokens", type=_positive, help="tokens to generate (default: the task's)")
     fit.add_argument("--batch-size", type=_positive, help="prompts at a time (default: what fits in memory)")
@@ -461,14 +491,13 @@ def _parser() -> argparse.ArgumentParser:
     check = command(
         "check", _check, "measure whether SAEs belong to a model: variance explained and L0, and one block away"
     )
-    check.add_argument(
-        "--model", default="SmolLM2-135M-Instruct", help="hub id or folder (default: %(default)s, embedded)"
-    )
-    check.add_argument(
-        "--sae", action="append", default=None, metavar="SOURCE", help="folder or release/id; may be repeated"
-    )
-    check.add_argument("--layers", type=_numbers, help="only these layers, as 8,15,22")
+    _pairing_options(check)
     check.add_argument("--prompts", type=_positive, default=24, help="prompts to measure on (default: %(default)s)")
+
+    saes = command("saes", _saes, "list and search the SAEs that SAELens knows; a release's name lists its own")
+    saes.add_argument("words", nargs="*", metavar="WORD", help="words that release, model, id or hook contain")
+
+    command("presets", _presets, "list the models that come with SAEs by one name, for fit --preset")
 
     command("demo", _demo, "do the main job on the embedded model: fit, select and evaluate the sentiment task")
 
@@ -507,6 +536,16 @@ def _ranking_option(command: argparse.ArgumentParser) -> None:
         default=RANKINGS[0],
         help="rank by this (default: %(default)s, the method's own; the others are to compare with)",
     )
+
+
+def _pairing_options(parser: argparse.ArgumentParser) -> None:
+    """Which model, and which SAEs of it."""
+    parser.add_argument("--preset", metavar="NAME", help="a model and its SAEs by one name (see 'presets')")
+    parser.add_argument("--model", help="hub id or folder (default: the preset's, or SmolLM2-135M-Instruct, embedded)")
+    parser.add_argument(
+        "--sae", action="append", metavar="SOURCE", help="folder or release/id; may be repeated (default: embedded)"
+    )
+    parser.add_argument("--layers", type=_numbers, help="only these layers, as 8,15,22")
 
 
 def _fit_options(parser: argparse.ArgumentParser) -> None:

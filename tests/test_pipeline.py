@@ -338,6 +338,8 @@ def test_every_command_has_help(capsys):
         "generate",
         "evaluate",
         "check",
+        "saes",
+        "presets",
         "demo",
         "train-sae",
     ):

@@ -17,7 +17,7 @@ APP = sorted((ROOT / "app").rglob("*.py"))
 # From the bottom up: a module may import those before it, at the top of the file, never those after.
 LAYERS = [
     {"errors", "paths"},
-    {"hooks", "schema", "progress", "stats", "texts", "tasks", "jobs", "uploads"},
+    {"hooks", "schema", "progress", "stats", "texts", "tasks", "jobs", "uploads", "registry", "presets"},
     {"models", "correlation"},
     {"prompts", "saes", "training"},
     {"generation", "capture", "steering", "check", "lens"},
@@ -82,7 +82,10 @@ def test_no_pickle_and_no_remote_code(path):
             assert not (node.arg == "trust_remote_code" and getattr(node.value, "value", True) is not False)
 
 
-@pytest.mark.parametrize("module", ["corrsteer_core.reader", "corrsteer_core.cli", "corrsteer_core.jobs", "app.main"])
+@pytest.mark.parametrize(
+    "module",
+    ["corrsteer_core.reader", "corrsteer_core.cli", "corrsteer_core.jobs", "corrsteer_core.registry", "app.main"],
+)
 def test_what_shows_the_first_page_loads_no_model_library(module):
     code = (
         f"import importlib.util, sys; sys.path.insert(0, {str(ROOT)!r})\n"
