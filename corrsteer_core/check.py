@@ -66,6 +66,7 @@ def _activations(model: Model, point: HookPoint, prompts: Sequence[Sequence[int]
 @torch.inference_mode()
 def _fit(sae: Sae, point: HookPoint, x: torch.Tensor) -> Fit:
     z = sae.encode(x)
+    x = sae.read(x)
     error = (sae.net.decode(z) - x).double().pow(2).sum()
     total = (x - x.mean(0)).double().pow(2).sum()
     return Fit(point, float(1 - error / total), float((z != 0).sum() / len(x)), len(x))

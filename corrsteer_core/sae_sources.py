@@ -1,0 +1,126 @@
+"""From a source that a user names to SAEs in memory, as SAELens loads them.
+
+A source is "embedded", a folder (one SAELens SAE, or a folder of such), "release/id" of the SAELens
+registry, or "owner/repository/folder" of the hub with an SAE in SAELens' format.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from corrsteer_core.errors import CorrSteerError
+from corrsteer_core.hub_errors import first_line, hub_reason
+from corrsteer_core.paths import EMBEDDED, EMBEDDED_SAES
+from corrsteer_core.registry import releases
+
+EMBEDDED_SOURCE = "embedded"
+"""Source of the SAEs that ship with the tool."""
+
+
+def load_source(source: str, model: str) -> list[tuple[str, Any]]:
+    """The SAEs of a source for a model of this name: (label, SAELens SAE in float32 on the CPU) each.
+
+    Raises CorrSteerError for what is not there or cannot be loaded.
+    """
+    folders = _folders(source, model)
+    if not folders:
+        return [(source, _from_hub(source))]
+    return [(label, _from_folder(folder)) for folder, label in folders]
+
+
+def _folders(source: str, model: str) -> list[tuple[Path, str]]:
+    """The SAELens folders a source names with their labels, or none when it is not a folder."""
+    if source == EMBEDDED_SOURCE or source.startswith(f"{EMBEDDED_SOURCE}/"):
+        if model != EMBEDDED:
+            raise CorrSteerError(
+                f"The SAEs that ship with this tool belong to {EMBEDDED}; name SAEs for {model} with --sae."
+            )
+        shipped = [(folder, f"{EMBEDDED_SOURCE}/{folder.name}") for folder in _sae_folders(EMBEDDED_SAES)]
+        return [(folder, label) for folder, label in shipped if source in (EMBEDDED_SOURCE, label)]
+    path = Path(source)
+    if path.is_dir():
+        found = _sae_folders(path)
+        if not found:
+            raise CorrSteerError(f"The folder {source} holds no SAE: neither it nor a folder in it has a cfg.json.")
+        return [(folder, str(folder)) for folder in found]
+    if path.exists():
+        raise CorrSteerError(f"{source} is a file; give the SAE's folder (the one with cfg.json).")
+    return []
+
+
+def _sae_folders(path: Path) -> list[Path]:
+    if (path / "cfg.json").exists():
+        return [path]
+    return sorted(folder.parent for folder in path.glob("*/cfg.json"))
+
+
+def _from_folder(folder: Path) -> Any:
+    from sae_lens import SAE
+
+    try:
+        with _quiet():
+            return SAE.load_from_disk(folder, device="cpu", dtype="float32")
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
+        raise CorrSteerError(f"The SAE in {folder} could not be loaded: {first_line(error)}") from error
+
+
+def _from_hub(source: str) -> Any:
+    from sae_lens import SAE
+
+    release, id = _release_and_id(source)
+    try:
+        with _quiet(), _shapes_from_the_file():
+            return SAE.from_pretrained(release, id, device="cpu", dtype="float32")
+    except Exception as error:  # SAELens, the hub client and its transports raise many kinds; all mean: not to be had
+        if reason := hub_reason(error):
+            raise CorrSteerError(f"The SAE {source} {reason}.") from error
+        raise CorrSteerError(f"SAELens could not load {source}: {first_line(error)}") from error
+
+
+def _release_and_id(source: str) -> tuple[str, str]:
+    parts = source.split("/")
+    if len(parts) > 1 and all(parts):
+        if parts[0] in releases():
+            return parts[0], "/".join(parts[1:])
+        if len(parts) > 2:
+            return "/".join(parts[:2]), "/".join(parts[2:])
+    raise CorrSteerError(
+        f"There is no folder {source}, and it is not of the form release/id with a release that SAELens knows; "
+        f"search them with 'python -m corrsteer_core saes WORD'."
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without SAELens' advice on how to load the model: what it asks for, `Sae` does (see `Sae.read`)."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from_pretrained_kwargs")
+        yield
+
+
+@contextmanager
+def _shapes_from_the_file() -> Iterator[None]:
+    """Let SAELens read the shapes of a Gemma Scope 2 SAE from its file.
+
+    It asks the hub for the file's head even when the file is in the cache, so that such SAEs could
+    not be loaded without a network.
+    """
+    from huggingface_hub import hf_hub_download
+    from sae_lens.loading import pretrained_sae_loaders as loaders
+    from safetensors import safe_open
+
+    def shapes(repo_id: str, filename: str) -> dict[str, list[int]]:
+        with safe_open(hf_hub_download(repo_id, filename), framework="np") as file:
+            return {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no dict)
+
+    asking = loaders.get_safetensors_tensor_shapes
+    loaders.get_safetensors_tensor_shapes = shapes
+    try:
+        yield
+    finally:
+        loaders.get_safetensors_tensor_shapes = asking
