@@ -271,6 +271,7 @@ class _Steering:
     def actions(self, rows: Tensor) -> dict[Site, Action]:
         def adding(matrix: Tensor) -> Action:
             added = matrix[(rows % self.n).to(matrix.device)][:, None]  # (rows, 1, d)
-            return lambda activation: activation + added
+            # Before a layer its input may still be on the device of the one before.
+            return lambda activation: activation + added.to(activation.device)
 
         return {site: adding(matrix) for site, matrix in self.matrices.items()}

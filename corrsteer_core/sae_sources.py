@@ -97,8 +97,9 @@ def _release_and_id(source: str) -> tuple[str, str]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without SAELens' advice on how to load the model: what it asks for, `Sae` does (see `Sae.read`)."""
+    """Without SAELens' advice: how to load the model (`Sae.read` does that) and a scaling it misses (we refuse that)."""
     with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="norm_scaling_factor not found")
         warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from_pretrained_kwargs")
         yield
 

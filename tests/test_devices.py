@@ -1,0 +1,125 @@
+"""Where a model and its SAEs run: what is asked for, what there is, and weights that lie elsewhere until needed."""
+
+import types
+
+import pytest
+import torch
+
+from corrsteer_core import models
+from corrsteer_core.batches import answers
+from corrsteer_core.errors import CorrSteerError
+from corrsteer_core.hooks import HookPoint
+from corrsteer_core.models import fingerprint, load_model, place
+from corrsteer_core.saes import load_saes
+from tests.architectures import FAST, prompts, random_sae, tiny
+
+
+@pytest.fixture(autouse=True)
+def nothing_asked(monkeypatch):
+    monkeypatch.delenv(models.DEVICE_VARIABLE, raising=False)
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A model and SAEs for two of its layers on disk."""
+    made = tiny("llama")
+    made.net.save_pretrained(tmp_path / "model")
+    made.tokenizer.save_pretrained(tmp_path / "model")
+    for layer in (1, 2):
+        random_sae(made, layer).net.save_model(tmp_path / "saes" / f"layer_{layer}")
+    return tmp_path
+
+
+def test_what_is_asked_is_what_is_taken(monkeypatch):
+    assert place("cpu") == (torch.device("cpu"), False)
+    assert place("auto")[1]
+    monkeypatch.setenv(models.DEVICE_VARIABLE, "cpu")
+    assert place(None) == (torch.device("cpu"), False)
+    assert place("auto")[1], "what is asked goes before what the environment says"
+
+
+def test_several_gpus_are_used_together_unless_one_is_named(two_gpus):
+    assert place(None) == (torch.device("cuda"), True)
+    assert place("cuda:1") == (torch.device("cuda:1"), False)
+    with pytest.raises(CorrSteerError, match="has no device 'cuda:2'"):
+        place("cuda:2")
+
+
+@pytest.mark.parametrize("asked", ["tpu", "cuda:x", "meta", "gpu"])
+def test_an_unknown_device_is_a_sentence(asked):
+    with pytest.raises(CorrSteerError, match="say auto, cpu, cuda, cuda:1 or mps"):
+        place(asked)
+
+
+@pytest.mark.parametrize("asked", ["cuda", "cuda:7", "mps"])
+def test_a_device_that_is_not_there_is_a_sentence(asked, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(CorrSteerError, match="leave --device out"):
+        place(asked)
+
+
+def test_the_command_line_hands_the_device_on(folder, capsys, monkeypatch):
+    from corrsteer_core import cli
+
+    monkeypatch.setenv(models.DEVICE_VARIABLE, "")
+    arguments = ["check", "--model", str(folder / "model"), "--sae", str(folder / "saes"), "--prompts", "2", "--json"]
+    assert cli.main([*arguments, "--device", "cuda:99"]) == 1
+    assert "has no device 'cuda:99'" in capsys.readouterr().err
+    assert cli.main([*arguments, "--device", "cpu"]) == 0
+
+
+def work(model, saes):
+    """Generated ids unsteered and steered, and pooled features, of a few prompts."""
+    ids = prompts(model)
+    steered = {sae.point: 4.0 * sae.directions([5])[0] for sae in saes}
+    (texts,) = answers(model, ids, max_new_tokens=5, variants=[{}, steered], batch_size=8)
+    (read,) = answers(model, ids, max_new_tokens=5, saes=saes, batch_size=8)
+    return texts.tokens, read.pooled
+
+
+def test_a_device_map_changes_no_number(folder):
+    plain = load_model(str(folder / "model"), dtype=torch.float32)
+    spread = load_model(str(folder / "model"), dtype=torch.float32, device="auto")
+    assert spread.fingerprint == plain.fingerprint
+    sources = [str(folder / "saes")]
+    texts, features = work(plain, load_saes(sources, plain))
+    again, same = work(spread, load_saes(sources, spread))
+    assert again == texts
+    for left, right in zip(features, same, strict=True):
+        torch.testing.assert_close(left, right)
+
+
+@pytest.mark.parametrize("architecture", FAST)
+def test_weights_that_are_fetched_when_needed_change_no_number(architecture):
+    """What a device map does with layers that fit on no GPU: between two calls their weights are nowhere."""
+    from accelerate import cpu_offload
+
+    model = tiny.__wrapped__(architecture)
+    saes = [random_sae(model, 1, "resid_pre"), random_sae(model, 2)]
+    before, named = work(model, saes), fingerprint(model.net)
+    cpu_offload(model.net, execution_device=torch.device("cpu"))
+    assert next(model.blocks[1].parameters()).is_meta
+    assert model.device == model.device_of(HookPoint(1)) == torch.device("cpu")
+    assert fingerprint(model.net) == named
+    texts, features = work(model, saes)
+    assert texts == before[0]
+    for left, right in zip(features, before[1], strict=True):
+        torch.testing.assert_close(left, right)
+
+
+def test_an_sae_lives_where_its_layer_lives(folder):
+    model = load_model(str(folder / "model"), dtype=torch.float32)
+    # As accelerate marks a layer that runs elsewhere; "meta" is a second device that every machine has.
+    model.blocks[2]._hf_hook = types.SimpleNamespace(execution_device="meta")
+    first, second = load_saes([str(folder / "saes")], model)
+    assert (first.layer, first.net.device.type, first.net.W_dec.device.type) == (1, "cpu", "cpu")
+    assert (second.layer, second.net.device.type, second.net.W_dec.device.type) == (2, "meta", "meta")
+    assert second.read(torch.zeros(2, 32)).device.type == "meta", "what it reads comes to it"
+    assert model.device.type == "cpu"
