@@ -53,11 +53,38 @@ def _fit(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     _quiet_libraries()
     from corrsteer_core import pipeline
     from corrsteer_core.fit import FitSettings
+
+    setup = _set_up(options, report)
+    pipeline.collect(setup, batch_size=options.batch_size, progress=report)
+    pipeline.refit(setup.run, FitSettings(options.floor, options.permutations), report)
+    return _fitted(setup.run, options.top)
+
+
+def _study(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
+    _quiet_libraries()
+    from corrsteer_core import selection
+    from corrsteer_core.study import study
+
+    return study(
+        _set_up(options, report),
+        strategies=options.strategies.split(","),
+        rankings=[one for one in options.rankings.split(",") if one],
+        per_layer=options.per_layer,
+        scales=options.scales or selection.SCALES,
+        longest=options.longest,
+        control_count=options.controls,
+        with_baseline=options.baseline,
+        progress=report,
+    )
+
+
+def _set_up(options: argparse.Namespace, report: Reporter):
+    from corrsteer_core import pipeline
     from corrsteer_core.models import load_model
 
     task = _task(options)
     model, saes = _model_and_saes(options)
-    setup = pipeline.set_up(
+    return pipeline.set_up(
         task,
         model=load_model(model, report=report.note),
         sae=saes,
@@ -70,10 +97,8 @@ def _fit(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
         chat=options.chat,
         system=options.system,
         scorer=options.scorer,
+        judge=options.judge,
     )
-    pipeline.collect(setup, batch_size=options.batch_size, progress=report)
-    pipeline.refit(setup.run, FitSettings(options.floor, options.permutations), report)
-    return _fitted(setup.run, options.top)
 
 
 def _refit(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
@@ -398,23 +423,20 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     fit = command("fit", _fit, "run a model on a task, read its features while it answers, and rank them")
-    fit.add_argument("--task", help="name of a task: sentiment, refusal, overrefusal, capitals, ...")
-    fit.add_argument("--scorer", default="", help="for a task of your own (--data): how an answer is scored")
-    fit.add_argument("--data", type=Path, help="file with prompt (and target) in place of the task's own items")
-    _pairing_options(fit)
-    fit.add_argument("--limit", type=_positive, help="at most so many samples, over all splits")
-    fit.add_argument("--max-new-tokens", type=_positive, help="tokens to generate (default: the task's)")
-    fit.add_argument("--batch-size", type=_positive, help="prompts at a time (default: what fits in memory)")
-    fit.add_argument("--seed", type=int, default=0, help="seed of the split of tasks that have none of their own")
-    fit.add_argument("--pooling", choices=("max", "mean", "all"), default="max", help="how activations are pooled")
-    fit.add_argument(
-        "--chat",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="use the chat template (default: the task's)",
-    )
-    fit.add_argument("--system", default="", help="system prompt")
+    _run_options(fit)
     _fit_options(fit)
+
+    study = command("study", _study, "the whole method on one task: fit, every strategy, controls and a baseline")
+    _run_options(study)
+    study.add_argument("--strategies", default="S,A,P,V", help="sets to choose (default: %(default)s)")
+    study.add_argument("--rankings", default="", help="also set A by these other rankings, as fisher_ratio,...")
+    study.add_argument("--controls", type=int, default=5, metavar="N", help="random sets each (default: %(default)s)")
+    study.add_argument("--per-layer", type=_positive, help="features that V tries in each layer (default: 8)")
+    study.add_argument("--scales", type=_scales, help="scales that V tries (default: 1,2,4,8)")
+    study.add_argument(
+        "--baseline", action=argparse.BooleanOptionalAction, default=True, help="also steer without SAE, to compare"
+    )
+    _longest_option(study)
 
     refit = command("refit", _refit, "fit a collected run anew, from the cache alone")
     refit.add_argument("run", metavar="RUN")
@@ -539,6 +561,31 @@ def _ranking_option(command: argparse.ArgumentParser) -> None:
         default=RANKINGS[0],
         help="rank by this (default: %(default)s, the method's own; the others are to compare with)",
     )
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
+    """What makes a run: task, model, SAEs and settings."""
+    parser.add_argument("--task", help="name of a task: sentiment, refusal, overrefusal, capitals, ...")
+    parser.add_argument("--scorer", default="", help="for a task of your own (--data): how an answer is scored")
+    parser.add_argument("--data", type=Path, help="file with prompt (and target) in place of the task's own items")
+    parser.add_argument(
+        "--judge",
+        default="",
+        help="score by a small model of the hub instead of by rules: rejection-judge, similarity-judge",
+    )
+    _pairing_options(parser)
+    parser.add_argument("--limit", type=_positive, help="at most so many samples, over all splits")
+    parser.add_argument("--max-new-tokens", type=_positive, help="tokens to generate (default: the task's)")
+    parser.add_argument("--batch-size", type=_positive, help="prompts at a time (default: what fits in memory)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the split of tasks that have none of their own")
+    parser.add_argument("--pooling", choices=("max", "mean", "all"), default="max", help="how activations are pooled")
+    parser.add_argument(
+        "--chat",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="use the chat template (default: the task's)",
+    )
+    parser.add_argument("--system", default="", help="system prompt")
 
 
 def _pairing_options(parser: argparse.ArgumentParser) -> None:

@@ -36,6 +36,8 @@ class RunConfig:
     """File that the items came from, if not the task's own."""
     scorer: str = ""
     """Name of the scorer of a task of the user's own."""
+    judge: str = ""
+    """Name of the judge that scores in place of the task's own rules."""
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -50,6 +52,8 @@ class RunConfig:
     def run_id(self, items: Sequence[Item]) -> str:
         """Name of the run: the task and a hash of this configuration and of every item."""
         body = asdict(self)
+        if not self.judge:
+            body.pop("judge")
         body.pop("data")  # what counts is what the file holds, not where it lies
         body["items"] = [asdict(item) for item in items]
         digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

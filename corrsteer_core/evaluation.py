@@ -26,7 +26,7 @@ from corrsteer_core.prompts import PromptStyle, render, resolve_style
 from corrsteer_core.saes import Sae
 from corrsteer_core.steering import SteeringSet
 from corrsteer_core.store import Writer, is_cached
-from corrsteer_core.tasks import Item, Task, load_items
+from corrsteer_core.tasks import Item, Task, load_items, with_judge
 
 CONSTRAINED = "constrained"
 CONSTRAINED_STEERED = "constrained and steered"
@@ -321,8 +321,10 @@ def exam_for(
     limit: int | None = None,
     max_new_tokens: int | None = None,
 ) -> Exam:
-    """What a set is measured on. Raises CorrSteerError for a split without items."""
+    """What a set is measured on; its own task is scored as when it was fitted. Raises CorrSteerError for an empty split."""
     fitted = _fitted_on(steering, task)
+    if fitted and fitted.judge:
+        task = with_judge(task, fitted.judge)
     data = data or (Path(fitted.data) if fitted and fitted.data else None)
     items = _split_items(task, split, data, limit, fitted.seed if fitted else 0)
     # The prompt of fitting for the task the set was fitted on; every other task has its own.

@@ -30,7 +30,7 @@ from corrsteer_core.prompts import PromptStyle, answer_text, render, resolve_sty
 from corrsteer_core.saes import EMBEDDED_SOURCE, Sae, load_saes
 from corrsteer_core.steering import SaeRef, SteeringRow, SteeringSet, empty_set
 from corrsteer_core.store import Reader, Writer, query, run_path
-from corrsteer_core.tasks import Item, Task, custom_task, get_task, load_items
+from corrsteer_core.tasks import Item, Task, custom_task, get_task, load_items, with_judge
 
 Strategy = Literal["S", "A", "P", "V"]
 
@@ -67,8 +67,13 @@ def set_up(
     chat: bool | None = None,
     system: str = "",
     scorer: str = "",
+    judge: str = "",
 ) -> Setup:
-    """Load and check everything for a run, and name it; nothing is generated yet."""
+    """Load and check everything for a run, and name it; nothing is generated yet.
+
+    `judge` names one of tasks.JUDGES to score in place of the task's rules; one that cannot be had is an error.
+    """
+    task = with_judge(task, judge) if judge else task
     items = load_items(task, data=data, seed=seed, limit=limit)
     model = model or load_model(EMBEDDED)
     saes = load_saes(sae, model, layers)
@@ -85,6 +90,7 @@ def set_up(
         limit=limit,
         data=str(data.resolve()) if data else "",
         scorer=scorer,
+        judge=judge,
     )
     return Setup(config.run_id(items), config, model, saes, task, items)
 
@@ -104,7 +110,8 @@ def task_of(config: RunConfig) -> Task:
     if config.scorer:
         tokens, chat = config.max_new_tokens, config.style.chat
         return custom_task(config.scorer, Path(config.data), max_new_tokens=tokens, chat=chat)
-    return get_task(config.task)
+    task = get_task(config.task)
+    return with_judge(task, config.judge) if config.judge else task
 
 
 def stored(run: str) -> tuple[RunConfig, list[Item]]:

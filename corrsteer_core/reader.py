@@ -324,6 +324,7 @@ def fit_arguments(run: str) -> list[str]:
     chosen = ["fit", f"--model={config['model']}"]
     chosen += [f"--scorer={config['scorer']}"] if config["scorer"] else [f"--task={config['task']}"]
     chosen += [f"--data={config['data']}"] if config["data"] else []
+    chosen += [f"--judge={config['judge']}"] if config.get("judge") else []
     chosen += [f"--sae={sae['source']}" for sae in config["saes"]]
     chosen += [f"--limit={config['limit']}"] if config["limit"] else []
     chosen += [

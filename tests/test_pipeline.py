@@ -202,6 +202,83 @@ def test_select_effects_evaluate_generate(files, capsys, tmp_path):
     assert texts["unsteered"] == texts["steered"]
 
 
+def test_study_measures_every_strategy_with_its_controls(files, capsys):
+    arguments = ("study", *fit_arguments(files)[1:-2], "--controls", 2, "--rankings", "fisher_ratio", "--longest", 1e9)
+    status, found, err = command(capsys, *arguments, "--per-layer", 2, "--scales", "1,2")
+    assert status == 0, err
+    sets = {row["set"]: row for row in found["sets"]}
+    assert {"S", "A", "A, fisher ratio"} <= set(sets)
+    assert sets["S"]["features"] == 1
+    assert sets["A"]["features"] == len(LAYERS)
+    command(capsys, "select", found["run"], "--strategy", "A", "--out", files / "study-a.json")
+    evaluate = ("evaluate", "--set", files / "study-a.json", "--data", files / "items.jsonl", "--scorer", "regex")
+    _, alone, _ = command(capsys, *evaluate, "--controls", 2)
+    for name in ("n", "unsteered_rate", "steered_rate", "positive_flips", "negative_flips", "controls", "verdict"):
+        assert sets["A"][name] == alone[name], name
+    assert found["baseline"] is not None
+
+
+def test_sweep_transfer_baseline_and_convergence_on_the_command_line(files, capsys, tmp_path):
+    _, fitted, _ = command(capsys, *fit_arguments(files))
+    run = fitted["run"]
+    for strategy in ("S", "A"):
+        command(capsys, "select", run, "--strategy", strategy, "--out", tmp_path / f"{strategy}.json")
+    status, rows, err = command(
+        capsys, "sweep", "--set", tmp_path / "A.json", "--task", "capitals", "--task", "overrefusal",
+        "--scales", "0,2", "--limit", 3,
+    )  # fmt: skip
+    assert status == 0, err
+    assert [(row["task"], row["scale"]) for row in rows] == [
+        ("capitals", 0.0), ("capitals", 2.0), ("overrefusal", 0.0), ("overrefusal", 2.0),
+    ]  # fmt: skip
+    assert all(row["effect"] == 0 for row in rows if row["scale"] == 0)
+    assert any(row["pareto"] for row in rows)
+    both = ("--set", tmp_path / "A.json", "--set", tmp_path / "S.json")
+    status, rows, err = command(capsys, "transfer", *both, "--task", "capitals", "--limit", 3)
+    assert status == 0, err
+    assert [row["set"] for row in rows] == ["A", "S"]
+    status, found, err = command(capsys, "baseline", run, "--longest", 1e9)
+    assert status == 0, err
+    assert {row["layer"] for row in found["tried"]} == set(LAYERS)
+    status, rows, err = command(capsys, "convergence", run, "--top", 3)
+    assert status == 0, err
+    assert rows[-1]["overlap"] == 1.0
+    status, rows, err = command(capsys, "features", run, "--intervals", "--top", 3, "--ranking", "mutual_information")
+    assert status == 0, err
+    assert all(row["r_low"] <= row["r"] <= row["r_high"] for row in rows)
+    assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)
+
+
+def test_p_says_what_it_saw_in_each_layer(files, capsys):
+    _, fitted, _ = command(capsys, *fit_arguments(files))
+    status, pruned, err = command(capsys, "select", fitted["run"], "--strategy", "P")
+    assert status == 0, err
+    assert [row["layer"] for row in pruned["seen"]] == list(LAYERS)
+    kept = {row["layer"] for row in pruned["rows"]}
+    for row in pruned["seen"]:
+        assert row["kept"] == (row["layer"] in kept) == (row["steered_rate"] > row["unsteered_rate"])
+
+
+def test_a_judge_that_cannot_be_had_is_an_error_and_no_other_metric(files, capsys, monkeypatch):
+    """METHOD's mistake 10."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    arguments = (
+        "fit",
+        "--task",
+        "refusal",
+        "--judge",
+        "rejection-judge",
+        "--model",
+        files / "model",
+        "--sae",
+        files / "saes",
+    )
+    status, found, err = command(capsys, *arguments)
+    assert (status, found) == (1, None)
+    assert "distilroberta-base-rejection-v1" in err
+    assert not list(store.run_names())
+
+
 def test_evaluate_measures_fluency_as_written_out_here(files, capsys, tmp_path):
     _, fitted, _ = command(capsys, *fit_arguments(files))
     command(capsys, "select", fitted["run"], "--strategy", "A", "--out", tmp_path / "a.json")

@@ -26,7 +26,7 @@ LAYERS = [
     {"fit", "reader", "playground", "verdict", "findings"},
     {"pipeline", "evidence"},
     {"evaluation", "caa"},
-    {"demo"},
+    {"demo", "study"},
     {"cli"},
     {"__main__", "job_process"},
 ]
