@@ -216,6 +216,28 @@ def _generate(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     return {"unsteered": unsteered, "steered": steered}
 
 
+def _export(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]:
+    _quiet_libraries()
+    from corrsteer_core import export, pipeline
+    from corrsteer_core.models import load_model
+    from corrsteer_core.steering import load_set
+
+    steering, out = load_set(options.set), options.out
+    suffix = export.SUFFIXES[options.format]
+    if out.suffix != suffix:
+        raise CorrSteerError(f"An export as {options.format} is a {suffix} file; name it {out.with_suffix(suffix)}.")
+    if not options.force:
+        export.refuse_existing(export.files_of(options.format, out))
+    model, saes = None, []
+    if options.format != "json":
+        model = load_model(steering.model, report=report.note)
+        steering.check_model(model)
+        saes = pipeline.saes_of(steering.active_saes, model)
+    files = export.exported(steering, options.format, out.stem, model, saes)
+    paths = export.write_new(out.parent, files, replace=options.force)
+    return [{"file": str(path), "bytes": path.stat().st_size} for path in paths]
+
+
 def _evaluate(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     _quiet_libraries()
     from corrsteer_core import evaluation
@@ -481,6 +503,12 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--max-new-tokens", type=_positive, default=60)
     generate.add_argument("--temperature", type=float, default=0.0, help="0 takes the most probable token")
     generate.add_argument("--seed", type=int, default=0)
+
+    export = command("export", _export, "write a set for other programs: transformers, llama.cpp, your own")
+    export.add_argument("--set", type=Path, required=True, help="steering set (JSON)")
+    export.add_argument("--format", choices=("json", "safetensors", "gguf", "python"), required=True)
+    export.add_argument("--out", type=Path, required=True, help="the file; python also writes a .safetensors beside it")
+    export.add_argument("--force", action="store_true", help="replace files that are there already")
 
     evaluate = command("evaluate", _evaluate, "measure a set against the unsteered model on the same samples")
     evaluate.add_argument("--set", type=Path, required=True, help="steering set (JSON)")

@@ -52,37 +52,53 @@ def render(model: Model, prompt: str | Sequence[Message], style: PromptStyle) ->
     return ids
 
 
-def _chat_ids(model: Model, turns: list[Message], style: PromptStyle) -> list[int]:
-    examples = [
+def text_before(model: Model, style: PromptStyle) -> tuple[list[Message], str]:
+    """What a style puts before every prompt: turns of a chat, and text that the first turn then begins with."""
+    if not style.chat:
+        return [], "".join(f"{prompt} {answer}\n\n" for prompt, answer in style.shots)
+    turns = [
         message
         for prompt, answer in style.shots
         for message in ({"role": "user", "content": prompt}, {"role": "assistant", "content": answer})
     ]
-    text = _templated(model, [*examples, *turns], style.system)
+    if not style.system:
+        return turns, ""
+    if _takes_system(model):
+        return [{"role": "system", "content": style.system}, *turns], ""
+    # Gemma's template refuses a system role; its makers put such text before the first user turn.
+    prefix = f"{style.system}\n\n"
+    return ([_beginning(prefix, turns[0]), *turns[1:]], "") if turns else ([], prefix)
+
+
+def _takes_system(model: Model) -> bool:
+    from jinja2 import TemplateError
+
+    try:
+        _templated(model, [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}])
+    except TemplateError:
+        return False
+    return True
+
+
+def _chat_ids(model: Model, turns: list[Message], style: PromptStyle) -> list[int]:
+    before, prefix = text_before(model, style)
+    text = _templated(model, [*before, _beginning(prefix, turns[0]), *turns[1:]])
     return model.tokenizer(text, add_special_tokens=False)["input_ids"]  # the template wrote the special tokens
 
 
-def _templated(model: Model, turns: list[Message], system: str) -> str:
-    from jinja2 import TemplateError
+def _templated(model: Model, turns: list[Message]) -> str:
+    return model.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
 
-    def apply(messages: list[Message]) -> str:
-        return model.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
-    if not system:
-        return apply(turns)
-    try:
-        return apply([{"role": "system", "content": system}, *turns])
-    except TemplateError:
-        # Gemma's template refuses a system role; its makers put such text before the first user turn.
-        first = {"role": turns[0]["role"], "content": f"{system}\n\n{turns[0]['content']}"}
-        return apply([first, *turns[1:]])
+def _beginning(prefix: str, turn: Message) -> Message:
+    return {**turn, "content": prefix + turn["content"]}
 
 
 def _plain_ids(model: Model, turns: list[Message], style: PromptStyle) -> list[int]:
     if len(turns) > 1:
         raise CorrSteerError("A chat of several turns needs a model with a chat template; use a single prompt.")
-    examples = "".join(f"{prompt} {answer}\n\n" for prompt, answer in style.shots)
-    return model.tokenizer(examples + turns[0]["content"])["input_ids"]
+    _, prefix = text_before(model, style)
+    return model.tokenizer(prefix + turns[0]["content"])["input_ids"]
 
 
 def answer_text(model: Model, tokens: Sequence[int]) -> str:

@@ -103,6 +103,12 @@ class SteeringSet:
     def active_rows(self) -> tuple[SteeringRow, ...]:
         return tuple(row for row in self.rows if row.enabled)
 
+    @property
+    def active_saes(self) -> tuple[SaeRef, ...]:
+        """The SAEs that the enabled rows need."""
+        layers = {row.layer for row in self.active_rows}
+        return tuple(sae for sae in self.saes if sae.layer in layers)
+
     def vectors(self, saes: Sequence[Sae]) -> dict[HookPoint, Tensor]:
         """The steering vector per hook point, (d,) float32: sum over enabled rows of scale x coefficient x direction.
 

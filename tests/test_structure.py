@@ -21,7 +21,7 @@ LAYERS = [
     {"models", "correlation", "sae_sources"},
     {"prompts", "saes", "training"},
     {"generation", "capture", "steering", "check", "lens"},
-    {"config", "batches", "controls", "selection"},
+    {"config", "batches", "controls", "selection", "export"},
     {"store", "evaluate", "lengths", "shading"},
     {"fit", "reader", "playground", "verdict", "findings"},
     {"pipeline", "evidence"},
