@@ -8,11 +8,11 @@ import pandas as pd
 import streamlit as st
 
 from app import components, models, resources, side_by_side
-from app.differences import differences, escaped, marked, parting
 from app.playing import Playing, Question
 from app.set_panel import Desk
 from app.side_by_side import Column
 from corrsteer_core import reader
+from corrsteer_core.differences import differences, escaped, marked, parting, shared_ends
 
 PLAYING = "playing"
 SAMPLE, TYPED = "From the task", "My own"
@@ -172,7 +172,7 @@ def _style(chat: bool) -> str:
 def _labels(samples: pd.DataFrame) -> dict[str, str]:
     """A line for each sample: whether the unsteered model succeeded, and the part of the prompt that is its own."""
     prompts = samples["prompt"].tolist()
-    start, end = side_by_side.shared_ends(prompts)
+    start, end = shared_ends(prompts)
     marks = samples["outcome"].map(
         lambda outcome: "" if components.missing(outcome) else "✓ " if outcome > 0.5 else "✗ "
     )

@@ -10,17 +10,16 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.paths import cache_dir
+from corrsteer_core.rounded import MINUS, missing, p_value, percent, points, signed  # noqa: F401  (pages say components.percent)
 
 log = logging.getLogger("corrsteer.app")
 
 STEERED = "#d9730d"
 UNSTEERED = "#4f7cac"
-MINUS = "\u2212"
 
 # --- text that a model or a user wrote -----------------------------------------------------------
 
@@ -53,41 +52,6 @@ def shortened(text: object, length: int = 80) -> str:
     """The beginning of a text on one line."""
     one_line = " ".join(plain(text).split())
     return one_line if len(one_line) <= length else one_line[: length - 1].rstrip() + "…"
-
-
-# --- numbers, rounded to what they mean ----------------------------------------------------------
-
-
-def missing(value: Any) -> bool:
-    """None, nan or pandas' NA."""
-    return bool(pd.isna(value))
-
-
-def percent(value: float | None, digits: int = 1) -> str:
-    """A share as 66.9%."""
-    return "–" if value is None or missing(value) else f"{value:.{digits}%}"
-
-
-def points(value: float | None) -> str:
-    """A difference of two shares, in percentage points: +16.2 points."""
-    if value is None or missing(value):
-        return "–"
-    size = round(100 * value, 1)
-    return f"{'+' if size > 0 else MINUS if size < 0 else '±'}{abs(size):.1f} points"
-
-
-def signed(value: float | None, digits: int = 2) -> str:
-    """A correlation as +0.53, undefined as a dash."""
-    if value is None or missing(value):
-        return "–"
-    return f"{value:+.{digits}f}".replace("-", MINUS)
-
-
-def p_value(value: float | None) -> str:
-    """A p-value as "p = 0.03" or "p < 0.001"."""
-    if value is None or missing(value):
-        return "p –"
-    return "p < 0.001" if value < 0.001 else f"p = {value:.2g}" if value < 0.1 else f"p = {value:.2f}"
 
 
 def feature_name(layer: int, feature: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.components import STEERED, UNSTEERED
-from app.differences import Side, escaped
+from corrsteer_core.differences import Side, escaped
 
 STYLE = f"""<style>
 .cs-texts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(215px, 1fr)); gap: 0.75rem; }}
@@ -72,23 +72,6 @@ def verdict(outcome: float | None) -> str:
     if outcome > 0.5:
         return '<span class="cs-right">✓ success</span>'
     return '<span class="cs-wrong">✗ no success</span>'
-
-
-def shared_ends(prompts: Sequence[str]) -> tuple[int, int]:
-    """How many characters all prompts of a task begin and end with, whole lines or words of them."""
-    if len(prompts) < 2:
-        return 0, 0
-    start = _shared(min(prompts), max(prompts))  # what these two share, all share
-    turned = [text[::-1] for text in prompts]
-    end = _shared(min(turned), max(turned))
-    cut = [max(text.rfind(" "), text.rfind("\n")) + 1 for text in (start, end)]
-    shortest = min(map(len, prompts))
-    return (cut[0], cut[1]) if sum(cut) < shortest else (0, 0)
-
-
-def _shared(one: str, other: str) -> str:
-    pairs = zip(one, other, strict=False)
-    return one[: next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))]
 
 
 def body(markup: str) -> str:

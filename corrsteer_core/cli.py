@@ -238,6 +238,15 @@ def _export(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any
     return [{"file": str(path), "bytes": path.stat().st_size} for path in paths]
 
 
+def _report(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
+    from corrsteer_core import report as page
+
+    if options.out.suffix not in (".html", ".htm"):
+        raise CorrSteerError(f"A report is an .html file; name it {options.out.with_suffix('.html')}.")
+    path = page.write(options.run, options.out, replace=options.force)
+    return {"file": str(path), "bytes": path.stat().st_size}
+
+
 def _evaluate(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     _quiet_libraries()
     from corrsteer_core import evaluation
@@ -540,6 +549,11 @@ def _parser() -> argparse.ArgumentParser:
     baseline.add_argument("run", metavar="RUN")
     baseline.add_argument("--split", choices=("train", "validation", "test"), default="test")
     _longest_option(baseline)
+
+    page = command("report", _report, "write a run as one HTML file, for people who will not open the app")
+    page.add_argument("run", metavar="RUN")
+    page.add_argument("--out", type=Path, required=True, help="the file (.html)")
+    page.add_argument("--force", action="store_true", help="replace a file that is there already")
 
     check = command(
         "check", _check, "measure whether SAEs belong to a model: variance explained and L0, and one block away"

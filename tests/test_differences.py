@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from app.differences import Piece, differences, escaped, marked, parting, visible
+from corrsteer_core.differences import Piece, differences, escaped, marked, parting, visible
 
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -16,14 +16,15 @@ APP = sorted((ROOT / "app").rglob("*.py"))
 
 # From the bottom up: a module may import those before it, at the top of the file, never those after.
 LAYERS = [
-    {"errors", "paths", "hub_errors"},
+    {"errors", "paths", "hub_errors", "rounded", "differences"},
     {"hooks", "schema", "progress", "stats", "texts", "tasks", "jobs", "uploads", "registry", "presets"},
     {"models", "correlation", "sae_sources"},
     {"prompts", "saes", "training"},
     {"generation", "capture", "steering", "check", "lens"},
     {"config", "batches", "controls", "selection", "export"},
     {"store", "evaluate", "lengths", "shading"},
-    {"fit", "reader", "playground", "verdict", "findings"},
+    {"fit", "reader", "playground", "verdict", "findings", "pictures"},
+    {"report"},
     {"pipeline", "evidence"},
     {"evaluation", "caa"},
     {"demo", "study"},

@@ -10,8 +10,8 @@ import streamlit as st
 
 from app import components as ui
 from app import measuring, rate_chart, resources, side_by_side, state
-from app.differences import differences, escaped, marked, parting
 from corrsteer_core import jobs, reader, verdict
+from corrsteer_core.differences import differences, escaped, marked, parting, shared_ends
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.progress import seconds
 from corrsteer_core.tasks import TASKS
@@ -273,7 +273,7 @@ def _samples(run: str, row: pd.Series) -> None:
 def _table(rows: pd.DataFrame, prompts: list[str]) -> str:
     """Prompts and both texts as HTML; every character of them is text."""
     head = "".join(f"<th scope='col'>{title}</th>" for title in ("Prompt", "Unsteered", "Steered"))
-    start, end = side_by_side.shared_ends(prompts)
+    start, end = shared_ends(prompts)
     body = "".join(_row(row, start, end) for row in rows.itertuples())
     return f'<table class="cs-flips"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 

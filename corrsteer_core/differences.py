@@ -110,6 +110,18 @@ def parting(found: Differences) -> str:
     return f"{before}; then \u201c{_quoted(old)}\u201d unsteered, \u201c{_quoted(new)}\u201d steered."
 
 
+def shared_ends(prompts: Sequence[str]) -> tuple[int, int]:
+    """How many characters all prompts of a task begin and end with, whole lines or words of them."""
+    if len(prompts) < 2:
+        return 0, 0
+    start = _shared(min(prompts), max(prompts))  # what these two share, all share
+    turned = [text[::-1] for text in prompts]
+    end = _shared(min(turned), max(turned))
+    cut = [max(text.rfind(" "), text.rfind("\n")) + 1 for text in (start, end)]
+    shortest = min(map(len, prompts))
+    return (cut[0], cut[1]) if sum(cut) < shortest else (0, 0)
+
+
 def visible(text: str) -> str:
     """The text with every character that is invisible or reorders others spelled out, as \u27e8U+202E\u27e9.
 
@@ -168,3 +180,8 @@ def _counted(words: int) -> str:
     if not words:
         return "They differ from the first word on"
     return "The first word agrees" if words == 1 else f"The first {words} words agree"
+
+
+def _shared(one: str, other: str) -> str:
+    pairs = zip(one, other, strict=False)
+    return one[: next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))]
