@@ -14,20 +14,36 @@ from corrsteer_core.capture import Pooler, Pooling
 from corrsteer_core.generation import (
     UNSTEERED,
     Choose,
+    Opening,
     Vectors,
     check_length,
     decode,
     greedy,
     prefill,
+    read_opening,
     tokens_by_row,
 )
 from corrsteer_core.models import Model
 from corrsteer_core.saes import Sae
 
-MEMORY_SHARE = 0.25  # of the free memory, for keys, values and logits
-PROMPTS = 64  # prompts read together; more gain nothing on a CPU
-ROWS = {"cpu": 256}  # rows decoded together; a CPU is busy with these, a GPU takes more
-ROWS_ELSEWHERE = 1024
+MEMORY_SHARE = 0.25  # of the free memory, for keys and values, and as much for logits
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where larger batches bring nothing more: a CPU is busy with few, and a batch is a step of progress."""
+
+    prompts: int
+    """Read together."""
+    rows: int
+    """Decoded together."""
+    tokens: int
+    """Whose keys and values are held."""
+
+
+LIMITS = {"cpu": Limits(64, 256, 8192)}
+ELSEWHERE = Limits(256, 1024, 1 << 20)
+FEWEST = 4  # prompts read together, however many variants each has
 
 
 @dataclass(frozen=True)
@@ -56,41 +72,67 @@ def answers(
 ) -> Iterator[Answers]:
     """Answer every prompt under every variant, batch by batch, longest prompts first.
 
-    With `saes`, features are pooled (one variant only). Which prompts share a batch depends on the
-    prompts and `batch_size` alone, so that leaving some out (`skip`, places in the list; only whole
-    batches are left out) changes no number of the others. Out of memory halves the batch.
+    With `saes`, features are pooled (one variant only). What all prompts begin with is read once. Which
+    prompts share a batch depends on the prompts and `batch_size` alone (see `plan`), so that leaving
+    some out (`skip`, places in the list; only whole batches are left out) changes no number of the
+    others. Out of memory halves the batch.
     """
     if not prompts:
         return
     check_length(model, prompts, max_new_tokens)
-    for batch in plan(prompts, batch_size or prompts_that_fit(model, prompts, max_new_tokens)):
-        if not skip.issuperset(batch):
-            yield from _answered(model, prompts, batch, max_new_tokens, variants, saes, pooling, choose)
+    size = batch_size or prompts_that_fit(model, prompts, max_new_tokens, len(variants))
+    batches = [batch for batch in plan(prompts, size, max_new_tokens) if not skip.issuperset(batch)]
+    if not batches:
+        return
+    pooler = Pooler(model, saes, 1, pooling) if saes else None
+    opening = read_opening(model, prompts, pooler)
+    work = _Work(model, prompts, max_new_tokens, variants, saes, pooling, choose, opening, pooler)
+    for batch in batches:
+        yield from work.answered(batch)
 
 
-def plan(prompts: Sequence[Sequence[int]], batch_size: int) -> list[list[int]]:
-    """Places of the prompts in batches of like length, the longest first (what does not fit shows at once)."""
+def plan(prompts: Sequence[Sequence[int]], batch_size: int, max_new_tokens: int = 0) -> list[list[int]]:
+    """Places of the prompts in batches of like length, the longest first (what does not fit shows at once).
+
+    The first batch has `batch_size` prompts; later ones as many as take no more tokens, up to twice that.
+    """
     order = sorted(range(len(prompts)), key=lambda place: (-len(prompts[place]), place))
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    batches: list[list[int]] = []
+    while order:
+        longest = len(prompts[order[0]]) + max_new_tokens
+        budget = batch_size * (len(prompts[batches[0][0]]) + max_new_tokens) if batches else batch_size * longest
+        size = min(budget // longest, 2 * batch_size)
+        batches.append(order[:size])
+        order = order[size:]
+    return batches
 
 
-def prompts_that_fit(model: Model, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> int:
+def prompts_that_fit(model: Model, prompts: Sequence[Sequence[int]], max_new_tokens: int, variants: int = 1) -> int:
     """Prompts per batch: as many as memory holds, up to where more bring nothing."""
+    limits = _limits(model)
     longest = max(len(prompt) for prompt in prompts)
-    return max(1, min(PROMPTS, rows_that_fit(model, longest + max_new_tokens)))
+    fitting = min(limits.prompts, limits.tokens // (longest + max_new_tokens), max(FEWEST, limits.rows // variants))
+    return max(1, fitting)
 
 
-def rows_that_fit(model: Model, length: int) -> int:
-    """Rows of `length` tokens that can be decoded together in a share of the free memory."""
+def variants_that_fit(model: Model, prompts: int, length: int, max_new_tokens: int) -> int:
+    """Variants decoded together, of so many prompts of at most `length` tokens: all see the keys of all steps."""
+    limits = _limits(model)
+    return max(1, min(limits.rows // prompts, (limits.tokens // prompts - length) // max_new_tokens))
+
+
+def _limits(model: Model) -> Limits:
+    """The device's limits, or less where a share of the free memory holds less."""
     config = model.text_config
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = model.width("attn_z") // config.num_attention_heads
     size = model.dtype.itemsize
-    keys_and_values = 2 * config.num_hidden_layers * heads * width * length * size
-    # Expanding and growing the cache holds it twice for a moment; logits are held in two precisions.
-    row = 2 * keys_and_values + config.vocab_size * (size + 4)
-    cap = ROWS.get(model.device.type, ROWS_ELSEWHERE)
-    return max(1, min(cap, int(MEMORY_SHARE * _free_memory(model.device) / row)))
+    # Growing the cache holds it twice for a moment; logits are held in two precisions.
+    token = 2 * 2 * config.num_hidden_layers * heads * width * size
+    row = config.vocab_size * (size + 4)
+    share = MEMORY_SHARE * _free_memory(model.device)
+    most = LIMITS.get(model.device.type, ELSEWHERE)
+    return Limits(most.prompts, min(most.rows, int(share / row)), min(most.tokens, int(share / token)))
 
 
 def _free_memory(device: torch.device) -> int:
@@ -99,30 +141,56 @@ def _free_memory(device: torch.device) -> int:
     return psutil.virtual_memory().available
 
 
-def _answered(model, prompts, batch, max_new_tokens, variants, saes, pooling, choose) -> Iterator[Answers]:
-    try:
-        yield _answer(model, prompts, batch, max_new_tokens, variants, saes, pooling, choose)
-        return
-    except torch.OutOfMemoryError:
-        if len(batch) == 1:
-            raise
-        logging.getLogger(__name__).warning("out of memory with %d prompts; going on with half", len(batch))
-        torch.cuda.empty_cache()
-    half = len(batch) // 2
-    for part in (batch[:half], batch[half:]):
-        yield from _answered(model, prompts, part, max_new_tokens, variants, saes, pooling, choose)
+@dataclass(frozen=True)
+class _Work:
+    """What is asked of every batch, and what was read before the first."""
 
+    model: Model
+    prompts: Sequence[Sequence[int]]
+    max_new_tokens: int
+    variants: Sequence[Vectors]
+    saes: Sequence[Sae]
+    pooling: Pooling
+    choose: Choose
+    opening: Opening | None
+    opening_pooler: Pooler | None
 
-def _answer(model, prompts, batch, max_new_tokens, variants, saes, pooling, choose) -> Answers:
-    texts = [prompts[place] for place in batch]
-    pooler = Pooler(model, saes, len(texts), pooling) if saes else None
-    prefix = prefill(model, texts, pooler)
-    tokens: list[list[list[int]]] = [[] for _ in texts]
-    together = max(1, rows_that_fit(model, prefix.mask.shape[1] + max_new_tokens) // len(texts))
-    for start in range(0, len(variants), together):
-        group = variants[start : start + together]
-        steps = decode(model, prefix, max_new_tokens=max_new_tokens, variants=group, watch=pooler, choose=choose)
-        rows = tokens_by_row(steps, len(texts) * len(group))
-        for place, of_prompt in enumerate(tokens):
-            of_prompt += rows[place * len(group) : (place + 1) * len(group)]
-    return Answers(list(batch), tokens, pooler.result() if pooler else None)
+    def answered(self, batch: list[int]) -> Iterator[Answers]:
+        """The answers to a batch, in halves where memory does not hold it."""
+        try:
+            yield self._answer(batch)
+            return
+        except torch.OutOfMemoryError:
+            if len(batch) == 1:
+                raise
+            logging.getLogger(__name__).warning("out of memory with %d prompts; going on with half", len(batch))
+        torch.cuda.empty_cache()  # here, where no traceback holds the failed batch's tensors any more
+        half = len(batch) // 2
+        for part in (batch[:half], batch[half:]):
+            yield from self.answered(part)
+
+    def _answer(self, batch: list[int]) -> Answers:
+        texts = [self.prompts[place] for place in batch]
+        pooler = self._pooler(len(texts))
+        prefix = prefill(self.model, texts, pooler, self.opening)
+        tokens: list[list[list[int]]] = [[] for _ in texts]
+        together = variants_that_fit(self.model, len(texts), prefix.places.shape[1], self.max_new_tokens)
+        for start in range(0, len(self.variants), together):
+            group = self.variants[start : start + together]
+            steps = decode(
+                self.model,
+                prefix,
+                max_new_tokens=self.max_new_tokens,
+                variants=group,
+                watch=pooler,
+                choose=self.choose,
+            )
+            rows = tokens_by_row(steps, len(texts) * len(group))
+            for place, of_prompt in enumerate(tokens):
+                of_prompt += rows[place * len(group) : (place + 1) * len(group)]
+        return Answers(list(batch), tokens, pooler.result() if pooler else None)
+
+    def _pooler(self, rows: int) -> Pooler | None:
+        if self.opening_pooler is None:
+            return None
+        return Pooler(self.model, self.saes, rows, self.pooling, start=self.opening_pooler.pooled)

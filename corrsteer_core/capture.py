@@ -26,11 +26,24 @@ CHUNK = 1024
 
 
 class Pooler:
-    """A `Watch` that pools the features of several SAEs over the generation positions of a batch."""
+    """A `Watch` that pools the features of several SAEs over the generation positions of a batch.
 
-    def __init__(self, model: Model, saes: Sequence[Sae], n_rows: int, pooling: Pooling = "max", chunk: int = CHUNK):
+    `start` is what was pooled, (1, d_sae) per SAE, over the opening that all prompts of the batch share.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        saes: Sequence[Sae],
+        n_rows: int,
+        pooling: Pooling = "max",
+        chunk: int = CHUNK,
+        start: Sequence[Tensor] | None = None,
+    ):
         self.model, self.saes, self.pooling, self.chunk = model, saes, pooling, chunk
         self.pooled = [torch.zeros(n_rows, sae.d_sae, device=sae.net.device) for sae in saes]
+        for pooled, opening in zip(self.pooled, start or (), strict=start is not None):
+            pooled += opening
         self.counts = torch.zeros(n_rows, device=model.device)  # generation positions, for the mean
         self._kept: list[list[Tensor]] = [[] for _ in saes]  # per SAE, activations (rows, d_in) of the steps in hand
         self._rows: list[Tensor] = []  # per step, the row of each activation
@@ -58,7 +71,7 @@ class Pooler:
         def reading(index: int) -> Action:
             def look(activation: Tensor) -> None:
                 # A copy: the model may go on to change this tensor in place.
-                self._kept[index].append(activation[:, -1].clone())
+                self._kept[index].append(activation.flatten(0, 1).clone())
 
             return look
 

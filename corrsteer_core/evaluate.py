@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from corrsteer_core import stats
-from corrsteer_core.batches import answers, plan, rows_that_fit
+from corrsteer_core.batches import answers, plan
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.generation import UNSTEERED, Choose, Vectors, continued, greedy, prefill
 from corrsteer_core.models import Model
@@ -51,12 +51,7 @@ def trial(
     prompts = [render(model, item.prompt, style) for item in items]
     done = 0
     progress(stage, 0, len(items))
-    # Few prompts at a time where there are many variants: progress and cancelling come between batches.
-    longest = max(map(len, prompts)) + max_new_tokens
-    together = max(4, min(64, rows_that_fit(model, longest) // len(variants)))
-    for batch in answers(
-        model, prompts, max_new_tokens=max_new_tokens, variants=variants, batch_size=together, choose=choose
-    ):
+    for batch in answers(model, prompts, max_new_tokens=max_new_tokens, variants=variants, choose=choose):
         for place, of_prompt in zip(batch.prompts, batch.tokens, strict=True):
             tokens[place] = of_prompt
             texts[place] = [answer_text(model, ids) for ids in of_prompt]

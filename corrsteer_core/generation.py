@@ -2,18 +2,22 @@
 
 Steering and pooling act at generation positions only: the last prompt token, then every generated
 token except the last one. So every variant of a prompt (unsteered, or steered one way or another)
-shares the keys and values of all prompt tokens before the last. `prefill` computes those once,
-`decode` expands them to one row per (prompt, variant) and goes on from the last prompt token.
+shares the keys and values of all prompt tokens before the last. `prefill` computes those once (and
+`read_opening`, before it, those of the tokens that all prompts begin with); `decode` goes on from the
+last prompt token with the variants of a prompt side by side as one block of queries. Which key a
+query sees is said by the attention mask alone: those of the prompt and those of its own variant. So
+the prompt's keys and values are neither computed nor copied for each variant.
 
-Rows are ordered prompt by prompt: row = prompt * number of variants + variant.
+Rows are numbered prompt by prompt: row = prompt * number of variants + variant.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -45,12 +49,21 @@ class Watch(Protocol):
 
 
 @dataclass
-class Prefix:
-    """Prompts read up to their last token: left-padded, with keys and values."""
+class Opening:
+    """The tokens that several prompts begin with, read once."""
 
-    cache: object
-    mask: Tensor  # (prompts, positions) of 0 and 1, the last prompt token included
+    cache: Any
+    length: int
+
+
+@dataclass
+class Prefix:
+    """Prompts read up to their last token: their keys and values, and what stands where."""
+
+    cache: Any
+    places: Tensor  # (prompts, keys) position of every key in its prompt, -1 for padding
     last: Tensor  # (prompts,) ids of the last prompt tokens
+    lengths: Tensor  # (prompts,) tokens of each prompt
 
 
 @dataclass
@@ -96,30 +109,61 @@ def constrained(allowed: Sequence[int]) -> Choose:
 
 
 @torch.inference_mode()
-def prefill(model: Model, prompts: Sequence[Sequence[int]], watch: Watch | None = None) -> Prefix:
-    """Read all prompt tokens but the last, unsteered. Prompts are lists of token ids, none empty."""
-    from transformers import DynamicCache
+def read_opening(model: Model, prompts: Sequence[Sequence[int]], watch: Watch | None = None) -> Opening | None:
+    """Read what all prompts begin with (a system prompt, examples); None if there is nothing, or one prompt only."""
+    # The last token of a prompt is decoded, never read beforehand, so it cannot be part of the opening.
+    first, last = min(prompts, key=list), max(prompts, key=list)  # what these two share, all in between share
+    pairs = zip(first[: min(map(len, prompts)) - 1], last, strict=False)
+    length = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+    if len(prompts) < 2 or length == 0:
+        return None
+    cache = _empty_cache()
+    places = torch.arange(length, device=model.device)[None]
+    ids = torch.tensor([prompts[0][:length]], device=model.device)
+    _read(model, cache, ids, places, places, watch)
+    return Opening(cache, length)
 
-    width = max(len(prompt) for prompt in prompts)
-    pad = next(iter(model.end_tokens), 0)
-    ids = torch.full((len(prompts), width), pad)
-    mask = torch.zeros(len(prompts), width, dtype=torch.long)
-    for row, prompt in enumerate(prompts):
-        ids[row, width - len(prompt) :] = torch.tensor(prompt)
-        mask[row, width - len(prompt) :] = 1
-    ids, mask = ids.to(model.device), mask.to(model.device)
-    cache = DynamicCache(config=model.text_config)
-    if width > 1:
-        with hooked(watch.prompt_actions(mask[:, :-1]) if watch else {}):
-            # The base model: no logits are needed for the prompt, and the vocabulary is wide.
-            model.net.base_model(
-                input_ids=ids[:, :-1],
-                attention_mask=mask[:, :-1],
-                position_ids=_positions(mask[:, :-1]),
-                past_key_values=cache,
-                use_cache=True,
-            )
-    return Prefix(cache, mask, ids[:, -1])
+
+@torch.inference_mode()
+def prefill(
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    watch: Watch | None = None,
+    opening: Opening | None = None,
+) -> Prefix:
+    """Read all prompt tokens but the last, unsteered. Prompts are lists of token ids, none empty.
+
+    With an `opening`, which all of them must begin with, only what follows it is read (and watched).
+    """
+    start = opening.length if opening else 0
+    width = max(len(prompt) for prompt in prompts) - 1 - start
+    ids = torch.full((len(prompts), width), next(iter(model.end_tokens), 0))
+    places = torch.full((len(prompts), start + width), -1)
+    places[:, :start] = torch.arange(start)
+    for row, prompt in enumerate(prompts):  # padded on the left, after the opening
+        read = len(prompt) - 1 - start
+        ids[row, width - read :] = torch.tensor(prompt[start:-1], dtype=torch.long)
+        places[row, start + width - read :] = torch.arange(start, start + read)
+    ids, places = ids.to(model.device), places.to(model.device)
+    cache = _repeated(opening.cache, len(prompts)) if opening else _empty_cache()
+    if width:
+        _read(model, cache, ids, places[:, start:], places, watch)
+    last = torch.tensor([prompt[-1] for prompt in prompts], device=model.device)
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
+    return Prefix(cache, places, last, lengths)
+
+
+def _read(model: Model, cache: Any, ids: Tensor, places: Tensor, keys: Tensor, watch: Watch | None) -> None:
+    """Add the keys and values of prompt tokens at some places, -1 for padding, to a cache; `keys` are all its places."""
+    with hooked(watch.prompt_actions((places >= 0).long()) if watch else {}):
+        # The base model: no logits are needed for the prompt, and the vocabulary is wide.
+        model.net.base_model(
+            input_ids=ids,
+            attention_mask=_masks(model, places, keys),
+            position_ids=places.clamp_min(0),
+            past_key_values=cache,
+            use_cache=True,
+        )
 
 
 def decode(
@@ -136,41 +180,91 @@ def decode(
     A row ends with any of the model's end tokens (which is yielded) or after `max_new_tokens`.
     The prefix is left as it was and can be decoded again. No hook is on the model between steps.
     """
-    n = len(variants)
-    cache = _expanded(prefix.cache, n)
-    mask = prefix.mask.repeat_interleave(n, 0)
-    tokens = prefix.last.repeat_interleave(n, 0)
-    rows = torch.arange(len(tokens), device=tokens.device)
-    alive = torch.ones_like(rows, dtype=torch.bool)
+    block = _Block.start(prefix, len(variants))
     steering = _Steering(model, variants)
-    ends = torch.tensor(sorted(model.end_tokens), device=tokens.device)
+    ends = torch.tensor(sorted(model.end_tokens), device=block.tokens.device)
     # Asking the device whether rows have ended makes the host wait for it; on a CPU that is free.
-    ask_every = 1 if tokens.device.type == "cpu" else 8
+    ask_every = 1 if block.tokens.device.type == "cpu" else 8
 
     for index in range(max_new_tokens):
-        actions = _both(watch.step_actions(rows, alive) if watch else {}, steering.actions(rows))
-        with torch.inference_mode(), hooked(actions):
-            logits = model.net(
-                input_ids=tokens[:, None],
-                attention_mask=mask,
-                position_ids=_positions(mask)[:, -1:],
-                past_key_values=cache,
-                use_cache=True,
-            ).logits[:, -1]
+        with torch.inference_mode():
+            rows, alive = block.rows.flatten(), block.alive.flatten()
+            actions = _both(watch.step_actions(rows, alive) if watch else {}, steering.actions(block.variant))
+            masks = block.masks(model)
+            with hooked(actions):
+                logits = model.net(
+                    input_ids=block.tokens,
+                    attention_mask=masks,
+                    position_ids=block.position.expand_as(block.tokens),
+                    past_key_values=block.cache,
+                    use_cache=True,
+                ).logits.flatten(0, 1)
             tokens = choose(logits, index).to(rows.device)
+            block.advance(tokens, ends)
         if watch:
             watch.step_done()
         yield Step(index, rows, tokens, alive, logits)
-        with torch.inference_mode():
-            alive = alive & ~torch.isin(tokens, ends)
-            if (index + 1) % ask_every == 0 and index + 1 < max_new_tokens:
-                keep = alive.nonzero().flatten()
-                if len(keep) == 0:
-                    return
-                if len(keep) < 0.8 * len(alive):  # ended rows leave; copying the cache for one is not worth it
-                    cache.batch_select_indices(keep)
-                    rows, tokens, mask, alive = rows[keep], tokens[keep], mask[keep], alive[keep]
-            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
+        if (index + 1) % ask_every == 0 and index + 1 < max_new_tokens and not block.compact():
+            return
+
+
+@dataclass
+class _Block:
+    """The rows still in the batch: the variants of a prompt are queries side by side, over one set of keys."""
+
+    cache: Any
+    places: Tensor  # (prompts, keys) position of every key, -1 for padding
+    owner: Tensor  # (prompts, keys) the variant that a key belongs to, or _ALL
+    position: Tensor  # (prompts, 1) of the tokens to be decoded next
+    rows: Tensor  # (prompts, queries) row numbers
+    variant: Tensor  # (prompts, queries)
+    tokens: Tensor  # (prompts, queries) to be decoded next
+    alive: Tensor  # (prompts, queries) false for rows that have ended
+
+    @classmethod
+    def start(cls, prefix: Prefix, n: int) -> _Block:
+        """All rows of a prefix, about to decode the last prompt token."""
+        count, device = len(prefix.last), prefix.last.device
+        rows = torch.arange(count * n, device=device).view(count, n)
+        return cls(
+            cache=_repeated(prefix.cache, 1),
+            places=prefix.places,
+            owner=torch.full_like(prefix.places, _ALL),
+            position=prefix.lengths[:, None] - 1,
+            rows=rows,
+            variant=rows % n,
+            tokens=prefix.last[:, None].expand(count, n),
+            alive=torch.ones_like(rows, dtype=torch.bool),
+        )
+
+    def masks(self, model: Model) -> Tensor | dict[str, Tensor]:
+        """What the next tokens see; their keys are counted in."""
+        self.places = torch.cat([self.places, self.position.expand_as(self.variant)], 1)
+        self.owner = torch.cat([self.owner, self.variant], 1)
+        own = (self.owner[:, None] == _ALL) | (self.owner[:, None] == self.variant[:, :, None])
+        return _masks(model, self.position.expand_as(self.variant), self.places, own)
+
+    def advance(self, tokens: Tensor, ends: Tensor) -> None:
+        """Take the chosen tokens (rows,) as the ones to be decoded next."""
+        self.tokens = tokens.view_as(self.rows)
+        self.alive = self.alive & ~torch.isin(self.tokens, ends)
+        self.position = self.position + 1
+
+    @torch.inference_mode()
+    def compact(self) -> bool:
+        """Let ended rows leave, where that is worth copying the cache; false if none is left."""
+        counts = self.alive.sum(1)
+        keep = counts.nonzero().flatten()
+        width = int(counts.max())
+        if width and len(keep) * width < 0.8 * self.alive.numel():
+            # Living rows first; a prompt with fewer of them than others keeps some that have ended.
+            chosen = self.alive[keep].to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :width]
+            for name in ("rows", "variant", "tokens", "alive"):
+                setattr(self, name, getattr(self, name)[keep].gather(1, chosen))
+            if len(keep) < len(counts):
+                self.places, self.owner, self.position = self.places[keep], self.owner[keep], self.position[keep]
+                self.cache.batch_select_indices(keep)
+        return width > 0
 
 
 def continued(model: Model, prefix: Prefix, rows: Sequence[int], outputs: Sequence[Sequence[int]]) -> Tensor:
@@ -184,16 +278,14 @@ def continued(model: Model, prefix: Prefix, rows: Sequence[int], outputs: Sequen
     for row, output in enumerate(outputs):
         ids[row, : len(output)] = torch.tensor(list(output))
     ids = ids.to(prefix.last.device)
-    cache = _expanded(prefix.cache, 1)
-    for layer in cache.layers:
-        if getattr(layer, "is_initialized", True):
-            layer.batch_select_indices(chosen)
-    # Later tokens are hidden from earlier ones by causality, so padding on the right needs no mask.
-    mask = torch.cat([prefix.mask[chosen], torch.ones_like(ids[:, 1:])], 1)
+    cache = _repeated(prefix.cache, 1)
+    cache.batch_select_indices(chosen)
+    places = prefix.lengths[chosen][:, None] - 1 + torch.arange(steps, device=chosen.device)
+    # Later tokens are hidden from earlier ones by their positions, so the shorter outputs need no more.
     logits = model.net(
         input_ids=torch.cat([prefix.last[chosen][:, None], ids[:, :-1]], 1),
-        attention_mask=mask,
-        position_ids=_positions(mask)[:, -steps:],
+        attention_mask=_masks(model, places, torch.cat([prefix.places[chosen], places], 1)),
+        position_ids=places,
         past_key_values=cache,
         use_cache=True,
     ).logits
@@ -224,19 +316,49 @@ def check_length(model: Model, prompts: Sequence[Sequence[int]], max_new_tokens:
         )
 
 
-def _positions(mask: Tensor) -> Tensor:
-    """Position of every token counted from its row's first real one; padding gets 0."""
-    return (mask.cumsum(-1) - 1).clamp_min(0)
+_ALL = -1  # owner of the keys that every variant sees
 
 
-def _expanded(cache, repeats: int):
-    """A cache with every row repeated; the original stays as it is (layers replace their tensors, never write into them)."""
+def _masks(model: Model, queries: Tensor, keys: Tensor, own: Tensor | None = None) -> Tensor | dict[str, Tensor]:
+    """What is added to attention: 0 where a query sees a key, the lowest number where not, in the model's form.
+
+    `queries` (prompts, queries) and `keys` (prompts, keys) are positions, -1 for padding; `own` (prompts,
+    queries, keys) says which keys are not another variant's. Sliding windows are counted in positions too,
+    since neither padding nor other variants may take room in them.
+    """
+    gap = queries[:, :, None] - keys[:, None]  # (prompts, queries, keys)
+    seen = (keys[:, None] >= 0) & (gap >= 0)
+    if own is not None:
+        seen = seen & own
+
+    def additive(visible: Tensor) -> Tensor:
+        lowest = torch.finfo(model.dtype).min
+        return torch.zeros(visible.shape, dtype=model.dtype, device=gap.device).masked_fill_(~visible, lowest)[:, None]
+
+    window = getattr(model.text_config, "sliding_window", None)
+    if window is None:
+        return additive(seen)
+    near = additive(seen & (gap < window))
+    if "full_attention" in (getattr(model.text_config, "layer_types", None) or ()):
+        return {"full_attention": additive(seen), "sliding_attention": near}
+    return near
+
+
+def _empty_cache() -> Any:
+    """A cache that keeps all keys of every layer: what lies outside a sliding window is the mask's business."""
+    from transformers import DynamicCache
+
+    return DynamicCache()
+
+
+def _repeated(cache: Any, times: int) -> Any:
+    """A cache of one row seen as several, or another of the same rows: layers replace tensors, never write into them."""
     new = copy.copy(cache)
     new.layers = [copy.copy(layer) for layer in cache.layers]
-    if repeats > 1:
+    if times > 1:
         for layer in new.layers:
-            if getattr(layer, "is_initialized", True):
-                layer.batch_repeat_interleave(repeats)
+            layer.keys = layer.keys.expand(times, -1, -1, -1)
+            layer.values = layer.values.expand(times, -1, -1, -1)
     return new
 
 
@@ -260,7 +382,6 @@ class _Steering:
     """The vectors of all variants as one matrix per hook point, to be added row by row."""
 
     def __init__(self, model: Model, variants: Sequence[Vectors]) -> None:
-        self.n = len(variants)
         self.matrices: dict[Site, Tensor] = {}
         for point in sorted({point for vectors in variants for point in vectors}):
             width = model.width(point.kind)
@@ -268,9 +389,11 @@ class _Steering:
             matrix = torch.stack([vectors.get(point, blank).cpu().float() for vectors in variants])
             self.matrices[model.site(point)] = matrix.to(model.device_of(point), model.dtype)  # (variants, d)
 
-    def actions(self, rows: Tensor) -> dict[Site, Action]:
+    def actions(self, variant: Tensor) -> dict[Site, Action]:
+        """Actions for the queries of these variants, (prompts, queries)."""
+
         def adding(matrix: Tensor) -> Action:
-            added = matrix[(rows % self.n).to(matrix.device)][:, None]  # (rows, 1, d)
+            added = matrix[variant.to(matrix.device)]  # (prompts, queries, d)
             # Before a layer its input may still be on the device of the one before.
             return lambda activation: activation + added.to(activation.device)
 

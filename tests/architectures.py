@@ -14,6 +14,7 @@ from corrsteer_core.saes import Sae, _placed
 WIDTH = 32
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "gpt2", "gpt_neox")
 FAST = ("llama", "gemma2", "gpt2")
+WINDOWED = ("mistral", "qwen2", "qwen3", "gemma2", "gemma3_text")
 
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -39,8 +40,11 @@ def tokenizer(template: str | None = TEMPLATE) -> transformers.PreTrainedTokeniz
 
 
 @cache
-def tiny(architecture: str, layers: int = 3) -> Model:
-    """A random model of an architecture, float32, whose greedy texts vary with the prompt."""
+def tiny(architecture: str, layers: int = 3, window: int | None = None) -> Model:
+    """A random model of an architecture, float32, whose greedy texts vary with the prompt.
+
+    With a `window`, some of its layers (all of Mistral's) see only so many positions back.
+    """
     common = {"vocab_size": len(tokenizer()), "max_position_embeddings": 256, "eos_token_id": 1, "bos_token_id": 0}
     if architecture == "gpt2":
         config = transformers.GPT2Config(n_embd=WIDTH, n_layer=layers, n_head=4, n_positions=256, **common)
@@ -51,6 +55,12 @@ def tiny(architecture: str, layers: int = 3) -> Model:
     else:
         name = {"gemma3_text": "Gemma3TextConfig"}.get(architecture, f"{architecture.capitalize()}Config")
         heads = {} if architecture in ("llama", "mistral", "qwen2") else {"head_dim": 16}
+        if window:
+            heads |= {"sliding_window": window}
+        if window and architecture.startswith("qwen"):
+            heads |= {"use_sliding_window": True, "max_window_layers": 1}
+        if window and architecture == "gemma3_text":
+            heads |= {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
         config = getattr(transformers, name)(
             hidden_size=WIDTH,
             intermediate_size=64,

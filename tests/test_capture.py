@@ -50,6 +50,21 @@ def test_poolings(architecture, pooling):
         torch.testing.assert_close(z[0], plain(model, sae, prompt, generated, pooling), atol=2e-4, rtol=2e-4)
 
 
+@pytest.mark.parametrize("pooling", ["max", "mean", "all"])
+@pytest.mark.parametrize("architecture", FAST)
+def test_what_prompts_begin_with_is_read_once_and_still_pooled(architecture, pooling):
+    model = tiny(architecture)
+    saes = [random_sae(model, 0), random_sae(model, 2)]
+    texts = ["be brief and kind: why?", "be brief and kind: a", "be brief and kind: one two three"]
+    ids = [model.tokenizer(text)["input_ids"] for text in texts]
+    for size in (1, 3):
+        found = pooled_by_us(model, saes, ids, pooling, batch_size=size)
+        for prompt, (generated, z) in zip(ids, found, strict=True):
+            for sae, values in zip(saes, z, strict=True):
+                expected = plain(model, sae, prompt, generated, pooling)
+                torch.testing.assert_close(values, expected, atol=2e-4, rtol=2e-4)
+
+
 @pytest.mark.parametrize("kind", ["resid_pre", "mlp_out", "attn_out", "attn_z"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_kind_of_hook_point_is_read(architecture, kind):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from corrsteer_core.batches import answers
+from corrsteer_core.batches import answers, plan, prompts_that_fit, variants_that_fit
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.generation import (
     UNSTEERED,
@@ -11,12 +11,13 @@ from corrsteer_core.generation import (
     constrained,
     decode,
     prefill,
+    read_opening,
     sampled,
     tokens_by_row,
 )
 from corrsteer_core.hooks import HookPoint, hooked
 from corrsteer_core.steering import steered
-from tests.architectures import ARCHITECTURES, FAST, WIDTH, prompts, tiny
+from tests.architectures import ARCHITECTURES, FAST, WIDTH, WINDOWED, prompts, tiny
 
 NEW = 7
 
@@ -80,6 +81,89 @@ def test_batch_equals_alone(architecture):
     assert together == alone
 
 
+@pytest.mark.parametrize("architecture", WINDOWED)
+def test_sliding_windows_count_positions_not_what_else_is_in_the_batch(architecture):
+    """Padding, a common opening and other variants must take no room in a window."""
+    model = tiny(architecture, window=6)
+    ids = prompts(model) + opened(model)
+    vectors = {HookPoint(0): vector(1, 3.0), HookPoint(2): vector(2, 3.0)}
+    expected = [[by_transformers(model, prompt), by_transformers(model, prompt, vectors)] for prompt in ids]
+    many = (UNSTEERED, vectors, {HookPoint(1): vector(5, 9.0)}, {HookPoint(1): vector(6, 9.0)})
+    assert [row[:2] for row in by_us(model, ids, many)] == expected
+    assert [row[:2] for row in by_us(model, ids[-3:], many)] == expected[-3:]
+    wide = tiny(architecture)
+    assert by_us(wide, ids) != by_us(model, ids), "the window must matter for this to mean much"
+
+
+def opened(model):
+    """Prompts of mixed lengths that begin alike, one of them with nothing but that and a last token."""
+    texts = ["be brief and kind: why?", "be brief and kind: a", "be brief and kind: one two three"]
+    return [model.tokenizer(text)["input_ids"] for text in texts]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_an_opening_read_once_changes_nothing(architecture, monkeypatch):
+    from corrsteer_core import batches
+
+    model = tiny(architecture)
+    ids = opened(model)
+    assert read_opening(model, ids).length == len("be brief and kind: ")
+    assert read_opening(model, ids[:1]) is None
+    assert read_opening(model, prompts(model)) is None
+    variants = (UNSTEERED, {HookPoint(1): vector(1, 3.0)})
+    expected = [[by_transformers(model, prompt, vectors) for vectors in variants] for prompt in ids]
+    read = []
+    monkeypatch.setattr(batches, "read_opening", lambda *given: read.append(1) or read_opening(*given))
+    assert by_us(model, ids, variants, batch_size=1) == expected
+    assert by_us(model, ids, variants, batch_size=3) == expected
+    assert len(read) == 2, "once for all batches"
+    same = [ids[2], ids[2]]
+    assert by_us(model, same, variants) == [expected[2], expected[2]]
+
+
+@pytest.mark.parametrize("architecture", FAST)
+def test_variants_that_end_early_leave_and_the_others_go_on(architecture):
+    model = tiny(architecture)
+    ids = prompts(model)
+    variants = [{HookPoint(1): vector(seed, 4.0)} for seed in range(6)]
+    free = by_us(model, ids, variants)
+    stops = {row[variant][place] for row in free for variant, place in ((0, 1), (3, 2), (4, 4))}
+    ended = type(model)(
+        model.name, model.net, model.tokenizer, frozenset(stops | set(model.end_tokens)), model.fingerprint
+    )
+    found = by_us(ended, ids, variants)
+    for row, before in zip(found, free, strict=True):
+        for tokens, longer in zip(row, before, strict=True):
+            first = next((place for place, token in enumerate(longer) if token in stops), len(longer))
+            assert tokens == longer[: first + 1]
+    assert len({len(tokens) for row in found for tokens in row}) > 1
+    sizes = [len(step.rows) for step in decode(ended, prefill(ended, ids), max_new_tokens=NEW, variants=variants)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] < sizes[0], "ended rows must leave"
+
+
+def test_a_batch_holds_as_many_tokens_as_the_longest_prompts_took():
+    ids = [[1] * length for length in (3, 90, 40, 41, 100, 5, 4, 2)]
+    assert plan(ids, 2, max_new_tokens=10) == [[4, 1], [3, 2, 5, 6], [0, 7]]
+    assert sorted(place for batch in plan(ids, 1, max_new_tokens=1) for place in batch) == list(range(len(ids)))
+
+
+def test_a_batch_keeps_within_what_the_device_holds(monkeypatch):
+    from corrsteer_core import batches
+
+    model = tiny("llama")
+    monkeypatch.setattr(batches, "LIMITS", {"cpu": batches.Limits(prompts=64, rows=256, tokens=8192)})
+    assert prompts_that_fit(model, [[1] * 40], 24) == 64
+    assert prompts_that_fit(model, [[1] * 40], 240) == 8192 // 280
+    assert prompts_that_fit(model, [[1] * 40], 1, variants=200) == 4
+    assert variants_that_fit(model, 4, 40, 1) == 64
+    assert variants_that_fit(model, 4, 40, 24) == 64
+    assert variants_that_fit(model, 4, 1040, 24) == (2048 - 1040) // 24
+    monkeypatch.setattr(batches, "_free_memory", lambda device: 0)
+    assert prompts_that_fit(model, [[1] * 40], 24) == 1
+    assert variants_that_fit(model, 1, 40, 24) == 1
+
+
 @pytest.mark.parametrize("architecture", FAST)
 def test_scale_zero_is_unsteered_and_a_vector_and_its_negative_cancel(architecture):
     model = tiny(architecture)
@@ -103,7 +187,7 @@ def test_the_first_generated_token_is_steered_and_the_prompt_before_it_is_not():
     steps = decode(model, prefix, max_new_tokens=1, variants=(UNSTEERED, {HookPoint(1): added}))
     with hooked({model.site(HookPoint(2, "resid_pre")): note("after")}):
         first = next(steps)
-    after = seen["after"][0][:, 0]
+    after = seen["after"][0][0]  # the prompt's variants, side by side
     torch.testing.assert_close(after[1], after[0] + added)  # exactly one position, exactly the vector
     assert not torch.equal(first.logits[0], first.logits[1])
     full = model.net(torch.tensor([ids]), use_cache=True).past_key_values
@@ -174,10 +258,10 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(monkeypatch):
     expected = by_us(model, ids)
     real = batches.prefill
 
-    def cramped(model, texts, watch=None):
+    def cramped(model, texts, watch=None, opening=None):
         if len(texts) > 2:
             raise torch.OutOfMemoryError("full")
-        return real(model, texts, watch)
+        return real(model, texts, watch, opening)
 
     monkeypatch.setattr(batches, "prefill", cramped)
     assert by_us(model, ids, batch_size=5) == expected
@@ -190,7 +274,7 @@ def test_groups_of_variants_give_what_all_at_once_gives(monkeypatch):
     ids = prompts(model)
     variants = [{HookPoint(1): vector(seed, 2.0)} for seed in range(7)]
     expected = by_us(model, ids, variants)
-    monkeypatch.setattr(batches, "rows_that_fit", lambda model, length: 10)
+    monkeypatch.setattr(batches, "variants_that_fit", lambda *_: 3)
     assert by_us(model, ids, variants, batch_size=3) == expected
 
 
