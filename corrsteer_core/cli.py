@@ -96,6 +96,7 @@ def _set_up(options: argparse.Namespace, report: Reporter):
         seed=options.seed,
         chat=options.chat,
         system=options.system,
+        shots=options.shots,
         scorer=options.scorer,
         judge=options.judge,
     )
@@ -628,6 +629,9 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
         help="use the chat template (default: the task's)",
     )
     parser.add_argument("--system", default="", help="system prompt")
+    parser.add_argument(
+        "--shots", type=_count, default=0, metavar="N", help="show N train items with their answers before every prompt"
+    )
 
 
 def _pairing_options(parser: argparse.ArgumentParser) -> None:
@@ -673,6 +677,10 @@ def _share(text: str) -> float:
     if not 0 < share < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a share above 0, like 0.06")
     return share
+
+
+def _count(text: str) -> int:
+    return 0 if text == "0" else _positive(text)
 
 
 def _positive(text: str) -> int:

@@ -26,7 +26,7 @@ from corrsteer_core.prompts import PromptStyle, render, resolve_style
 from corrsteer_core.saes import Sae
 from corrsteer_core.steering import SteeringSet
 from corrsteer_core.store import Writer, is_cached
-from corrsteer_core.tasks import Item, Task, load_items, with_judge
+from corrsteer_core.tasks import Item, Task, load_items, with_judge, without_shots
 
 CONSTRAINED = "constrained"
 CONSTRAINED_STEERED = "constrained and steered"
@@ -326,15 +326,17 @@ def exam_for(
     if fitted and fitted.judge:
         task = with_judge(task, fitted.judge)
     data = data or (Path(fitted.data) if fitted and fitted.data else None)
-    items = _split_items(task, split, data, limit, fitted.seed if fitted else 0)
     # The prompt of fitting for the task the set was fitted on; every other task has its own.
     style = steering.style if steering.task == task.name else resolve_style(model, chat=None, task_chat=task.chat)
+    items = _split_items(task, split, data, limit, fitted.seed if fitted else 0, style.shots)
     tokens = max_new_tokens or (fitted.max_new_tokens if fitted else task.max_new_tokens)
     return Exam(task, split, items, style, tokens)
 
 
-def _split_items(task: Task, split: str, data: Path | None, limit: int | None, seed: int) -> list[Item]:
-    every = load_items(task, data=data, seed=seed)
+def _split_items(
+    task: Task, split: str, data: Path | None, limit: int | None, seed: int, shots: Sequence[tuple[str, str]]
+) -> list[Item]:
+    every = without_shots(load_items(task, data=data, seed=seed), shots)
     items = [item for item in every if item.split == split]
     if not items:
         have = ", ".join(sorted({item.split for item in every}))

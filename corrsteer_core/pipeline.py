@@ -30,7 +30,7 @@ from corrsteer_core.prompts import PromptStyle, answer_text, render, resolve_sty
 from corrsteer_core.saes import EMBEDDED_SOURCE, Sae, load_saes
 from corrsteer_core.steering import SaeRef, SteeringRow, SteeringSet, empty_set
 from corrsteer_core.store import Reader, Writer, query, run_path
-from corrsteer_core.tasks import Item, Task, custom_task, get_task, load_items, with_judge
+from corrsteer_core.tasks import Item, Task, custom_task, get_task, load_with_shots, with_judge
 
 Strategy = Literal["S", "A", "P", "V"]
 
@@ -66,15 +66,17 @@ def set_up(
     seed: int = 0,
     chat: bool | None = None,
     system: str = "",
+    shots: int = 0,
     scorer: str = "",
     judge: str = "",
 ) -> Setup:
     """Load and check everything for a run, and name it; nothing is generated yet.
 
     `judge` names one of tasks.JUDGES to score in place of the task's rules; one that cannot be had is an error.
+    `shots` items of the train split are shown with their answers before every prompt and used for nothing else.
     """
+    examples, items = load_with_shots(task, shots, data=data, seed=seed, limit=limit)
     task = with_judge(task, judge) if judge else task
-    items = load_items(task, data=data, seed=seed, limit=limit)
     model = model or load_model(EMBEDDED)
     saes = load_saes(sae, model, layers)
     config = RunConfig(
@@ -83,7 +85,7 @@ def set_up(
         model_fingerprint=model.fingerprint,
         dtype=str(model.dtype).removeprefix("torch."),
         saes=tuple(SaeRef.of(one) for one in saes),
-        style=resolve_style(model, chat=chat, task_chat=task.chat, system=system),
+        style=resolve_style(model, chat=chat, task_chat=task.chat, system=system, shots=examples),
         max_new_tokens=max_new_tokens or task.max_new_tokens,
         pooling=pooling,
         seed=seed,

@@ -333,6 +333,7 @@ def fit_arguments(run: str) -> list[str]:
         f"--seed={config['seed']}",
     ]
     chosen += ["--chat" if style["chat"] else "--no-chat", f"--system={style['system']}"]
+    chosen += [f"--shots={len(style['shots'])}"] if style["shots"] else []
     return chosen
 
 

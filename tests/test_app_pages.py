@@ -164,6 +164,26 @@ def test_the_form_starts_a_run_with_what_was_filled_in(started):
     ]  # fmt: skip
 
 
+def test_a_preset_takes_the_place_of_model_and_saes(started):
+    test = opened()
+    test.selectbox(key="new_run_preset").select("gemma-3-270m-it").run()
+    assert "google/gemma-3-270m-it" in words(test)
+    assert not [field for field in test.text_input if field.key in ("new_run_model", "new_run_sae")]
+    test.selectbox(key="new_run_task").select("capitals")
+    test.text_input(key="new_run_layers").input("8")
+    press(test, "Start")
+    assert started == [["fit", "--task=capitals", "--preset=gemma-3-270m-it", "--layers=8", "--pooling=max"]]
+
+
+def test_how_prompts_are_put_is_part_of_what_is_started(started):
+    test = opened()
+    test.selectbox(key="new_run_chat").select("On")
+    test.number_input(key="new_run_shots").set_value(3)
+    test.text_input(key="new_run_system").input(" --quiet ")
+    press(test, "Start")
+    assert started[0][-3:] == ["--chat", "--shots=3", "--system=--quiet"]
+
+
 def test_what_is_typed_cannot_pass_for_an_option(started):
     test = opened()
     test.text_input(key="new_run_model").input("--json")

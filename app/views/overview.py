@@ -14,6 +14,7 @@ from app import resources, state
 from corrsteer_core import findings, jobs, reader, store, tasks, uploads, verdict
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.paths import EMBEDDED
+from corrsteer_core.presets import PRESETS
 from corrsteer_core.progress import seconds
 
 DEMO = ("demo",)
@@ -350,9 +351,10 @@ def new_run() -> None:
         kind = st.segmented_control(
             "What is asked", [BUILT_IN, OWN], default=BUILT_IN, required=True, key="new_run_kind"
         )
+        preset = _pairing()
         with st.form("new_run", border=False):
             asked = _named_task() if kind == BUILT_IN else _own_file()
-            settings = _settings()
+            settings = {"preset": preset, **({} if preset else _own_pairing()), **_settings()}
             if st.form_submit_button("Start", type="primary", icon=":material/play_arrow:"):
                 _start(asked, settings)
 
@@ -381,9 +383,25 @@ def _own_file() -> dict[str, Any]:
     return {"file": file, "scorer": scorer}
 
 
-def _settings() -> dict[str, Any]:
+def _pairing() -> str | None:
+    """A preset's name, or None for model and SAEs named one by one."""
+
+    def label(name: str | None) -> str:
+        return "The embedded model, or one that I name below" if name is None else PRESETS[name].title
+
+    name = st.selectbox("Model and its SAEs", [None, *PRESETS], format_func=label, key="new_run_preset")
+    if name is not None:
+        preset = PRESETS[name]
+        st.caption(
+            f"`{preset.model}` with `{preset.release}`, layers 0 to {len(preset.ids) - 1}. Downloaded from the Hugging Face "
+            f"hub unless they are in its cache; *Layers* below takes some of them. A large model needs a GPU."
+        )
+    return name
+
+
+def _own_pairing() -> dict[str, Any]:
     model, sae = st.columns(2)
-    found: dict[str, Any] = {
+    return {
         "model": model.text_input(
             "Model", EMBEDDED, key="new_run_model", help="The embedded one, a Hugging Face id, or a folder."
         ),
@@ -395,6 +413,10 @@ def _settings() -> dict[str, Any]:
             ),
         ),
     }  # fmt: skip
+
+
+def _settings() -> dict[str, Any]:
+    found: dict[str, Any] = {}
     layers, limit, tokens, pooling = st.columns(4)
     found["layers"] = layers.text_input("Layers", placeholder="all there are", help="As 8,15,22.", key="new_run_layers")
     found["limit"] = limit.number_input("Samples, at most", 10, None, None, 50, placeholder="all", key="new_run_limit")
@@ -408,7 +430,28 @@ def _settings() -> dict[str, Any]:
             "counts too."
         ),
     )  # fmt: skip
-    return found
+    return {**found, **_prompt_settings()}
+
+
+CHAT = {"The task's own": None, "On": "--chat", "Off": "--no-chat"}
+
+
+def _prompt_settings() -> dict[str, Any]:
+    """How a prompt is put to the model: the same while fitting, measuring and steering."""
+    chat, shots, system = st.columns([1, 1, 2])
+    return {
+        "chat": chat.selectbox(
+            "Chat template", list(CHAT), key="new_run_chat",
+            help="The frame of roles and turns that a tuned model was trained with; a base model has none.",
+        ),
+        "shots": shots.number_input(
+            "Examples before each prompt", 0, 64, 0, key="new_run_shots",
+            help="So many training samples are shown with their answers (few-shot), and used for nothing else.",
+        ),
+        "system": system.text_input(
+            "System prompt", key="new_run_system", placeholder="none", help="Needs the chat template."
+        ),
+    }  # fmt: skip
 
 
 def _start(asked: dict[str, Any], settings: dict[str, Any]) -> None:
@@ -431,11 +474,7 @@ def _asked(asked: dict[str, Any]) -> list[str]:
 
 def _options(settings: dict[str, Any]) -> list[str]:
     """Of the form's fields, those that are filled in, as arguments; a value cannot pass for an option."""
-    model = settings["model"].strip()
-    if not model:
-        raise CorrSteerError(f"No model was named; {EMBEDDED} is the one that comes with the tool.")
-    saes = [part.strip() for part in settings["sae"].split(",") if part.strip()] or ["embedded"]
-    found = [f"--model={model}", *(f"--sae={sae}" for sae in saes)]
+    found = [f"--preset={settings['preset']}"] if settings["preset"] else _named_pairing(settings)
     layers = re.sub(r"\s", "", settings["layers"] or "")
     if layers:
         found.append(f"--layers={layers}")
@@ -443,4 +482,19 @@ def _options(settings: dict[str, Any]) -> list[str]:
         value = settings[field]
         if value is not None and math.isfinite(value):
             found.append(f"--{name}={int(value)}")
-    return [*found, f"--pooling={settings['pooling']}"]
+    found.append(f"--pooling={settings['pooling']}")
+    if option := CHAT[settings["chat"]]:
+        found.append(option)
+    if settings["shots"]:
+        found.append(f"--shots={int(settings['shots'])}")
+    if settings["system"].strip():
+        found.append(f"--system={settings['system'].strip()}")
+    return found
+
+
+def _named_pairing(settings: dict[str, Any]) -> list[str]:
+    model = settings["model"].strip()
+    if not model:
+        raise CorrSteerError(f"No model was named; {EMBEDDED} is the one that comes with the tool.")
+    saes = [part.strip() for part in settings["sae"].split(",") if part.strip()] or ["embedded"]
+    return [f"--model={model}", *(f"--sae={sae}" for sae in saes)]

@@ -25,6 +25,7 @@ from corrsteer_core.tasks.hints import close_match
 from corrsteer_core.tasks.judges import JUDGES, load_judge, with_judge
 from corrsteer_core.tasks.load import load_items
 from corrsteer_core.tasks.scorers import SCORERS, scorer_name
+from corrsteer_core.tasks.shots import load_with_shots, without_shots
 
 TASKS: dict[str, Task] = {
     task.name: task
@@ -68,6 +69,8 @@ __all__ = [
     "get_task",
     "load_items",
     "load_judge",
+    "load_with_shots",
     "scorer_name",
     "with_judge",
+    "without_shots",
 ]

@@ -65,7 +65,7 @@ def limited(items: Sequence[Item], limit: int, seed: int) -> list[Item]:
     shares = apportion([len(by_split[split]) for split in SPLITS], limit)
     chosen: set[int] = set()
     for split, share in zip(SPLITS, shares, strict=True):
-        chosen.update(_queue(items, by_split[split], seed)[:share])
+        chosen.update(in_turn(items, by_split[split], seed)[:share])
     return [item for i, item in enumerate(items) if i in chosen]
 
 
@@ -83,7 +83,7 @@ def apportion(sizes: Sequence[int], total: int) -> list[int]:
     return shares
 
 
-def _queue(items: Sequence[Item], members: Sequence[int], seed: int) -> list[int]:
+def in_turn(items: Sequence[Item], members: Sequence[int], seed: int) -> list[int]:
     """One split's items in the order in which limits take them: every beginning is stratified."""
     strata: dict[str, list[int]] = defaultdict(list)
     for i in members:
