@@ -25,20 +25,23 @@ class Fit:
 
 
 def explained(model: Model, sae: Sae, prompts: Sequence[Sequence[int]]) -> list[Fit]:
-    """The SAE's fit at its own hook point, then at the same point of the block before (or after, for block 0).
+    """The SAE's fit at its own hook point, then at the same point of the block before and of the one after, if there are.
 
     The first position of every prompt is left out: its norm is an outlier in most models.
     """
-    neighbour = sae.layer - 1 if sae.layer else sae.layer + 1
-    points = [sae.point, HookPoint(neighbour, sae.point.kind)]
+    around = [layer for layer in (sae.layer - 1, sae.layer + 1) if 0 <= layer < model.n_layers]
+    points = [sae.point, *(HookPoint(layer, sae.point.kind) for layer in around)]
     return [_fit(sae, point, _activations(model, point, prompts)) for point in points]
 
 
-def looks_broken(own: Fit, neighbour: Fit) -> str | None:
+def looks_broken(own: Fit, *neighbours: Fit) -> str | None:
     """One sentence when a pairing looks wrong, else None."""
-    if neighbour.variance_explained > own.variance_explained:
+    best = max(neighbours, key=lambda fit: fit.variance_explained, default=own)
+    if own.l0 == 0:
+        return f"No feature of the SAE fires at {own.point.name}: it was probably trained on inputs of another size."
+    if best.variance_explained > own.variance_explained:
         return (
-            f"The SAE explains more at layer {neighbour.point.layer} ({neighbour.variance_explained:.0%}) than at its own "
+            f"The SAE explains more at layer {best.point.layer} ({best.variance_explained:.0%}) than at its own "
             f"layer {own.point.layer} ({own.variance_explained:.0%}): its hook point is probably off by one."
         )
     if own.variance_explained < 0.2:

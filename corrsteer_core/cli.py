@@ -338,16 +338,16 @@ def _check(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]
     prompts = [render(model, item.prompt, style) for item in load_items(get_task("overrefusal"), limit=options.prompts)]
     rows = []
     for sae in load_saes(sources, model, options.layers):
-        own, neighbour = explained(model, sae, prompts)
-        if problem := looks_broken(own, neighbour):
-            print(f"warning: {problem}", file=sys.stderr)
-        row = {
-            "sae": sae.source,
-            "hook_point": own.point.name,
-            "variance_explained": own.variance_explained,
-            "l0": own.l0,
-        }
-        rows.append({**row, "one_block_away": neighbour.variance_explained, "positions": own.positions})
+        own, *neighbours = explained(model, sae, prompts)
+        if problem := looks_broken(own, *neighbours):
+            print(f"warning: {sae.source}: {problem}", file=sys.stderr)
+        row = {"sae": sae.source, "hook_point": own.point.name, "positions": own.positions}
+        at = {own.point.layer: own, **{one.point.layer: one for one in neighbours}}
+        for where, layer in (("own", sae.layer), ("before", sae.layer - 1), ("after", sae.layer + 1)):
+            fit = at.get(layer)
+            row[f"explained_{where}"] = fit.variance_explained if fit else None
+            row[f"l0_{where}"] = fit.l0 if fit else None
+        rows.append(row)
     return rows
 
 
@@ -557,7 +557,7 @@ def _parser() -> argparse.ArgumentParser:
     page.add_argument("--force", action="store_true", help="replace a file that is there already")
 
     check = command(
-        "check", _check, "measure whether SAEs belong to a model: variance explained and L0, and one block away"
+        "check", _check, "measure whether SAEs belong to a model: variance explained and L0, there and one block away"
     )
     _pairing_options(check)
     check.add_argument("--prompts", type=_positive, default=24, help="prompts to measure on (default: %(default)s)")

@@ -430,7 +430,9 @@ def test_check_measures_every_sae(files, capsys):
     status, rows, err = command(capsys, "check", "--model", files / "model", "--sae", files / "saes", "--prompts", 4)
     assert status == 0, err
     assert [row["hook_point"] for row in rows] == [f"blocks.{layer}.hook_resid_post" for layer in LAYERS]
-    assert "warning: The SAE explains" in err, "random SAEs do not belong anywhere"
+    assert "The SAE explains" in err, "random SAEs do not belong anywhere"
+    assert rows[0]["explained_before"] < 1
+    assert rows[1]["explained_after"] is None, "layer 2 is the last"
 
 
 def test_interrupted_while_trying_features_the_finished_ones_are_kept(files, capsys, monkeypatch):
