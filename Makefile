@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: app test check format setup clean
+.PHONY: app test check format results setup clean
 .DELETE_ON_ERROR:
 
 app: $(VENV)/app.done
@@ -22,6 +22,10 @@ check: $(VENV)/dev.done
 format: $(VENV)/dev.done
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+# What docs/results.md states. DATA: a folder with the published sets, if there is one.
+results: $(VENV)/app.done
+	@$(BIN)/python -m benchmarks.results $(if $(DATA),--data $(DATA)) $(TASKS)
 
 setup: $(VENV)/dev.done
 

@@ -1,4 +1,4 @@
-"""Measuring a steering set as a background job: the command line's `evaluate`, the set in a file of its own."""
+"""Measuring steering sets as background jobs: the command line's `evaluate`, `sweep` and `transfer`, sets in files."""
 
 from __future__ import annotations
 
@@ -14,16 +14,30 @@ from corrsteer_core import jobs
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.paths import cache_dir
 
+COMMANDS = ("evaluate", "sweep", "transfer")
+
 
 @dataclass(frozen=True)
-class Measurement:
-    """What is to be measured."""
+class NamedSet:
+    """A set that is to be measured."""
 
     run: str
     name: str
-    """Of the set."""
     body: str
     """The set as JSON."""
+
+    @property
+    def file(self) -> Path:
+        """Where the set is written for the job: a name that can do no harm, another one for another content."""
+        stem = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:40] or "set"
+        return cache_dir() / "sets" / self.run / f"{stem}-{hashlib.sha256(self.body.encode()).hexdigest()[:8]}.json"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One set on one task, with controls."""
+
+    set: NamedSet
     task: str
     split: str = "test"
     limit: int | None = None
@@ -32,42 +46,90 @@ class Measurement:
     """Random sets of like size to compare with."""
 
     @property
-    def file(self) -> Path:
-        """Where the set is written for the job: a name that can do no harm, another one for another content."""
-        stem = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:40] or "set"
-        return cache_dir() / "sets" / self.run / f"{stem}-{hashlib.sha256(self.body.encode()).hexdigest()[:8]}.json"
+    def sets(self) -> tuple[NamedSet, ...]:
+        return (self.set,)
+
+    @property
+    def title(self) -> str:
+        return f"Measure {self.set.name} on {self.task} ({self.split})"
 
     def arguments(self, config: Mapping[str, Any]) -> list[str]:
         """The command line's arguments; `config` is the run's, for a task of the user's own."""
-        if self.task == config["task"] and config.get("scorer"):
-            task = [
-                "--scorer",
-                config["scorer"],
-                "--data",
-                config["data"],
-                "--max-new-tokens",
-                str(config["max_new_tokens"]),
-            ]
-        else:
-            task = ["--task", self.task]
-        limit = ["--limit", str(self.limit)] if self.limit else []
+        own = self.task == config["task"] and config.get("scorer")
+        task = ["--task", self.task]
+        if own:
+            task = ["--scorer", config["scorer"], "--data", config["data"]]
+            task += ["--max-new-tokens", str(config["max_new_tokens"])]
         return [
-            *("evaluate", "--set", str(self.file), *task, "--split", self.split),
-            *("--controls", str(self.controls), *limit, "--json"),
+            *("evaluate", "--set", str(self.set.file), *task, "--split", self.split),
+            *("--controls", str(self.controls), *_limited(self.limit), "--json"),
         ]
 
 
-def start(asked: Measurement, config: Mapping[str, Any]) -> str:
-    """Write the set's file and start the job; returns its id. Raises CorrSteerError if the same is being measured."""
+@dataclass(frozen=True)
+class Sweep:
+    """One set at several scales on some tasks."""
+
+    set: NamedSet
+    tasks: tuple[str, ...]
+    scales: tuple[float, ...]
+    split: str = "test"
+    limit: int | None = None
+
+    @property
+    def sets(self) -> tuple[NamedSet, ...]:
+        return (self.set,)
+
+    @property
+    def title(self) -> str:
+        return f"Measure {self.set.name} at {len(self.scales)} scales on {', '.join(self.tasks)} ({self.split})"
+
+    def arguments(self, _config: Mapping[str, Any]) -> list[str]:
+        """The command line's arguments."""
+        tasks = [part for task in self.tasks for part in ("--task", task)]
+        scales = ",".join(f"{scale:g}" for scale in self.scales)
+        return [
+            *("sweep", "--set", str(self.set.file), *tasks, f"--scales={scales}", "--split", self.split),
+            *(*_limited(self.limit), "--json"),
+        ]
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Several sets on several tasks."""
+
+    sets: tuple[NamedSet, ...]
+    tasks: tuple[str, ...]
+    split: str = "test"
+    limit: int | None = None
+
+    @property
+    def title(self) -> str:
+        return f"Measure {len(self.sets)} sets on {', '.join(self.tasks)} ({self.split})"
+
+    def arguments(self, _config: Mapping[str, Any]) -> list[str]:
+        """The command line's arguments."""
+        sets = [part for one in self.sets for part in ("--set", str(one.file))]
+        tasks = [part for task in self.tasks for part in ("--task", task)]
+        return ["transfer", *sets, *tasks, "--split", self.split, *_limited(self.limit), "--json"]
+
+
+def _limited(limit: int | None) -> list[str]:
+    return ["--limit", str(limit)] if limit else []
+
+
+def start(asked: Measurement | Sweep | Transfer, config: Mapping[str, Any]) -> str:
+    """Write the sets' files and start the job; returns its id. Raises CorrSteerError if the same is being measured."""
     arguments = asked.arguments(config)
     if jobs.running(arguments):
         raise CorrSteerError("This very measurement is running already; its progress is shown above.")
-    try:
-        asked.file.parent.mkdir(parents=True, exist_ok=True)
-        asked.file.write_text(asked.body, encoding="utf-8")
-    except OSError as error:
-        raise CorrSteerError(f"The set could not be written to {asked.file}: {error.strerror}.") from error
-    return jobs.start(arguments, f"Measure {asked.name} on {asked.task} ({asked.split})")
+    for one in asked.sets:
+        try:
+            one.file.parent.mkdir(parents=True, exist_ok=True)
+            one.file.write_text(one.body, encoding="utf-8")
+        except OSError as error:
+            raise CorrSteerError(f"The set could not be written to {one.file}: {error.strerror}.") from error
+    return jobs.start(arguments, asked.title)
 
 
 def of_run(run: str) -> list[jobs.Job]:
@@ -76,7 +138,7 @@ def of_run(run: str) -> list[jobs.Job]:
     return [
         job
         for job in jobs.jobs()
-        if job.arguments[:2] == ("evaluate", "--set") and Path(job.arguments[2]).parent == folder
+        if job.arguments[0] in COMMANDS and job.arguments[1] == "--set" and Path(job.arguments[2]).parent == folder
     ]
 
 

@@ -271,15 +271,18 @@ def _evaluate(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
 
 def _sweep(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]:
     _quiet_libraries()
-    from corrsteer_core import evaluation
+    import pandas as pd
+
+    from corrsteer_core import comparisons, evaluation
     from corrsteer_core.steering import load_set
     from corrsteer_core.tasks import get_task
 
     steering = load_set(options.set)
     tasks = [get_task(name) for name in options.task or [steering.task]]
     found = evaluation.sweep(steering, tasks, options.scales, split=options.split, limit=options.limit, progress=report)
-    best = evaluation.pareto(found)
-    return [{**_measured_row(one), "pareto": one.scale in best} for one in found]
+    rows = [_measured_row(one) for one in found]
+    best = comparisons.pareto(pd.DataFrame(rows))
+    return [{**row, "pareto": row["scale"] in best} for row in rows]
 
 
 def _transfer(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]:

@@ -208,20 +208,6 @@ def transfer(
     return results
 
 
-def pareto(results: Sequence[Evaluation]) -> set[float]:
-    """The scales of a sweep that no other scale beats: none is at least as good on every task and better on one."""
-    rates: dict[float, dict[str, float]] = {}
-    for one in results:
-        rates.setdefault(one.scale, {})[one.task] = one.comparison.steered_rate
-    tasks = sorted({one.task for one in results})
-    points = {scale: np.array([of_scale[task] for task in tasks]) for scale, of_scale in rates.items()}
-    return {
-        scale
-        for scale, mine in points.items()
-        if not any((other >= mine).all() and (other > mine).any() for other in points.values())
-    }
-
-
 # --- measuring -----------------------------------------------------------------------------------
 
 

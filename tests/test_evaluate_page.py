@@ -114,6 +114,71 @@ def test_what_is_asked_for_reaches_the_command_line(started):
     assert load_set(file).name == "A"
 
 
+def kind(test: AppTest, value: str) -> AppTest:
+    test.segmented_control(key="measure_kind").set_value(value).run()
+    assert not test.exception
+    return test
+
+
+def test_a_sweep_over_scales_and_tasks_reaches_the_command_line(started):
+    fabricated.make_run()
+    test = kind(opened(), "scales")
+    next(one for one in test.multiselect if one.label == "Tasks").set_value(["sentiment", "overrefusal"])
+    next(one for one in test.multiselect if one.label == "Scales").set_value([2.0, 0.5])
+    press(test, "Measure")
+    (arguments,) = started
+    assert arguments[:2] == ["sweep", "--set"]
+    assert arguments[3:] == [
+        *("--task", "sentiment", "--task", "overrefusal", "--scales=0.5,2", "--split", "test", "--json"),
+    ]
+
+
+def test_sets_on_tasks_reach_the_command_line(started):
+    fabricated.make_run()
+    test = kind(opened(), "tasks")
+    next(one for one in test.multiselect if one.label == "Steering sets").set_value(["A", "V"])
+    press(test, "Measure")
+    (arguments,) = started
+    assert arguments[0] == "transfer"
+    assert [load_set(Path(arguments[place + 1])).name for place, part in enumerate(arguments) if part == "--set"] == [
+        "A", "V",
+    ]  # fmt: skip
+    assert arguments[5:] == ["--task", "sentiment", "--split", "test", "--json"]
+
+
+def test_a_sweep_without_a_task_is_answered_in_words(started):
+    fabricated.make_run()
+    test = kind(opened(), "scales")
+    next(one for one in test.multiselect if one.label == "Tasks").set_value([])
+    press(test, "Measure")
+    assert "Choose at least one task" in said(test)
+    assert not started
+
+
+def test_scales_and_tasks_beside_one_another_are_drawn():
+    run = fabricated.make_run()
+    with Writer(run) as store:
+        one = store.query("SELECT * FROM evaluations").drop(columns="run").iloc[0]
+        rows = [
+            {**one, "name": name, "task": task, "scale": scale, "summary": _with(one["summary"], rate)}
+            for name, task, scale, rate in (
+                ("V", "sentiment", 2.0, 0.8), ("V", "overrefusal", 1.0, 0.5), ("V", "overrefusal", 2.0, 0.4),
+                ("A", "sentiment", 1.0, 0.6),
+            )
+        ]  # fmt: skip
+        store.add("evaluations", pd.DataFrame(rows))
+    test = opened()
+    words = said(test)
+    assert "V at several scales, test samples" in words
+    assert "Sets on tasks, test samples" in words
+    assert len(test.get("plotly_chart")) == 3
+
+
+def _with(summary: str, rate: float) -> str:
+    body = json.loads(summary)
+    return json.dumps(body | {"steered_rate": rate, "effect": rate - body["unsteered_rate"]})
+
+
 def test_all_samples_are_measured_unless_a_limit_is_given(started):
     fabricated.make_run()
     press(opened(), "Measure")
@@ -122,7 +187,7 @@ def test_all_samples_are_measured_unless_a_limit_is_given(started):
 
 
 def test_a_users_own_task_is_named_by_its_file_and_scorer():
-    asked = measuring.Measurement("run-1", "V", "{}", "custom-mine", "test")
+    asked = measuring.Measurement(measuring.NamedSet("run-1", "V", "{}"), "custom-mine", "test")
     config = {"task": "custom-mine", "scorer": "exact", "data": "/data/mine.jsonl", "max_new_tokens": 7}
     arguments = asked.arguments(config)
     assert arguments[3:9] == ["--scorer", "exact", "--data", "/data/mine.jsonl", "--max-new-tokens", "7"]
@@ -131,21 +196,21 @@ def test_a_users_own_task_is_named_by_its_file_and_scorer():
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "a/b", "", "\u202e<script>", "-" * 300, "CON", "ä ö"])
 def test_whatever_a_set_is_called_its_file_stays_in_its_folder(cache, name):
-    file = measuring.Measurement("run-1", name, "{}", "sentiment").file
+    file = measuring.NamedSet("run-1", name, "{}").file
     assert file.parent == cache / "sets" / "run-1"
     assert file.name == file.name.encode("ascii").decode()
     assert len(file.name) < 60
 
 
 def test_sets_of_one_name_and_other_content_have_files_of_their_own():
-    one, other = (measuring.Measurement("run-1", "V", body, "sentiment").file for body in ("{}", "{ }"))
+    one, other = (measuring.NamedSet("run-1", "V", body).file for body in ("{}", "{ }"))
     assert one != other
 
 
 def test_the_same_measurement_is_not_started_twice(monkeypatch):
     run = fabricated.make_run()
     config = reader.facts(run).config
-    asked = measuring.Measurement(run, "V", "{}", "sentiment")
+    asked = measuring.Measurement(measuring.NamedSet(run, "V", "{}"), "sentiment")
     monkeypatch.setattr(
         jobs, "running", lambda arguments: object() if list(arguments) == asked.arguments(config) else None
     )
@@ -202,7 +267,7 @@ def test_a_measurement_really_runs_and_is_stored():
     model, saes = tiny.load()
     run = tiny.make_run(model, saes)
     body = pipeline.kept_sets(run)["A"].to_json()
-    asked = measuring.Measurement(run, "A", body, "sentiment", "test", limit=6, controls=1)
+    asked = measuring.Measurement(measuring.NamedSet(run, "A", body), "sentiment", "test", limit=6, controls=1)
     id = measuring.start(asked, reader.facts(run).config)
     until = time.monotonic() + 120
     while jobs.job(id).state == "running" and time.monotonic() < until:

@@ -14,10 +14,8 @@ from corrsteer_core.evaluate import trial, unsteered_and
 from corrsteer_core.evaluation import (
     CONSTRAINED,
     CONSTRAINED_STEERED,
-    Evaluation,
     choice_tokens,
     evaluate_set,
-    pareto,
     sweep,
     transfer,
 )
@@ -103,22 +101,6 @@ def test_each_set_is_measured_with_its_own_prompt_on_its_own_task(loaded, steeri
     chatty = replace(steering, name="chat", style=PromptStyle(chat=True))
     plain, chat = transfer([steering, chatty], [get_task("sentiment")], limit=LIMIT, model=model)
     assert plain.samples["unsteered"].tolist() != chat.samples["unsteered"].tolist()
-
-
-def result(task, scale, rate):
-    comparison = type("C", (), {"steered_rate": rate})
-    return Evaluation("A", task, "test", scale, comparison, 0.0, 0.0, pd.DataFrame())
-
-
-def test_pareto_points_are_those_no_other_scale_beats():
-    rates = {0.0: (0.5, 0.9), 1.0: (0.7, 0.9), 2.0: (0.8, 0.6), 4.0: (0.8, 0.5), 8.0: (0.6, 0.8)}
-    found = [result(task, scale, pair[place]) for scale, pair in rates.items() for place, task in enumerate("ab")]
-    assert pareto(found) == {1.0, 2.0}
-
-
-def test_equal_points_are_both_pareto():
-    found = [result("a", 1.0, 0.5), result("a", 2.0, 0.5), result("a", 3.0, 0.4)]
-    assert pareto(found) == {1.0, 2.0}
 
 
 def test_constrained_decoding_takes_the_best_choice(loaded, steering):

@@ -23,7 +23,7 @@ LAYERS = [
     {"generation", "capture", "steering", "check", "lens"},
     {"config", "batches", "controls", "selection", "export"},
     {"store", "evaluate", "lengths", "shading"},
-    {"fit", "reader", "playground", "verdict", "findings", "pictures"},
+    {"fit", "reader", "playground", "verdict", "findings", "comparisons", "pictures"},
     {"report"},
     {"pipeline", "evidence"},
     {"evaluation", "caa"},

@@ -10,7 +10,7 @@ import streamlit as st
 
 from app import components as ui
 from app import measuring, rate_chart, resources, side_by_side, state
-from corrsteer_core import jobs, reader, verdict
+from corrsteer_core import comparisons, jobs, reader, verdict
 from corrsteer_core.differences import differences, escaped, marked, parting, shared_ends
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.progress import seconds
@@ -24,6 +24,8 @@ SPLITS = {
     "validation": "Validation (used to choose)",
     "train": "Training (used to rank)",
 }
+KINDS = {"one": "One set", "scales": "Several scales", "tasks": "Several sets and tasks"}
+SCALES = [0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0]
 FLIPS = {"won": "Won", "lost": "Lost", "changed": "Text changed only", "same": "Unchanged"}
 SIGNS = {
     "works": (st.success, ":material/check_circle:"),
@@ -52,6 +54,7 @@ def page() -> None:
             ui.nothing_yet("No set of this run has been measured yet.", "Choose one above and press *Measure*.")
         return
     _result(run, _chosen(found))
+    _side_by_side(found)
 
 
 # --- asking for a measurement --------------------------------------------------------------------
@@ -71,16 +74,41 @@ def _form(run: str, bodies: dict[str, str]) -> None:
     if not bodies:
         ui.nothing_yet("This run has no steering set yet.", "Put one together on the Steer page and save it.")
         return
-    config = resources.ask(reader.facts, run).config
-    tasks = [config["task"], *(name for name in TASKS if name != config["task"])]
+    kind = st.segmented_control(
+        "What to measure",
+        list(KINDS),
+        default=next(iter(KINDS)),
+        required=True,
+        format_func=KINDS.__getitem__,
+        key="measure_kind",
+        label_visibility="collapsed",
+    )
     names = sorted(bodies, key=lambda name: (name != "V", name))
+    sets = {name: measuring.NamedSet(run, name, bodies[name]) for name in names}
+    config = resources.ask(reader.facts, run).config
+    asked = {"one": _one_set, "scales": _several_scales, "tasks": _sets_on_tasks}[kind](sets, config)
+    if asked is not None:
+        try:
+            measuring.start(asked, config)
+        except CorrSteerError as error:
+            ui.problem(error)
+            return
+        st.rerun()
+
+
+def _title_of(task: str) -> str:
+    return TASKS[task].title if task in TASKS else ui.plain(task)
+
+
+def _one_set(sets: dict[str, measuring.NamedSet], config: dict[str, Any]) -> measuring.Measurement | None:
+    tasks = [config["task"], *(name for name in TASKS if name != config["task"])]
     with st.form("measure", border=False):
         one, two, three = st.columns(3)
-        name = one.selectbox("Steering set", names, help="Sets saved with the run, and the one on the Steer page.")
+        name = one.selectbox("Steering set", list(sets), help="Sets saved with the run, and the one on the Steer page.")
         task = two.selectbox(
             "Task",
             tasks,
-            format_func=lambda task: TASKS[task].title if task in TASKS else ui.plain(task),
+            format_func=_title_of,
             help="The run's own task, or another one to see side effects there. Some need a network the first time.",
         )
         split = three.selectbox("Samples", list(SPLITS), format_func=SPLITS.__getitem__)
@@ -95,16 +123,55 @@ def _form(run: str, bodies: dict[str, str]) -> None:
             "much, the set's features are nothing special. The set with its sign turned round is measured as well.",
         )
         asked = three.form_submit_button("Measure", type="primary", icon=":material/play_arrow:", width="stretch")
-    if asked:
-        wanted = measuring.Measurement(
-            run, name, bodies[name], task, split, int(limit) if limit else None, int(controls)
-        )
-        try:
-            measuring.start(wanted, config)
-        except CorrSteerError as error:
-            ui.problem(error)
-            return
-        st.rerun()
+    if not asked:
+        return None
+    return measuring.Measurement(sets[name], task, split, int(limit) if limit else None, int(controls))
+
+
+def _several_scales(sets: dict[str, measuring.NamedSet], config: dict[str, Any]) -> measuring.Sweep | None:
+    st.caption(
+        "One set, weaker and stronger, on its own task and on others: what is won on the one and lost on the others."
+    )
+    with st.form("sweep", border=False):
+        one, two = st.columns([1, 2])
+        name = one.selectbox("Steering set", list(sets))
+        tasks = two.multiselect("Tasks", _named_tasks(config), default=_own(config), format_func=_title_of)
+        one, two, three, four = st.columns([2, 1.2, 1.2, 1], vertical_alignment="bottom")
+        scales = one.multiselect("Scales", SCALES, default=[0.5, 1.0, 1.5, 2.0], format_func="{:g}".format)
+        split = two.selectbox("Samples", list(SPLITS), format_func=SPLITS.__getitem__)
+        limit = three.number_input("At most so many samples", 1, None, None, placeholder="all of them")
+        asked = four.form_submit_button("Measure", type="primary", icon=":material/play_arrow:", width="stretch")
+    if not asked:
+        return None
+    if not tasks or not scales:
+        raise CorrSteerError("Choose at least one task and one scale to measure.")
+    return measuring.Sweep(sets[name], tuple(tasks), tuple(sorted(scales)), split, int(limit) if limit else None)
+
+
+def _sets_on_tasks(sets: dict[str, measuring.NamedSet], config: dict[str, Any]) -> measuring.Transfer | None:
+    st.caption("Every chosen set on every chosen task: does what was found on one task help or harm on another?")
+    with st.form("transfer", border=False):
+        one, two = st.columns(2)
+        names = one.multiselect("Steering sets", list(sets), default=list(sets)[:3])
+        tasks = two.multiselect("Tasks", _named_tasks(config), default=_own(config), format_func=_title_of)
+        one, two, three = st.columns(3, vertical_alignment="bottom")
+        split = one.selectbox("Samples", list(SPLITS), format_func=SPLITS.__getitem__)
+        limit = two.number_input("At most so many samples of each task", 1, None, None, placeholder="all of them")
+        asked = three.form_submit_button("Measure", type="primary", icon=":material/play_arrow:", width="stretch")
+    if not asked:
+        return None
+    if not tasks or not names:
+        raise CorrSteerError("Choose at least one set and one task to measure.")
+    return measuring.Transfer(tuple(sets[name] for name in names), tuple(tasks), split, int(limit) if limit else None)
+
+
+def _named_tasks(config: dict[str, Any]) -> list[str]:
+    """Tasks with a name, the run's own first; a task from a file of the user's can only be measured set by set."""
+    return [*_own(config), *(name for name in TASKS if name != config["task"])]
+
+
+def _own(config: dict[str, Any]) -> list[str]:
+    return [config["task"]] if config["task"] in TASKS else []
 
 
 def _work(run: str) -> None:
@@ -241,6 +308,65 @@ def _comparison(summary: dict[str, Any], name: str) -> None:
     if len(rows) == 2:
         st.caption("No controls were measured with it; measure again with random sets to compare with.")
     ui.table_behind(rows.drop(columns="kind"))
+
+
+# --- several evaluations beside one another ------------------------------------------------------
+
+
+def _side_by_side(found: pd.DataFrame) -> None:
+    """Scales of one set, and sets on tasks, where there is more than one of either."""
+    splits = [split for split in SPLITS if (found["split"] == split).any()]
+    tables = {split: comparisons.table(found, split) for split in splits}
+    for split, rows in tables.items():
+        for name in rows["name"].unique():
+            swept = comparisons.sweep(rows, name)
+            if not swept.empty:
+                _scales(swept, name, split)
+    for split, rows in tables.items():
+        matrix = comparisons.matrix(rows)
+        if not matrix.empty:
+            _matrix(matrix, split)
+
+
+def _scales(swept: pd.DataFrame, name: str, split: str) -> None:
+    title = ui.for_markdown(ui.shortened(name, 40))
+    st.subheader(f"{title} at several scales, {split} samples", anchor=False)
+    tasks = list(swept["task"].unique())
+    if len(tasks) == 1:
+        st.caption(
+            "How to read it: the success rate at each scale with its 95% interval; the dashed line is the unsteered "
+            "rate. Where the intervals overlap, scales cannot be told apart."
+        )
+        figure = rate_chart.by_scale(swept)
+    else:
+        first, second = tasks[0], tasks[1]
+        if len(tasks) > 2:
+            key = f"pareto-{name}-{split}"
+            one, two = st.columns(2)
+            first = one.selectbox("Across", tasks, index=0, format_func=_title_of, key=f"{key}-x")
+            second = two.selectbox("Up", tasks, index=1, format_func=_title_of, key=f"{key}-y")
+        st.caption(
+            "How to read it: each point is one scale, further right is better on the one task, higher is better on the "
+            "other; the square is the unsteered model. Filled points are the ones that no other scale beats on every task."
+        )
+        figure = rate_chart.trade_off(swept, first, second, _title_of(first), _title_of(second))
+    st.plotly_chart(figure, width="stretch", key=f"scales-{name}-{split}", config={"displayModeBar": False})
+    ui.table_behind(swept.drop(columns="name"))
+
+
+def _matrix(matrix: pd.DataFrame, split: str) -> None:
+    st.subheader(f"Sets on tasks, {split} samples", anchor=False)
+    st.caption(
+        "How to read it: what each set, at the scale nearest to 1, adds to the success rate of each task, in points. "
+        "Orange gains, blue loses, empty was not measured. Small numbers may be luck: see the table of measurements."
+    )
+    st.plotly_chart(
+        rate_chart.matrix(matrix.rename(columns=_title_of)),
+        width="stretch",
+        key=f"matrix-{split}",
+        config={"displayModeBar": False},
+    )
+    ui.table_behind(matrix.reset_index())
 
 
 # --- sample by sample ----------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Measurements of the tool itself: what the pages in docs/ state is written by these."""

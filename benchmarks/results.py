@@ -1,0 +1,190 @@
+"""docs/results.md: the whole method on each task, as `study` measures it. Run by `make results DATA=folder`.
+
+Each task is studied by the command line in a process of its own, and what it returned is kept beside
+the page (docs/results.json), so that a later run measures only what is asked anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "results.md"
+KEPT = ROOT / "docs" / "results.json"
+
+# Sizes that two cores can do. Where there are files (DATA), the published sets; the other tasks are built in.
+TASKS: dict[str, list[str]] = {
+    "sentiment": [],
+    "capitals": [],
+    "refusal": ["--scales", "1,2,4"],
+    "overrefusal": ["--scales", "1,2,4"],
+    "mmlu": ["--data", "{data}/mmlu.jsonl", "--limit", "900", "--per-layer", "4"],
+    "bbq_ambig": ["--data", "{data}/bbq.jsonl.gz", "--limit", "900", "--per-layer", "4"],
+    "bbq_disambig": ["--data", "{data}/bbq.jsonl.gz", "--limit", "900", "--per-layer", "4"],
+    "xstest": ["--data", "{data}/xstest.jsonl", "--per-layer", "3", "--scales", "1,2", "--max-new-tokens", "24"],
+    "gsm8k": ["--data", "{data}/gsm8k.jsonl", "--limit", "240", "--strategies", "S,A", "--max-new-tokens", "160",
+              "--no-baseline", "--controls", "2"],
+}  # fmt: skip
+
+
+def main() -> None:
+    """Measure the named tasks (default: all that DATA has files for) and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("tasks", nargs="*", choices=[*TASKS, []], help="only these")
+    parser.add_argument("--data", type=Path, help="folder with the published sets (see docs/results.md)")
+    parser.add_argument("--write-only", action="store_true", help="write the page from what is kept")
+    options = parser.parse_args()
+    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    for name in [] if options.write_only else options.tasks or TASKS:
+        arguments = TASKS[name]
+        if "--data" in arguments and options.data is None:
+            print(f"{name}: left out, it needs --data", file=sys.stderr)
+            continue
+        kept[name] = _studied(name, [part.format(data=options.data) for part in arguments])
+        kept[name]["options"] = " ".join(arguments).replace("{data}", "DATA")
+        KEPT.write_text(json.dumps(kept, indent=1) + "\n")
+    PAGE.write_text(page({name: kept[name] for name in TASKS if name in kept}))
+
+
+def _studied(name: str, arguments: list[str]) -> dict[str, Any]:
+    started = time.monotonic()
+    command = [sys.executable, "-m", "corrsteer_core", "study", "--task", name, *arguments, "--json"]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{name} could not be studied (exit {done.returncode})")
+    return {**json.loads(done.stdout), "seconds": round(time.monotonic() - started), "machine": _machine()}
+
+
+def _machine() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+def page(studies: dict[str, dict[str, Any]]) -> str:
+    """The page from what was measured."""
+    parts = [HEAD, _overview(studies), HOW, *(_section(name, one) for name, one in studies.items())]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+HEAD = """
+# Results on the embedded model
+
+What the method does on SmolLM2-135M-Instruct with the SAEs that come with the tool: every strategy and every control on
+each task, also where nothing works, which at this model's size is expected of knowledge tasks. Every number is written
+by the command below from what it measured; nothing is picked.
+
+```sh
+make results DATA=folder     # folder: the published sets as files; without it, the built-in tasks
+```
+"""
+
+HOW = """
+**How to read this.** Sets are chosen on the training and validation splits and measured on the test split, which nothing
+was chosen on. *unsteered → steered* is the success rate with Wilson's 95% interval of the steered one; *flips* are samples
+that turned right / wrong; *p* is the exact McNemar test; *SER* the share of flips that went wrong; *fluency* the nats per
+token that the unsteered model needs for unsteered → steered texts (higher is worse). *Random* is the mean effect, and the
+range, of random features of like frequency and equal vector length in the set's place; *flipped* that of the set with its
+sign turned round. *Constrained* is the unsteered model held to the choices. A set that is empty found no candidate beyond
+noise. The verdict is given by a stated rule (corrsteer_core/verdict.py). One task in twenty would show p < 0.05 by luck.
+"""
+
+
+def _overview(studies: dict[str, dict[str, Any]]) -> str:
+    lines = [
+        "| task | test samples | unsteered | best set by effect | verdict | ranking |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, study in studies.items():
+        sets = [one for one in study["sets"] if one.get("features")]
+        ranking = "beyond chance" if study["beyond_chance"] else "no better than chance"
+        if not sets:
+            lines.append(f"| [{name}](#{name}) | | | none | | {ranking} |")
+            continue
+        best = max(sets, key=lambda one: one["effect"])
+        shown = f"{best['set']}: {_points(best['effect'])}, p {_p(best['p'])}"
+        verdict = best["verdict"].split(":")[0].lower()
+        lines.append(
+            f"| [{name}](#{name}) | {best['n']} | {best['unsteered_rate']:.1%} | {shown} | {verdict} | {ranking} |"
+        )
+    return "\n".join(lines)
+
+
+def _section(name: str, study: dict[str, Any]) -> str:
+    splits = ", ".join(
+        f"{one['collected']} {one['split']} ({one['success_rate']:.1%} right)" for one in study["splits"]
+    )
+    lines = [
+        f"## {name}",
+        f"`study --task {name} {study['options']}`".replace(" `", "`"),
+        f"Samples: {splits}. {study['ranking']}",
+        "| set | features | unsteered → steered | effect | flips | p | SER | fluency | random | flipped | constrained |",
+    ]
+    table = ["| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
+    table += [_set_row(one) for one in study["sets"]]
+    lines[-1] += "\n" + "\n".join(table)
+    lines += [f"- **{one['set']}**: {one['verdict']}" for one in study["sets"] if one.get("features")]
+    lines.append(_baseline(study.get("baseline")))
+    lines.append(f"Measured in {study['seconds'] / 60:.0f} minutes on {study['machine']}.")
+    return "\n\n".join(line for line in lines if line)
+
+
+def _set_row(one: dict[str, Any]) -> str:
+    if not one.get("features"):
+        return f"| {one['set']} | 0 | no candidate beyond noise | | | | | | | | |"
+    low, high = one["steered_interval"]
+    random = [rival["effect"] for key, rival in one["controls"].items() if key.startswith("random")]
+    flipped = one["controls"].get("sign flipped")
+    free = one["constrained"].get("constrained")
+    cells = [
+        one["set"],
+        str(one["features"]),
+        f"{one['unsteered_rate']:.1%} → {one['steered_rate']:.1%} ({low:.1%} to {high:.1%})",
+        _points(one["effect"]),
+        f"+{one['positive_flips']} / −{one['negative_flips']}",
+        _p(one["p"]),
+        "-" if one["ser"] is None else f"{one['ser']:.2f}",
+        " → ".join("-" if value is None else f"{value:.2f}" for value in one["fluency"].values()),
+        f"{_points(sum(random) / len(random))} ({_points(min(random))} to {_points(max(random))})" if random else "",
+        _points(flipped["effect"]) if flipped else "",
+        _points(free["effect"]) if free else "",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _baseline(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    if found.get("problem"):
+        return f"Without SAE: {found['problem']}"
+    if not found["chosen"]:
+        return "Without SAE (difference of activations of right and wrong answers): no layer and scale is beyond noise."
+    one, place = found["measured"], found["chosen"]
+    return (
+        f"Without SAE (difference of activations of right and wrong answers, layer {place['layer']} at scale "
+        f"{place['scale']:g}, chosen on validation): {one['unsteered_rate']:.1%} → {one['steered_rate']:.1%}, "
+        f"flips +{one['positive_flips']} / −{one['negative_flips']}, p {_p(one['p'])}."
+    )
+
+
+def _points(effect: float) -> str:
+    return f"{100 * effect:+.1f}".replace("-", "−")
+
+
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.2g}"
+
+
+if __name__ == "__main__":
+    main()
