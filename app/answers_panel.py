@@ -7,7 +7,7 @@ import random
 import pandas as pd
 import streamlit as st
 
-from app import components, models, resources, side_by_side
+from app import components, models, resources, side_by_side, token_table
 from app.playing import Playing, Question
 from app.set_panel import Desk
 from app.side_by_side import Column
@@ -261,10 +261,15 @@ def _answers() -> None:
     st.session_state["streaming"] = running
 
 
+def _titles(playing: Playing) -> list[str]:
+    scales = playing.question.scales
+    return ["Unsteered", *([f"Steered, scale {scale:g}" for scale in scales] if len(scales) > 1 else ["Steered"])]
+
+
 def _columns(playing: Playing, running: bool) -> list[Column]:
     unsteered, *steered = playing.texts
     outcomes: list[float | None] = [*playing.outcomes] or [None] * len(playing.texts)
-    titles = [f"Steered, scale {scale:g}" for scale in playing.question.scales] if len(steered) > 1 else ["Steered"]
+    titles = _titles(playing)[1:]
     if running:
         growing = [
             Column(title, "steered", escaped(text), writing=True) for title, text in zip(titles, steered, strict=True)
@@ -293,3 +298,4 @@ def _closing(playing: Playing, running: bool) -> None:
     if playing.cancelled:
         said.append(f"Stopped after {playing.steps} tokens.")
     st.markdown(components.for_markdown(" ".join(said)))
+    token_table.draw(playing, _titles(playing))

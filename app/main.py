@@ -20,6 +20,7 @@ PAGES = (
     ("features", "Features", ":material/leaderboard:"),
     ("steer", "Steer", ":material/tune:"),
     ("evaluate", "Evaluate", ":material/science:"),
+    ("report", "Report", ":material/description:"),
 )
 
 

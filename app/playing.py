@@ -14,8 +14,9 @@ from app.models import Bench
 from corrsteer_core import pipeline, playground
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.generation import sampled
-from corrsteer_core.prompts import resolve_style
+from corrsteer_core.prompts import render, resolve_style
 from corrsteer_core.steering import SteeringSet
+from corrsteer_core.tokens import TokenStep, steps
 
 UNATTENDED = 120.0
 """Seconds after which a generation that no page looks at is given up."""
@@ -48,10 +49,13 @@ class Playing:
         """Unsteered, then steered at each scale."""
         self.outcomes: tuple[float, ...] = ()
         """The scorer's verdicts on the texts, if the prompt is a sample of the run's task."""
+        self.tokens: list[list[int]] = []
+        """Token ids of the texts, end tokens included."""
         self.steps = 0
         self.problem = ""
         self.cancelled = False
         self._bench = bench
+        self._looked_at: dict[int, list[TokenStep]] = {}
         self._stop = threading.Event()
         self._ended = threading.Event()
         self.looked()
@@ -72,6 +76,17 @@ class Playing:
     def wait(self, seconds: float | None = None) -> bool:
         """Wait for the end; whether it came."""
         return self._ended.wait(seconds)
+
+    def token_steps(self, place: int) -> list[TokenStep]:
+        """The text at `place` token by token: unsteered against steered at that text's scale (the first, for text 0)."""
+        if place not in self._looked_at:
+            model = self._bench.model()
+            steering = replace(self._as_asked(model), scale=self.question.scales[max(place - 1, 0)])
+            saes = self._bench.saes(steering.saes)
+            prompt = render(model, self.question.prompt, steering.style)
+            with self._bench.lock:
+                self._looked_at[place] = steps(model, steering.vectors(saes), prompt, self.tokens[place])
+        return self._looked_at[place]
 
     def _answer(self) -> None:
         try:
@@ -100,6 +115,7 @@ class Playing:
             scales=asked.scales,
             max_new_tokens=asked.max_new_tokens,
             choose=sampled(asked.temperature, asked.seed),
+            written=self.tokens,
         )
         self.stage = "Writing"
         try:

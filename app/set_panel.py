@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from app import components, editing, resources, state
+from app import components, editing, exporting, resources, state
 from app.editing import Editor
 from corrsteer_core import pipeline, reader
 from corrsteer_core.config import RunConfig
@@ -173,16 +173,19 @@ def _save(desk: Desk) -> None:
         st.form_submit_button(
             "Save with the run", on_click=_keep, args=(desk,), width="stretch", icon=":material/save:"
         )
-    file_name = f"{components.shortened(current.name, 40)}.json".replace("/", "-")
     st.download_button(
         "Download as JSON",
         current.to_json(),
-        file_name,
+        f"{exporting.file_stem(current)}.json",
         "application/json",
         width="stretch",
         on_click="ignore",
         icon=":material/download:",
     )
+    try:
+        exporting.draw(current)
+    except CorrSteerError as error:
+        components.problem(error)
 
 
 def _keep(desk: Desk) -> None:

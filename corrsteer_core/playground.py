@@ -29,20 +29,22 @@ def stream(
     scales: Sequence[float] = (),
     max_new_tokens: int = 60,
     choose: Choose = greedy,
+    written: list[list[int]] | None = None,
 ) -> Generator[tuple[str, ...], None, None]:
     """Answer a prompt, yielding all texts after every step: the unsteered one first, then one for each scale.
 
     Without `scales`, at the set's own. All are rows of one batch and cost little more than one. The
-    last texts yielded are the whole answers. Closing the iterator stops the work; no hook is on the
-    model between two texts. Raises CorrSteerError for a set of another model or SAE, an empty prompt
-    or one that does not fit.
+    last texts yielded are the whole answers; `written`, a list, is filled with their token ids. Closing
+    the iterator stops the work; no hook is on the model between two texts. Raises CorrSteerError for a
+    set of another model or SAE, an empty prompt or one that does not fit.
     """
     steering.check_model(model)
     sets = [replace(steering, scale=scale) for scale in scales] or [steering]
     variants = unsteered_and(*(one.vectors(saes) for one in sets))
     ids = render(model, prompt, steering.style)
     check_length(model, [ids], max_new_tokens)
-    tokens: list[list[int]] = [[] for _ in variants]
+    tokens = [] if written is None else written
+    tokens[:] = [[] for _ in variants]
     steps = decode(model, prefill(model, [ids]), max_new_tokens=max_new_tokens, variants=variants, choose=choose)
     for step in steps:
         for row, token, alive in zip(step.rows.tolist(), step.tokens.tolist(), step.alive.tolist(), strict=True):

@@ -364,3 +364,63 @@ def test_where_an_uploaded_file_says_saes_lie_is_not_followed(run):
         sae["source"] = "/etc"
     loaded = editing.uploaded(json.dumps(body).encode(), "mine.json", run, config)
     assert loaded.saes == config.saes
+
+
+def test_the_set_is_exported_for_other_programs_when_asked_for(run, loaded):
+    import torch
+    from safetensors.torch import load
+
+    from app.exporting import KEPT, file_stem
+    from corrsteer_core import export
+
+    model, saes = loaded
+    test = opened()
+    assert KEPT not in test.session_state
+    test.button(key="export").click().run()
+    assert not test.exception
+    assert not test.error
+    kept = test.session_state[KEPT]
+    steering = current(test, run)
+    (expected,) = export.exported(steering, "safetensors", "A", model, saes).values()
+    ours, theirs = load(kept.files["safetensors"]), load(expected)  # the order of the metadata is not fixed
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    for wanted in ("gguf", "python"):
+        assert kept.files[wanted] == next(iter(export.exported(steering, wanted, "A", model, saes).values()))
+    labels = [one.label for one in test.get("download_button")]
+    assert {"Vectors (safetensors)", "Python script", "Control vector (GGUF)"} <= set(labels)
+    test.number_input(key=f"scale-{run}").set_value(2.0).run()  # another set: what was made is not offered any more
+    assert "Python script" not in [one.label for one in test.get("download_button")]
+    assert file_stem(replace(steering, name="../a\\b/\u202ec")) == "-a-b-c"
+
+
+def test_an_export_with_nothing_switched_on_is_refused_in_words(run):
+    test = opened()
+    for key in ("1-3", "2-5"):
+        test.toggle(key=f"row-{run}-{key}-on").set_value(False).run()
+    test.button(key="export").click().run()
+    assert not test.exception
+    assert "switch one on" in said(test)
+
+
+def test_the_answers_token_by_token(run, loaded):
+    from corrsteer_core import tokens
+    from corrsteer_core.prompts import render
+
+    model, saes = loaded
+    test = ask(opened(), "Tell me of the sea.")
+    playing = generate(test)
+    assert tuple(map(model.tokenizer.decode, playing.tokens)) == playing.texts
+    test.toggle(key="token_by_token").set_value(True).run()
+    assert not test.exception
+    steering = current(test, run)
+    prompt = render(model, "Tell me of the sea.", steering.style)
+    for title, ids in zip(("Steered", "Unsteered"), reversed(playing.tokens), strict=True):
+        test.segmented_control(key="token_answer-2").set_value(title).run()
+        expected = tokens.steps(model, steering.vectors(saes), prompt, ids)
+        (frame,) = [one.value for one in test.dataframe if "Best with" in one.value]
+        assert frame["Without steering"].tolist() == pytest.approx([step.unsteered for step in expected], rel=1e-5)
+        assert frame["With"].tolist() == pytest.approx([step.steered for step in expected], rel=1e-5)
+        assert frame["KL"].tolist() == pytest.approx([step.kl for step in expected], rel=1e-5, abs=1e-9)
+        assert frame[""].tolist().index("▶") == tokens.parts_at(*playing.tokens)
+    assert f"part at token {tokens.parts_at(*playing.tokens) + 1}" in said(test)

@@ -22,7 +22,7 @@ LAYERS = [
     {"prompts", "saes", "training"},
     {"generation", "capture", "steering", "check", "lens"},
     {"config", "batches", "controls", "selection", "export"},
-    {"store", "evaluate", "lengths", "shading"},
+    {"store", "evaluate", "lengths", "shading", "tokens"},
     {"fit", "reader", "playground", "verdict", "findings", "comparisons", "pictures"},
     {"report"},
     {"pipeline", "evidence"},

@@ -1,0 +1,121 @@
+"""A generated text token by token: how probable each was without and with the steering vectors, and how far the two differ.
+
+Both distributions are of the same next token after the same words: prompt and text so far, read once
+without any vector and once with the vectors at every generation position (the last prompt token and
+the generated tokens before), as in generation. Probabilities are the model's own, at temperature 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from corrsteer_core.errors import CorrSteerError
+from corrsteer_core.generation import Vectors
+from corrsteer_core.hooks import Action, hooked
+from corrsteer_core.models import Model
+
+ALTERNATIVES = 5
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A token that could have come next."""
+
+    token: int
+    text: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class TokenStep:
+    """One generated token, seen by both."""
+
+    token: int
+    text: str
+    unsteered: float
+    """Its probability without the vectors."""
+    steered: float
+    """Its probability with them."""
+    kl: float
+    """KL(steered || unsteered) of the next-token distributions here, over the whole vocabulary, in nats."""
+    unsteered_choices: tuple[Choice, ...]
+    """The most probable tokens without the vectors, best first."""
+    steered_choices: tuple[Choice, ...]
+
+
+@torch.inference_mode()
+def steps(
+    model: Model, vectors: Vectors, prompt: Sequence[int], answer: Sequence[int], alternatives: int = ALTERNATIVES
+) -> list[TokenStep]:
+    """Every token of an answer (ids, an end token included) to a prompt, whoever of the two wrote it.
+
+    Raises CorrSteerError for an empty prompt.
+    """
+    if not prompt:
+        raise CorrSteerError("The prompt has no tokens; there is nothing to look at.")
+    if not answer:
+        return []
+    unsteered, steered = _log_probabilities(model, vectors, prompt, answer)  # (tokens, vocabulary) each, float64
+    kl = (steered.exp() * (steered - unsteered)).nan_to_num(0.0).sum(-1)  # a token of probability 0 adds nothing
+    best = [_best(model, one, alternatives) for one in (unsteered, steered)]
+    return [
+        TokenStep(
+            token,
+            token_text(model, token),
+            unsteered[place, token].exp().item(),
+            steered[place, token].exp().item(),
+            max(kl[place].item(), 0.0),
+            best[0][place],
+            best[1][place],
+        )
+        for place, token in enumerate(answer)
+    ]
+
+
+def parts_at(one: Sequence[int], other: Sequence[int]) -> int | None:
+    """Index of the first token in which two texts differ, or where one of them ends; None if they are equal."""
+    if list(one) == list(other):
+        return None
+    pairs = zip(one, other, strict=False)
+    return next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+
+
+def token_text(model: Model, token: int) -> str:
+    """A token as text; a special one by its name."""
+    return model.tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+
+def _log_probabilities(
+    model: Model, vectors: Vectors, prompt: Sequence[int], answer: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Both in one pass: the text twice, vectors added to its second copy from the last prompt token on."""
+    ids = torch.tensor([[*prompt, *answer[:-1]]] * 2, device=model.device)
+    first = len(prompt) - 1
+
+    def adding(vector: Tensor) -> Action:
+        def action(activation: Tensor) -> Tensor:
+            activation = activation.clone()
+            activation[1, first:] += vector.to(activation.device, activation.dtype)
+            return activation
+
+        return action
+
+    with hooked({model.site(point): adding(vector) for point, vector in vectors.items()}):
+        logits = model.net(input_ids=ids, use_cache=False, logits_to_keep=len(answer)).logits
+    both = logits.double().log_softmax(-1).cpu()
+    return both[0], both[1]
+
+
+def _best(model: Model, logp: Tensor, count: int) -> list[tuple[Choice, ...]]:
+    top = logp.topk(min(count, logp.shape[-1]), -1)
+    return [
+        tuple(
+            Choice(token, token_text(model, token), value)
+            for token, value in zip(of.tolist(), values.exp().tolist(), strict=True)
+        )
+        for of, values in zip(top.indices, top.values, strict=True)
+    ]
