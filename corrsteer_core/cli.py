@@ -301,8 +301,8 @@ def _measured_row(one: Any) -> dict[str, Any]:
     """An evaluation as one row of a table."""
     summary = one.summary()
     fluency = summary["fluency"]
-    shown = ("set", "task", "scale", "n", "unsteered_rate", "steered_rate", "steered_interval", "effect")
-    shown += ("positive_flips", "negative_flips", "ser", "p")
+    rates = ("set", "task", "scale", "n", "unsteered_rate", "steered_rate", "steered_interval", "effect")
+    shown = (*rates, "positive_flips", "negative_flips", "ser", "p")
     return {
         **{name: summary[name] for name in shown},
         "fluency_unsteered": fluency["unsteered"],

@@ -9,7 +9,7 @@ from corrsteer_core.models import EMBEDDED, load_model
 from corrsteer_core.progress import Progress
 from corrsteer_core.tasks import get_task
 
-CONTROLS = 5
+CONTROLS = 10
 
 # What the stages take of the whole, measured on 2 cores; only the estimate of the time left rests on it.
 STAGES = (

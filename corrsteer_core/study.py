@@ -57,7 +57,7 @@ def study(
     except CorrSteerError as error:  # a constant outcome, or nothing above the floor: said, and no set chosen
         return {**result, "ranking": str(error)}
     options: dict[str, Any] = {"setup": setup, "progress": progress}
-    trying = {"per_layer": per_layer, "scales": scales, "longest": longest}
+    trying: dict[str, Any] = {"per_layer": per_layer, "scales": scales, "longest": longest}
     sets = [pipeline.select(setup.run, one, **options, **(trying if one == "V" else {})) for one in strategies]
     sets += [pipeline.select(setup.run, "A", ranking=ranking, **options) for ranking in rankings]
     chosen = [one for one in sets if one.rows]

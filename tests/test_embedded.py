@@ -104,7 +104,7 @@ def test_the_main_job_helps_on_unseen_samples_and_controls_do_not(demo):
     assert summary["p"] < 0.01
     random = [one["effect"] for name, one in summary["controls"].items() if name.startswith("random")]
     assert len(random) >= 3
-    assert np.mean(random) <= 0.03, "random features of like frequency and norm do not help"
+    assert abs(np.mean(random)) < summary["effect"] / 2, "random features of like frequency and norm do far less"
     assert max(random) < summary["effect"]
     assert summary["controls"]["sign flipped"]["effect"] < 0
 
@@ -126,12 +126,14 @@ def test_a_second_demo_does_nothing_again(demo):
 
 
 @pytest.mark.parametrize("name", ["sentiment", "refusal", "overrefusal", "capitals"])
-def test_scale_zero_is_the_unsteered_text(demo, model, saes, name):
+def test_scale_zero_is_the_unsteered_text_for_every_sample(demo, model, saes, name):
     task = get_task(name)
-    items = load_items(task, limit=24)
+    items = load_items(task)
     steering = pipeline.kept_sets(demo)["A"]
-    variants = unsteered_and(steering.scaled(0.0).vectors(saes), steering.scaled(4.0).vectors(saes))
     style = resolve_style(model, chat=None, task_chat=task.chat)
-    found = trial(model, items, variants, style=style, scorer=task.scorer, max_new_tokens=task.max_new_tokens)
+    asked = {"style": style, "scorer": task.scorer, "max_new_tokens": task.max_new_tokens}
+    found = trial(model, items, unsteered_and(steering.scaled(0.0).vectors(saes)), **asked)
+    assert len(found.tokens) == len(items) >= 150
     assert [row[1] for row in found.tokens] == [row[0] for row in found.tokens]
-    assert any(row[2] != row[0] for row in found.tokens), "steering hard must change something"
+    hard = trial(model, items[:16], unsteered_and(steering.scaled(4.0).vectors(saes)), **asked)
+    assert any(row[1] != row[0] for row in hard.tokens), "steering hard must change something"

@@ -87,20 +87,21 @@ def test_built_in_files_lose_no_row_as_a_duplicate(name):
     assert len(load_items(task)) == sum(1 for line in task.file.read_text(encoding="utf-8").splitlines() if line)
 
 
-def test_no_five_words_of_a_review_are_shared_across_splits():
+@pytest.mark.parametrize(("name", "line"), [("sentiment", 2), ("refusal", 0), ("overrefusal", 0)])
+def test_no_five_words_of_an_item_are_shared_across_splits(name, line):
     homes: dict[tuple[str, ...], str] = {}
-    for item in load_items(get_task("sentiment")):
-        words = re.findall(r"\w+", item.prompt.split("\n")[2].lower())
+    for item in load_items(get_task(name)):
+        words = re.findall(r"\w+", item.prompt.split("\n")[line].lower())
         for phrase in zip(*(words[start:] for start in range(5)), strict=False):
             assert homes.setdefault(phrase, item.split) == item.split, phrase
-    assert len(homes) > 1_000  # the reviews, not the instruction, were looked at
+    assert len(homes) > 500  # the items, not the instruction, were looked at
 
 
 def test_sentiment_prompt_to_the_letter(tmp_path):
     item = load_items(
         get_task("sentiment"), data=write(tmp_path / "x.jsonl", [{"text": "Fine.", "target": "Positive"}])
     )[0]
-    assert item.prompt == "Decide whether a review is positive or negative.\n\nFine.\nSentiment:"
+    assert item.prompt == "Decide whether a review is positive or negative.\n\n'Fine.'\nSentiment:"
     assert (item.target, get_task("sentiment").max_new_tokens, get_task("sentiment").chat) == ("Positive", 1, False)
 
 

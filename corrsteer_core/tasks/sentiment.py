@@ -2,7 +2,7 @@
 
 Prompt: Decide whether a review is positive or negative.
 
-        Wonderful salon, relaxing chairs and a fantastic color job.
+        'Wonderful salon, relaxing chairs and a fantastic color job.'
         Sentiment:
 Right:  " Positive" (the first word, case and punctuation aside)
 
@@ -24,7 +24,7 @@ CHOICES = ("Positive", "Negative")
 
 def parse(row: Mapping[str, Any], index: int) -> Draft:
     """A row with `text` and `target` ("Positive" or "Negative")."""
-    prompt = f"Decide whether a review is positive or negative.\n\n{text(row, 'text')}\nSentiment:"
+    prompt = f"Decide whether a review is positive or negative.\n\n'{text(row, 'text')}'\nSentiment:"
     target = text(row, "target").strip().capitalize()
     if target not in CHOICES:
         raise ValueError(f"has the target {row['target']!r}; write one of {', '.join(CHOICES)}")
