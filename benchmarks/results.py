@@ -10,29 +10,57 @@ import argparse
 import json
 import os
 import platform
+import random
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from corrsteer_core.tasks.rows import read_rows
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "results.md"
 KEPT = ROOT / "docs" / "results.json"
 
-# Sizes that two cores can do. Where there are files (DATA), the published sets; the other tasks are built in.
+# Sizes that two cores can do. The tasks without files are built in.
 TASKS: dict[str, list[str]] = {
     "sentiment": [],
     "capitals": [],
-    "refusal": ["--scales", "1,2,4"],
-    "overrefusal": ["--scales", "1,2,4"],
-    "mmlu": ["--data", "{data}/mmlu.jsonl", "--limit", "900", "--per-layer", "4"],
-    "bbq_ambig": ["--data", "{data}/bbq.jsonl.gz", "--limit", "900", "--per-layer", "4"],
-    "bbq_disambig": ["--data", "{data}/bbq.jsonl.gz", "--limit", "900", "--per-layer", "4"],
-    "xstest": ["--data", "{data}/xstest.jsonl", "--per-layer", "3", "--scales", "1,2", "--max-new-tokens", "24"],
-    "gsm8k": ["--data", "{data}/gsm8k.jsonl", "--limit", "240", "--strategies", "S,A", "--max-new-tokens", "160",
-              "--no-baseline", "--controls", "2"],
-}  # fmt: skip
+    "refusal": ["--per-layer", "4", "--scales", "1,2"],
+    "overrefusal": ["--per-layer", "4", "--scales", "1,2"],
+    "mmlu": ["--per-layer", "4"],
+    "bbq_ambig": ["--per-layer", "4"],
+    "bbq_disambig": ["--per-layer", "4"],
+    "xstest": ["--per-layer", "2", "--scales", "1,2", "--max-new-tokens", "24"],
+    "gsm8k": ["--strategies", "S,A", "--max-new-tokens", "160", "--no-baseline", "--controls", "1"],
+}
+
+# Published files of a task by the split they are used for, and how many rows of each are drawn (seeded).
+FILES: dict[str, dict[str, tuple[str, int]]] = {
+    "mmlu": {
+        "train": ("mmlu_auxiliary_train_partial.jsonl", 240),
+        "validation": ("mmlu_validation.jsonl", 120),
+        "test": ("mmlu_test.jsonl.gz", 240),
+    },
+    "bbq_ambig": {"": ("bbq.jsonl.gz", 1200)},
+    "bbq_disambig": {"": ("bbq.jsonl.gz", 1200)},
+    "xstest": {"": ("xstest.jsonl", 450)},
+    "gsm8k": {"train": ("gsm8k_train.jsonl.gz", 120), "test": ("gsm8k_test.jsonl", 60)},
+}
+
+
+def drawn(name: str, data: Path, folder: Path) -> Path:
+    """One file of rows drawn from a task's published files, each with the split it is used for."""
+    rows = []
+    for split, (file, count) in FILES[name].items():
+        every = [dict(row.fields) for row in read_rows(data / file)]
+        some = random.Random(0).sample(every, min(count, len(every)))
+        rows += [{**row, "split": split} if split else row for row in some]
+    path = folder / f"{name}.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
 
 
 def main() -> None:
@@ -44,12 +72,15 @@ def main() -> None:
     options = parser.parse_args()
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     for name in [] if options.write_only else options.tasks or TASKS:
-        arguments = TASKS[name]
-        if "--data" in arguments and options.data is None:
-            print(f"{name}: left out, it needs --data", file=sys.stderr)
-            continue
-        kept[name] = _studied(name, [part.format(data=options.data) for part in arguments])
-        kept[name]["options"] = " ".join(arguments).replace("{data}", "DATA")
+        arguments = list(TASKS[name])
+        with tempfile.TemporaryDirectory() as folder:
+            if name in FILES:
+                if options.data is None:
+                    print(f"{name}: left out, it needs --data", file=sys.stderr)
+                    continue
+                arguments += ["--data", str(drawn(name, options.data, Path(folder)))]
+            kept[name] = _studied(name, arguments)
+        kept[name]["options"] = " ".join([*TASKS[name], *(["--data", "FILE"] if name in FILES else [])])
         KEPT.write_text(json.dumps(kept, indent=1) + "\n")
     PAGE.write_text(page({name: kept[name] for name in TASKS if name in kept}))
 
@@ -86,8 +117,11 @@ each task, also where nothing works, which at this model's size is expected of k
 by the command below from what it measured; nothing is picked.
 
 ```sh
-make results DATA=folder     # folder: the published sets as files; without it, the built-in tasks
+make results DATA=folder     # folder: the published sets as files (see FILES in benchmarks/results.py)
 ```
+
+Where a task has published files, a seeded part of them is used, so that two cores can do it; the numbers are for that
+part. Without `DATA`, only the built-in tasks are measured.
 """
 
 HOW = """
