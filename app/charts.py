@@ -86,6 +86,64 @@ def best_by_layer(best: pd.DataFrame) -> go.Figure:
     return _laid_out(figure, legend=True)
 
 
+def r_by_rank(ranks: pd.DataFrame) -> go.Figure:
+    """A heat map: a row a layer, in it its features from the highest r down; framed where r is beyond chance."""
+    layers = sorted(ranks["layer"].unique())
+    rows = {layer: place for place, layer in enumerate(layers)}
+    beyond = ranks["r"] > ranks["level"].astype(float).fillna(float("inf"))
+    height = max(260, min(760, 90 + 44 * len(layers)))
+    cell = max(8, min(22, int(0.8 * (height - 90) / max(1, len(layers)))))
+    figure = go.Figure(
+        go.Scatter(
+            x=ranks["rank"],
+            y=ranks["layer"].map(rows),
+            mode="markers",
+            marker={
+                "symbol": "square",
+                "size": cell,
+                "color": ranks["r"],
+                "colorscale": SEQUENCE,
+                "colorbar": {"title": "r", "thickness": 10, "outlinewidth": 0, "tickformat": "+.2f"},
+                "line": {"color": STEERED, "width": [2.5 if one else 0 for one in beyond]},
+            },
+            customdata=ranks[["layer", "feature", "r", "level"]],
+            hovertemplate=(
+                "layer %{customdata[0]} · feature %{customdata[1]}<br>r %{customdata[2]:+.3f}, rank %{x} in its layer"
+                "<br>chance reaches %{customdata[3]:+.3f}<extra></extra>"
+            ),
+        )
+    )
+    figure.update_xaxes(title="Rank in the layer", showgrid=False, zeroline=False)
+    figure.update_yaxes(
+        title="Layer", tickvals=list(rows.values()), ticktext=[str(layer) for layer in layers],
+        showgrid=False, zeroline=False,
+    )  # fmt: skip
+    return _laid_out(figure, height=height)
+
+
+def convergence(points: pd.DataFrame) -> go.Figure:
+    """With how many samples the ranking settles: the share of the final top found, and the best feature's r."""
+    figure = go.Figure()
+    for column, name, colour, dash in (
+        ("overlap", "top features in common with all samples", UNSTEERED, "solid"),
+        ("best_r", "r of the feature that ends up best", STEERED, "dash"),
+    ):
+        figure.add_trace(
+            go.Scatter(
+                x=points["size"],
+                y=points[column],
+                name=name,
+                mode="lines+markers",
+                line={"color": colour, "width": 2.5, "dash": dash},
+                marker={"size": 8},
+                hovertemplate=f"%{{x}} samples: {name} %{{y:.2f}}<extra></extra>",
+            )
+        )
+    figure.update_xaxes(title="Training samples used", rangemode="tozero")
+    figure.update_yaxes(title="Share, and r", tickformat=".1f", rangemode="tozero")
+    return _laid_out(figure, legend=True)
+
+
 def r_against_effect(effects: pd.DataFrame, chosen: tuple[int, int] | None = None) -> go.Figure:
     """Each tried feature once, at its best scale: r against what steering with it did on the validation split.
 

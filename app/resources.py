@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -27,13 +28,13 @@ def stamp(run: str) -> Stamp:
 
 
 def ask(question: Callable[..., Any], run: str, *arguments: Any, **named: Any) -> Any:
-    """The answer of one of `corrsteer_core.reader`'s functions about a run, remembered until the run changes."""
-    return _answer(question.__name__, stamp(run), arguments, named)
+    """The answer of one of the core's functions about a run (`reader.facts`), remembered until the run changes."""
+    return _answer(question.__module__, question.__name__, stamp(run), arguments, named)
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
-def _answer(name: str, at: Stamp, arguments: tuple, named: dict[str, Any]) -> Any:
-    return getattr(reader, name)(at.run, *arguments, **named)
+def _answer(module: str, name: str, at: Stamp, arguments: tuple, named: dict[str, Any]) -> Any:
+    return getattr(import_module(module), name)(at.run, *arguments, **named)
 
 
 def runs() -> pd.DataFrame:

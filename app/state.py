@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 RUN = "current_run"
 TRAY = "tray"
 PAGES = "pages"
-FEATURE = "feature"
-LINKED = "feature_by_link"
 
 
 class Picked(TypedDict):
@@ -52,7 +50,6 @@ def _look_at(run: str | None) -> None:
     """Remember the run, drop what belongs to another one, and let the link say so."""
     if run != current_run():
         st.session_state[TRAY] = []
-        st.session_state.pop(FEATURE, None)
     st.session_state[RUN] = run
     if run is None:
         st.query_params.pop("run", None)
@@ -82,27 +79,23 @@ def remove_from_tray(layer: int, feature: int) -> None:
 
 
 def current_feature() -> tuple[int, int] | None:
-    """The (layer, feature) that the link names, else the one opened last; None if there is none."""
+    """The (layer, feature) that the link names; None if it names none."""
     layer, feature = st.query_params.get("layer", ""), st.query_params.get("feature", "")
     if layer.isdecimal() and feature.isdecimal() and len(layer) < 5 and len(feature) < 10:
-        linked = int(layer), int(feature)
-        if linked != st.session_state.get(FEATURE):
-            st.session_state[FEATURE] = linked
-            st.session_state[LINKED] = True
-    return st.session_state.get(FEATURE)
-
-
-def came_by_link() -> bool:
-    """Whether a link named the open feature, so that it is what the reader came for; not one picked on the page."""
-    return bool(st.session_state.get(LINKED))
+        return int(layer), int(feature)
+    return None
 
 
 def open_feature(layer: int, feature: int) -> None:
-    """Show a feature, and let the link say so."""
-    st.session_state[FEATURE] = (layer, feature)
-    st.session_state[LINKED] = False
+    """Show a feature: the link names it."""
     st.query_params["layer"] = str(layer)
     st.query_params["feature"] = str(feature)
+
+
+def close_feature() -> None:
+    """Back to all features."""
+    for name in ("layer", "feature"):
+        st.query_params.pop(name, None)
 
 
 def remember_pages(pages: dict[str, Page]) -> None:

@@ -158,6 +158,71 @@ def _features(options: argparse.Namespace, report: Reporter) -> list[dict[str, A
     return (evidence.intervals(options.run, top) if options.intervals else top).to_dict("records")
 
 
+def _describe(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from corrsteer_core import descriptions
+
+    if options.file:
+        return asdict(descriptions.import_file(options.run, options.file))
+    _quiet_libraries()
+    from corrsteer_core import portrait
+
+    return {"described": portrait.describe(options.run, top=options.top, progress=report)}
+
+
+def _feature(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
+    _quiet_libraries()
+    from corrsteer_core import descriptions, pipeline, portrait, reader
+    from corrsteer_core.models import load_model
+
+    run, layer, feature = options.run, options.layer, options.feature
+    config, _ = pipeline.stored(run)
+    numbers = reader.one_feature(run, layer, feature)
+    model = load_model(config.model, report=report.note)
+    drawn = portrait.portrait(run, layer, feature, model, pipeline.saes_of(config.saes, model))
+    source = next(sae.source for sae in config.saes if sae.layer == layer)
+    told = reader.descriptions(run, layer, feature)[["source", "description"]].to_dict("records")
+    result = {
+        "layer": layer,
+        "feature": feature,
+        "neuronpedia": descriptions.neuronpedia_link(descriptions.neuronpedia_id(source), feature),
+        "numbers": numbers,
+        "descriptions": [*told, {"source": descriptions.GUESS.lower(), "description": drawn.guess}],
+        "effects": reader.effects(run, layer, feature).drop(columns=["layer", "feature", "r"]).to_dict("records"),
+        **portrait.as_json(drawn),
+    }
+    del result["guess"]
+    return result if options.json else _readable(result)
+
+
+def _readable(result: dict[str, Any]) -> dict[str, Any]:
+    """A feature for reading: no more than fits on a screen, and texts as text."""
+    for name in ("promoted", "suppressed"):
+        result[name] = ", ".join(f"{one['text']!r} {one['score']:+.2f}" for one in result[name])
+    for name in ("nearest_within", "nearest_elsewhere"):
+        result[name] = ", ".join(
+            f"layer {one['layer']} · {one['feature']} ({one['cosine']:.2f})" for one in result[name]
+        )
+    result["numbers"] = _scalars(result["numbers"] or {"fired in": "no training sample"})
+    result["numbers"].pop("description", None)
+    result["numbers"].pop("description_source", None)
+    result["texts"] = [
+        {"part": one["part"], "pooled": one["pooled"], "outcome": one["outcome"], "text": _marked(one["tokens"])}
+        for one in result["texts"]
+    ]  # fmt: skip
+    return result
+
+
+def _marked(tokens: Sequence[dict[str, Any]]) -> str:
+    """The stretch around a text's most active token, with tokens of at least half its activation in brackets."""
+    highest = max(one["activation"] for one in tokens)
+    at = next(place for place, one in enumerate(tokens) if one["activation"] == highest)
+    some = tokens[max(0, at - 12) : at + 8]
+    bracketed = (f"[{one['text']}]" if one["activation"] >= highest / 2 > 0 else one["text"] for one in some)
+    return repr("".join(bracketed))[1:-1]
+
+
 def _convergence(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]:
     from corrsteer_core import evidence
 
@@ -493,6 +558,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     convergence.add_argument("run", metavar="RUN")
     convergence.add_argument("--top", type=_positive, default=10, help="how many features (default: %(default)s)")
+
+    describe = command(
+        "describe",
+        _describe,
+        "describe features: from a Neuronpedia file, or by a guess of our own from tokens and texts",
+    )
+    describe.add_argument("run", metavar="RUN")
+    describe.add_argument("--file", type=Path, help="Neuronpedia's explanation export (JSON or JSON lines, also .gz)")
+    describe.add_argument(
+        "--top", type=_positive, default=60, help="without a file: how many features to describe (default: %(default)s)"
+    )
+
+    feature = command(
+        "feature", _feature, "show all about one feature: numbers, descriptions, tokens, texts, neighbours, effects"
+    )
+    feature.add_argument("run", metavar="RUN")
+    feature.add_argument("layer", metavar="LAYER", type=int)
+    feature.add_argument("feature", metavar="FEATURE", type=int)
 
     select = command("select", _select, "choose a steering set: S, A (by correlation), P or V (by effect)")
     select.add_argument("run", metavar="RUN")

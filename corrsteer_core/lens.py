@@ -159,11 +159,12 @@ def token_label(model: Model, token: int) -> str:
 # --- features like it ----------------------------------------------------------------------------
 
 
-def nearest(saes: Sequence[Sae], layer: int, feature: int, top: int = 8) -> list[Neighbour]:
+def nearest(saes: Sequence[Sae], layer: int, feature: int, top: int = 8, *, elsewhere: bool = False) -> list[Neighbour]:
     """The features whose decoder directions have the highest cosine with one feature's, best first.
 
     Those of SAEs of another width are left out: directions in different spaces have no cosine. Give the
-    one SAE of `layer` to look within the layer, or several to look over layers.
+    one SAE of `layer` to look within the layer, or several to look over layers; with `elsewhere`, the
+    layer's own features are left out.
     """
     own = next((sae for sae in saes if sae.layer == layer), None)
     if own is None:
@@ -173,6 +174,8 @@ def nearest(saes: Sequence[Sae], layer: int, feature: int, top: int = 8) -> list
     found: list[Neighbour] = []
     for sae in saes:
         if sae.d_in != own.d_in or (sae.point.kind == "attn_z") != (own.point.kind == "attn_z"):
+            continue
+        if elsewhere and sae is own:
             continue
         cosines = torch.cat([_unit(rows) @ wanted.to(rows.device) for rows in _chunks(_decoder(sae))]).cpu()
         if sae is own:

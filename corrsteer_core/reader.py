@@ -133,8 +133,23 @@ class FeatureFilter:
     """Least number of training samples in which the feature fired."""
     q_high: float | None = None
     """Only features with q at most this."""
+    coefficient_low: float | None = None
+    coefficient_high: float | None = None
+    frequency_low: float = 0.0
+    """Bounds on the share of training samples in which it fired."""
+    frequency_high: float = 1.0
+    correct_low: float = 0.0
+    """Bounds on the share of the correct answers in which it fired."""
+    correct_high: float = 1.0
+    incorrect_low: float = 0.0
+    incorrect_high: float = 1.0
+    effect_low: float | None = None
+    """Only features that were tried and whose best effect is at least this."""
+    described: bool = False
+    """Only features that have a description."""
     text: str = ""
-    """Words that one of the feature's top-activating texts must hold, or the feature's number."""
+    """Words that one of the feature's top-activating texts, its description or its promoted tokens must hold, or the
+    feature's number."""
     tried: bool = False
     """Only features whose effect has been measured."""
     sort: SortKey = "r"
@@ -150,16 +165,31 @@ _BEST_EFFECT = (
     "FROM effects QUALIFY row_number() OVER (PARTITION BY layer, feature "
     "ORDER BY steered_rate - unsteered_rate DESC, scale) = 1)"
 )
-_WITH_EFFECT = "features LEFT JOIN best USING (layer, feature)"
+_WITH_EFFECT = "features LEFT JOIN best USING (layer, feature) LEFT JOIN described USING (layer, feature)"
 _COLUMNS = (
     "layer, feature, r, coefficient, support, frequency, frequency_correct, frequency_incorrect, p, q, "
-    "effect, effect_scale, effect_p"
+    "effect, effect_scale, effect_p, description, description_source"
 )
+_DESCRIBED = (
+    "described AS (SELECT layer, feature, first(description ORDER BY source) AS description, first(source ORDER BY "
+    "source) AS description_source, string_agg(description, chr(10)) || coalesce(chr(10) || string_agg(promoted, "
+    "chr(10)), '') AS words FROM descriptions GROUP BY layer, feature)"
+)  # "neuronpedia" sorts before "own"
+_UNDESCRIBED = (
+    "described AS (SELECT NULL::SMALLINT AS layer, NULL::INTEGER AS feature, NULL::VARCHAR AS description, "
+    "NULL::VARCHAR AS description_source, NULL::VARCHAR AS words WHERE false)"
+)
+
+
+def _described(run: str) -> str:
+    """The part of WITH that has descriptions; a run of before there were any has no table of them."""
+    found = query(run, "SELECT count(*) AS n FROM duckdb_tables() WHERE table_name = 'descriptions'")
+    return _DESCRIBED if found["n"][0] else _UNDESCRIBED
 
 
 def features(run: str, wanted: FeatureFilter = FeatureFilter(), *, limit: int = 50, offset: int = 0) -> pd.DataFrame:
     """One page of the fitted features, each with the best effect measured for it (null where none was)."""
-    with_parts, where, parameters = _conditions(wanted)
+    with_parts, where, parameters = _conditions(run, wanted)
     direction = "DESC" if wanted.descending else "ASC"
     sql = (
         f"WITH {with_parts} SELECT {_COLUMNS} FROM {_WITH_EFFECT} WHERE {where} "
@@ -170,7 +200,7 @@ def features(run: str, wanted: FeatureFilter = FeatureFilter(), *, limit: int = 
 
 def count_features(run: str, wanted: FeatureFilter = FeatureFilter()) -> int:
     """How many features a filter lets through."""
-    with_parts, where, parameters = _conditions(wanted)
+    with_parts, where, parameters = _conditions(run, wanted)
     return int(
         query(run, f"WITH {with_parts} SELECT count(*) AS n FROM {_WITH_EFFECT} WHERE {where}", parameters)["n"][0]
     )
@@ -178,14 +208,16 @@ def count_features(run: str, wanted: FeatureFilter = FeatureFilter()) -> int:
 
 def one_feature(run: str, layer: int, feature: int) -> dict[str, Any] | None:
     """The row of one feature as in `features`, or None if it never fired (or there is none)."""
-    sql = f"WITH {_BEST_EFFECT} SELECT {_COLUMNS} FROM {_WITH_EFFECT} WHERE layer = ? AND feature = ?"
+    sql = (
+        f"WITH {_BEST_EFFECT}, {_described(run)} SELECT {_COLUMNS} FROM {_WITH_EFFECT} WHERE layer = ? AND feature = ?"
+    )
     rows = query(run, sql, [layer, feature])
     return None if rows.empty else {key: _null(value) for key, value in rows.to_dict("records")[0].items()}
 
 
-def _conditions(wanted: FeatureFilter) -> tuple[str, str, dict[str, Any]]:
+def _conditions(run: str, wanted: FeatureFilter) -> tuple[str, str, dict[str, Any]]:
     """The parts of WITH, the condition and its parameters."""
-    parts = [_BEST_EFFECT]
+    parts = [_BEST_EFFECT, _described(run)]
     parameters: dict[str, Any] = {"support": wanted.support}
     terms: list[str] = ["support >= $support"]
     if wanted.r_low > -1 or wanted.r_high < 1:
@@ -199,11 +231,34 @@ def _conditions(wanted: FeatureFilter) -> tuple[str, str, dict[str, Any]]:
         parameters["q_high"] = wanted.q_high
     if wanted.tried:
         terms.append("effect IS NOT NULL")
+    if wanted.described:
+        terms.append("description IS NOT NULL")
+    for column, low, high in (
+        ("coefficient", wanted.coefficient_low, wanted.coefficient_high),
+        ("frequency", wanted.frequency_low or None, _below_one(wanted.frequency_high)),
+        ("frequency_correct", wanted.correct_low or None, _below_one(wanted.correct_high)),
+        ("frequency_incorrect", wanted.incorrect_low or None, _below_one(wanted.incorrect_high)),
+        ("effect", wanted.effect_low, None),
+    ):  # the names of columns are ours; what a user typed are parameters
+        if low is not None:
+            terms.append(f"{column} >= ${column}_low")
+            parameters[f"{column}_low"] = low
+        if high is not None:
+            terms.append(f"{column} <= ${column}_high")
+            parameters[f"{column}_high"] = high
     if text := wanted.text.strip():
         parts.append(_TEXT_HITS)
-        terms.append("((layer, feature) IN (SELECT (layer, feature) FROM hits) OR feature::VARCHAR = $text)")
+        terms.append(
+            "((layer, feature) IN (SELECT (layer, feature) FROM hits) OR contains(lower(words), lower($text)) "
+            "OR feature::VARCHAR = $text)"
+        )
         parameters |= {"text": text, "top": TOP_TEXTS}
     return ", ".join(parts), " AND ".join(terms), parameters
+
+
+def _below_one(bound: float) -> float | None:
+    """A share's upper bound, None where it excludes nothing."""
+    return bound if bound < 1 else None
 
 
 _TEXT_HITS = (
@@ -225,6 +280,20 @@ def best_by_layer(run: str) -> pd.DataFrame:
         "SELECT layer, feature, r, support, level, median, chance.p AS p FROM features LEFT JOIN chance USING (layer) "
         "WHERE r IS NOT NULL AND support >= (SELECT floor FROM fits) "
         "QUALIFY row_number() OVER (PARTITION BY layer ORDER BY r DESC, feature) = 1 ORDER BY layer",
+    )
+
+
+RANKS = 30
+
+
+def ranks(run: str, top: int = RANKS) -> pd.DataFrame:
+    """The `top` features of highest r of each layer (those at the floor): layer, rank (from 1), feature, r, level."""
+    return query(
+        run,
+        "SELECT layer, row_number() OVER (PARTITION BY layer ORDER BY r DESC, feature) AS rank, feature, r, level "
+        "FROM features LEFT JOIN chance USING (layer) WHERE r IS NOT NULL AND support >= (SELECT floor FROM fits) "
+        "QUALIFY rank <= ? ORDER BY layer, rank",
+        [top],
     )
 
 
@@ -281,6 +350,47 @@ def top_texts(run: str, layer: int, feature: int, limit: int = 10) -> pd.DataFra
         "WHERE layer = ? AND feature = ? ORDER BY value DESC, sample LIMIT ?",
         [layer, feature, limit],
     )
+
+
+def texts_by_quantile(run: str, layer: int, feature: int, each: int = 4) -> pd.DataFrame:
+    """Texts from all over a feature's activations: `part`, and the columns of `top_texts` and tokens.
+
+    Of the samples in which it fired, ordered by activation: "strongest", the first `each`; "upper
+    quarter", "middle" and "lower quarter", the `each` around the 75%, 50% and 25% quantiles. No sample
+    is in two parts; parts that would have none are left out.
+    """
+    return query(
+        run,
+        "WITH fired AS (SELECT sample, value, row_number() OVER (ORDER BY value DESC, sample) AS place, "
+        "count(*) OVER () AS n FROM activations JOIN samples USING (sample) "
+        "WHERE layer = $layer AND feature = $feature AND outcome IS NOT NULL), "
+        "parts AS (SELECT * FROM (VALUES ('strongest', 0, 0.0), ('upper quarter', 1, 0.25), ('middle', 2, 0.5), "
+        "('lower quarter', 3, 0.75)) AS t(part, nth, below)), "
+        "chosen AS (SELECT part, nth, sample, value, place FROM fired, parts WHERE CASE nth WHEN 0 THEN place <= $each "
+        "ELSE place - floor(n * below - $each / 2.0) BETWEEN 1 AND $each END "
+        "QUALIFY row_number() OVER (PARTITION BY sample ORDER BY nth) = 1) "
+        "SELECT part, sample, split, prompt, target, output, outcome, tokens, value FROM chosen JOIN samples "
+        "USING (sample) ORDER BY nth, place",
+        {"layer": layer, "feature": feature, "each": each},
+    )
+
+
+def descriptions(run: str, layer: int, feature: int) -> pd.DataFrame:
+    """What a feature is said to mean: source, description, neuronpedia, promoted; Neuronpedia's first."""
+    if _described(run) == _UNDESCRIBED:
+        return pd.DataFrame(columns=["source", "description", "neuronpedia", "promoted"])
+    return query(
+        run,
+        "SELECT source, description, neuronpedia, promoted FROM descriptions WHERE layer = ? AND feature = ? "
+        "ORDER BY source",
+        [layer, feature],
+    )
+
+
+def described_features(run: str) -> int:
+    """How many features have a description."""
+    sql = f"WITH {_described(run)} SELECT count(*) AS n FROM described"
+    return int(query(run, sql)["n"][0])
 
 
 def pooled_values(run: str, layer: int, feature: int) -> pd.DataFrame:

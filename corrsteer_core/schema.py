@@ -100,4 +100,16 @@ MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE effects ADD COLUMN share DOUBLE;  -- length of the added vector over that of the activation it meets
     """,
+    """
+    CREATE TABLE descriptions (     -- what features are said to mean
+        run VARCHAR,
+        layer SMALLINT,
+        feature INTEGER,
+        source VARCHAR,             -- neuronpedia (imported) or own (our own guess, from promoted tokens and top texts)
+        description VARCHAR,
+        neuronpedia VARCHAR,        -- the SAE's name on neuronpedia.org (model/sae); NULL if it has none
+        promoted VARCHAR,           -- the tokens it promotes, one a line, strongest first; NULL where not computed
+        UNIQUE (run, layer, feature, source)
+    );
+    """,
 )

@@ -7,7 +7,7 @@ but one (see `generation`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,7 +97,7 @@ def shaded(model: Model, sae: Sae, feature: int, texts: Sequence[Text]) -> list[
 
 
 def activations(
-    model: Model, saes: Sequence[Sae], features: dict[int, Sequence[int]], texts: Sequence[Text]
+    model: Model, saes: Sequence[Sae], features: Mapping[int, Sequence[int]], texts: Sequence[Text]
 ) -> list[dict[int, np.ndarray]]:
     """Activations of some features of each layer over each text: layer -> (tokens, features of the layer), float32.
 
@@ -116,7 +116,7 @@ def activations(
 
 @torch.inference_mode()
 def _read(
-    model: Model, saes: Sequence[Sae], features: dict[int, Sequence[int]], ids: Sequence[Sequence[int]]
+    model: Model, saes: Sequence[Sae], features: Mapping[int, Sequence[int]], ids: Sequence[Sequence[int]]
 ) -> list[dict[int, np.ndarray]]:
     """One batch. Padding stands on the right, where no real token sees it."""
     width = max(map(len, ids))

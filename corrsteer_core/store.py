@@ -250,7 +250,9 @@ class Writer:
         self.connection.execute("COMMIT")
 
 
-_TABLES = frozenset({"runs", "samples", "activations", "features", "fits", "chance", "effects", "sets", "evaluations"})
+_TABLES = frozenset(
+    {"runs", "samples", "activations", "features", "fits", "chance", "effects", "sets", "evaluations", "descriptions"}
+)
 
 
 def _known(table: str) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import fabricated
+import pandas as pd
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app import components
+from app import components, drawing
 from app.views import overview
-from corrsteer_core import jobs, reader, store
+from corrsteer_core import descriptions, jobs, reader, store
+from corrsteer_core.errors import CorrSteerError
 
 MAIN = str(Path(__file__).parents[1] / "app" / "main.py")
 
@@ -20,7 +22,39 @@ MAIN = str(Path(__file__).parents[1] / "app" / "main.py")
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
     st.cache_data.clear()
+    st.cache_resource.clear()
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These runs are made up: there is no model that could say more of their features."""
+
+    def failed(bench: object) -> None:
+        raise CorrSteerError("No model in this test.")
+
+    monkeypatch.setattr(drawing, "Work", lambda bench, do: Work(bench, failed))
+    monkeypatch.setattr(drawing.models, "Bench", NoBench)
+
+
+Work = drawing.Work
+
+
+class NoBench:
+    """A bench without a model."""
+
+    def __init__(self, name: str) -> None:
+        self.problem = ""
+
+
+def drawn(test: AppTest) -> AppTest:
+    """A feature's page, once what needs the model has been tried."""
+    run, (layer, feature) = (
+        test.session_state["current_run"],
+        (int(test.query_params[key][0]) for key in ("layer", "feature")),
+    )
+    assert drawing.portrait(run, layer, feature, reader.facts(run).config["model"]).wait(10)
+    return test.run()
 
 
 @pytest.fixture
@@ -305,7 +339,7 @@ def test_noise_is_said_above_the_table():
     assert "This ranking is no better than chance" in words(opened("features"))
 
 
-@pytest.mark.parametrize("pane", ["r and effect", "r by layer", "r and frequency"])
+@pytest.mark.parametrize("pane", ["r and effect", "r by layer", "r by rank", "r and frequency"])
 def test_each_picture_says_how_to_read_it_and_has_its_numbers_behind_it(pane):
     fabricated.make_run()
     test = opened("features")
@@ -316,7 +350,68 @@ def test_each_picture_says_how_to_read_it_and_has_its_numbers_behind_it(pane):
     assert "r" in table(test).columns
 
 
-def test_a_link_opens_one_feature_above_the_ranking():
+def test_how_many_samples_are_needed_is_a_picture_with_its_numbers():
+    run = fabricated.make_run()
+    test = opened("features")
+    test.button_group(key="pane").set_value("Samples needed").run()
+    assert not test.exception
+    assert table(test)["overlap"].iloc[-1] == 1
+    assert table(test)["best_r"].iloc[-1] == pytest.approx(reader.features(run)["r"].iloc[0])
+
+
+def test_further_columns_can_be_filtered():
+    run = fabricated.make_run()
+    test = opened("features")
+    test.slider(key="filter_incorrect").set_range(0, 20)
+    test.number_input(key="filter_c_low").set_value(0.5)
+    test.run()
+    wanted = reader.FeatureFilter(support=5, incorrect_high=0.2, coefficient_low=0.5)
+    assert f"{reader.count_features(run, wanted):,} features" in words(test)
+
+
+def test_the_best_features_can_be_described(started):
+    run = fabricated.make_run()
+    press(opened("features"), "Describe them")
+    assert started == [["describe", run]]
+
+
+def test_descriptions_stand_in_the_table_and_on_the_features_page():
+    run = fabricated.make_run()
+    rows = [
+        {"layer": 8, "feature": 41, "source": "neuronpedia", "description": "praise", "neuronpedia": "m/8-res"},
+        {"layer": 22, "feature": 7, "source": "own", "description": "Makes “good” likelier", "promoted": "good"},
+    ]
+    descriptions.keep(run, pd.DataFrame(rows))
+    test = opened("features")
+    assert table(test).set_index("feature").loc[7, "described"] == "Makes “good” likelier (?)"
+    test.text_input(key="filter_text").input("PRAISE").run()
+    assert table(test)["feature"].tolist() == [41]
+    said = words(opened("features", run=run, layer=8, feature=41))
+    assert "praise" in said
+    assert "https://www.neuronpedia.org/m/8-res/41" in said
+    said = words(opened("features", run=run, layer=22, feature=7))
+    assert descriptions.GUESS in said
+    assert "neuronpedia.org" not in said
+
+
+def test_without_a_model_the_rest_of_a_feature_is_there():
+    run = fabricated.make_run()
+    test = drawn(opened("features", run=run, layer=8, feature=41))
+    assert "The parts of this page that need the model are missing: No model in this test." in words(test)
+    assert len(test.get("plotly_chart")) == 2
+    assert "What a lovely film" in "".join(one.proto.body for one in test.get("html"))
+
+
+def test_from_a_feature_back_to_all():
+    run = fabricated.make_run()
+    test = opened("features", run=run, layer=8, feature=41)
+    assert not test.dataframe or "r" not in table(test).columns
+    press(test, "All features")
+    assert "feature" not in test.query_params
+    assert "described" in table(test).columns
+
+
+def test_a_link_opens_one_feature():
     run = fabricated.make_run()
     layer, feature = fabricated.BEST_EFFECT
     test = opened("features", run=run, layer=layer, feature=feature)
@@ -334,7 +429,9 @@ def test_a_link_to_a_feature_that_never_fired_says_so(layer, feature):
 @pytest.mark.parametrize(("layer", "feature"), [("-1", "x"), ("8", ""), ("²", "3"), ("8", "9" * 40)])
 def test_a_link_that_is_nonsense_opens_nothing(layer, feature):
     run = fabricated.make_run()
-    assert "No feature selected" in words(opened("features", run=run, layer=layer, feature=feature))
+    test = opened("features", run=run, layer=layer, feature=feature)
+    assert not test.subheader
+    assert "described" in table(test).columns
 
 
 def test_a_feature_goes_into_the_tray_once_and_out_again():
@@ -362,7 +459,7 @@ def test_two_tabs_do_not_disturb_each_other():
     one, two = opened("features", run=first), opened("features", run=second, layer=8, feature=41)
     one.run()
     assert one.session_state["current_run"] == first
-    assert "No feature selected" in words(one)
+    assert not one.subheader
     assert two.session_state["current_run"] == second
 
 
@@ -371,6 +468,8 @@ def test_two_tabs_do_not_disturb_each_other():
 
 def test_hostile_text_stays_text_on_both_pages():
     run = fabricated.make_run(task="custom-<b>x</b>", text=fabricated.HOSTILE)
+    row = {"layer": 8, "feature": 41, "source": "neuronpedia", "description": fabricated.HOSTILE}
+    descriptions.keep(run, pd.DataFrame([row]))
     for test in (opened(run=run), opened("features", run=run, layer=8, feature=41)):
         html = "".join(one.proto.body for one in test.get("html"))
         assert "<script" not in html

@@ -156,6 +156,8 @@ def test_nearest_features_equal_cosines_of_directions(make):
     found = nearest(saes, 1, 9, top=6)
     assert [(one.layer, one.feature) for one in found] == [divmod(int(place), 48) for place in best]
     assert [one.cosine for one in found] == pytest.approx(cosines.flat[best].tolist(), abs=1e-5)
+    others = [one for one in nearest(saes, 1, 9, top=200) if one.layer != 1]
+    assert nearest(saes, 1, 9, top=200, elsewhere=True) == others
     within = nearest([saes[1]], 1, 9, top=60)
     assert len(within) == 47
     assert {one.layer for one in within} == {1}

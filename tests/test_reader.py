@@ -256,3 +256,53 @@ def test_reading_a_run_loads_neither_torch_nor_a_model():
     root = Path(__file__).parents[1]
     done = execute([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_texts_come_from_all_over_a_features_activations(run):
+    layer, feature = fabricated.HIGHEST_R
+    found = reader.texts_by_quantile(run, layer, feature, each=4)
+    rows = store.query(run, f"SELECT * FROM activations WHERE layer = {layer} AND feature = {feature}")
+    rows = rows.sort_values(["value", "sample"], ascending=[False, True]).reset_index(drop=True)
+    n = len(rows)
+    assert found["sample"].is_unique
+    assert found["part"].drop_duplicates().tolist() == ["strongest", "upper quarter", "middle", "lower quarter"]
+    for part, share in (("strongest", 0), ("upper quarter", 0.25), ("middle", 0.5), ("lower quarter", 0.75)):
+        some = found[found["part"] == part]
+        first = 0 if part == "strongest" else int(np.floor(n * share - 2))
+        assert some["sample"].tolist() == rows["sample"].iloc[first : first + 4].tolist()
+    few = reader.texts_by_quantile(run, layer, feature, each=n)
+    assert few["sample"].tolist() == rows["sample"].tolist()
+    assert reader.texts_by_quantile(run, layer, 99_999).empty
+
+
+def test_ranks_are_the_layers_best_in_order(run):
+    found = reader.ranks(run, top=7)
+    floor = store.query(run, "SELECT floor FROM fits")["floor"][0]
+    rows = everything(run)
+    rows = rows[(rows["support"] >= floor) & rows["r"].notna()]
+    for layer, some in found.groupby("layer"):
+        best = rows[rows["layer"] == layer].sort_values(["r", "feature"], ascending=[False, True]).head(7)
+        assert some["feature"].tolist() == best["feature"].tolist()
+        assert some["rank"].tolist() == list(range(1, 8))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "plain"),
+    [
+        (FeatureFilter(coefficient_low=0.5, coefficient_high=1.0), "coefficient BETWEEN 0.5 AND 1.0"),
+        (FeatureFilter(frequency_low=0.1, frequency_high=0.3), "frequency BETWEEN 0.1 AND 0.3"),
+        (FeatureFilter(correct_low=0.2), "frequency_correct >= 0.2"),
+        (FeatureFilter(incorrect_high=0.2), "frequency_incorrect <= 0.2"),
+        (FeatureFilter(incorrect_high=0.0), "frequency_incorrect <= 0"),
+    ],
+)
+def test_each_column_can_be_bounded(run, wanted, plain):
+    expected = store.query(run, f"SELECT layer, feature FROM features WHERE {plain}")
+    assert sorted(keys(reader.features(run, wanted, limit=10_000))) == sorted(keys(expected))
+    assert reader.count_features(run, wanted) == len(expected)
+
+
+def test_features_of_at_least_an_effect(run):
+    found = reader.features(run, FeatureFilter(effect_low=0.1), limit=1000)
+    assert (found["effect"] >= 0.1).all()
+    assert fabricated.BEST_EFFECT in keys(found)

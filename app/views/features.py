@@ -7,17 +7,18 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import charts, state
+from app import charts, feature_panel, state
 from app import components as ui
 from app.resources import ask
-from corrsteer_core import findings, reader
+from corrsteer_core import evidence, findings, jobs, reader
 
 ROWS = 10  # of the table on one page
-TEXTS = 8  # top-activating texts shown of a feature
-LONGEST = 600  # characters of a text shown
+RESAMPLES = 400  # for the intervals in the table; a feature's own page takes more
 
 ANY = "any"
-TABLE, EFFECT, LAYERS, CLOUD = "Table", "r and effect", "r by layer", "r and frequency"
+TABLE, EFFECT, LAYERS, HEAT, CLOUD = "Table", "r and effect", "r by layer", "r by rank", "r and frequency"
+SAMPLES = "Samples needed"
+PANES = (TABLE, EFFECT, LAYERS, HEAT, CLOUD, SAMPLES)
 
 SORTS: dict[reader.SortKey, str] = {
     "r": "r (goes with success)",
@@ -34,13 +35,14 @@ SORTS: dict[reader.SortKey, str] = {
 WORDS = """
 - **r**: how closely the feature's activation goes with success over the training samples, from −1 to 1. Undefined
   (–) where it or the outcome never changes.
-- **q, p**: how often chance gives such an r to this one feature (p), corrected for the many features looked at (q).
+- **95% of r**: where r would mostly lie with other training samples of this number (bootstrap).
+- **q**: of the features with a q as small as this, about this share are there by chance (Benjamini-Hochberg).
 - **Effect**: success rate with the feature steered alone, minus the rate without, in percentage points, on validation
   samples, at the scale where it did best. Only the features of highest r in each layer are tried.
 - **Coeff.**: its mean activation over the successful samples; steering adds this much of it, times a scale.
 - **Support**: training samples in which it fired at all. Below the floor a feature is not ranked: few samples
   prove little.
-- **Fires in, correct, incorrect**: share of all, of the correct and of the incorrect answers in which it fired.
+- **Correct, incorrect**: share of the correct and of the incorrect answers in which it fired.
 """
 
 
@@ -60,25 +62,22 @@ def page() -> None:
         ui.nothing_yet("This run's features are not ranked yet.", f"{done} The Overview page shows how it goes on.")
         state.link_to("overview", "Open Overview")
         return
-    state.current_feature()
-    if state.came_by_link():
-        _selected(run, facts)
-        st.divider()
-        _ranking(run, facts)
+    chosen = state.current_feature()
+    if chosen is not None:
+        feature_panel.panel(run, facts, *chosen)
     else:
         _ranking(run, facts)
-        st.divider()
-        _selected(run, facts)
 
 
 def _ranking(run: str, facts: reader.RunFacts) -> None:
     """All features: what the ranking amounts to, then the table or one of the pictures."""
     _what_it_amounts_to(run, facts.fit or {})
     pane = st.segmented_control(
-        "Show", [TABLE, EFFECT, LAYERS, CLOUD], default=TABLE, required=True, key="pane", label_visibility="collapsed",
+        "Show", PANES, default=TABLE, required=True, key="pane", label_visibility="collapsed",
         persist_state="session",
     )  # fmt: skip
-    {TABLE: _table, EFFECT: _effect_chart, LAYERS: _layer_chart, CLOUD: _cloud_chart}[pane](run, facts)
+    panes = (_table, _effect_chart, _layer_chart, _rank_chart, _cloud_chart, _convergence_chart)
+    dict(zip(PANES, panes, strict=True))[pane](run, facts)
 
 
 def _what_it_amounts_to(run: str, fit: dict[str, Any]) -> None:
@@ -108,9 +107,14 @@ def _table(run: str, facts: reader.RunFacts) -> None:
     place = st.container()
     left, right = st.columns([3, 2], vertical_alignment="center")
     with right:
-        number = st.pagination(pages, key=f"page-{hash(wanted)}", width="content") if pages > 1 else 1
+        number = (
+            st.pagination(pages, key=f"page-{hash(wanted)}", width="content", persist_state="session")
+            if pages > 1
+            else 1
+        )
     left.caption(f"{found:,} features, sorted by {SORTS[wanted.sort]}. Select a row to look at it.")
     rows = ask(reader.features, run, wanted, limit=ROWS, offset=(number - 1) * ROWS)
+    rows = ask(evidence.intervals, run, rows, resamples=RESAMPLES)
     key = f"features-{run}-{hash(wanted)}-{number}"
     place.dataframe(
         _for_show(rows),
@@ -125,6 +129,25 @@ def _table(run: str, facts: reader.RunFacts) -> None:
     )
     with st.expander("What the columns mean"):
         st.markdown(WORDS)
+    _offer_descriptions(run, facts)
+
+
+def _offer_descriptions(run: str, facts: reader.RunFacts) -> None:
+    """Where nothing is described yet, a way to have it done."""
+    if ask(reader.described_features, run):
+        return
+    arguments = ["describe", run]
+    if jobs.running(arguments):
+        st.caption("The best features are being described; the Overview page shows how far it is.")
+        return
+    left, right = st.columns([4, 1.4], vertical_alignment="center")
+    left.caption(
+        "No feature is described yet. The best ones can be: a guess of our own from the tokens they promote and the "
+        "texts they fire on (a minute). Neuronpedia's descriptions come in with the command `describe RUN --file FILE`."
+    )
+    if right.button("Describe them", icon=":material/edit_note:", width="stretch"):
+        jobs.start(arguments, f"{facts.config['task']}: describe the best features")
+        st.rerun()
 
 
 def _filters(facts: reader.RunFacts) -> reader.FeatureFilter:
@@ -134,9 +157,10 @@ def _filters(facts: reader.RunFacts) -> reader.FeatureFilter:
         one, two, three, four = st.columns([2.2, 1.6, 1.6, 1.2])
         text = one.text_input(
             "Words or number", key="filter_text", persist_state="session", max_chars=200,
-            placeholder="in its top texts, or a feature's number",
+            placeholder="in descriptions, tokens, top texts",
             help=(
-                f"Features that are most active on a text with these words (the top {reader.TOP_TEXTS} of each)."
+                "Features with these words in their description or promoted tokens, or that are most active on a text "
+                f"with them (the top {reader.TOP_TEXTS} of each); or the feature of this number."
             ),
         )  # fmt: skip
         layers = two.multiselect(
@@ -165,7 +189,9 @@ def _filters(facts: reader.RunFacts) -> reader.FeatureFilter:
             persist_state="session",
             help="Only features whose effect has been measured.",
         )
+        more = _more_filters()
     return reader.FeatureFilter(
+        **more,
         layers=tuple(layers),
         r_low=low,
         r_high=high,
@@ -178,6 +204,41 @@ def _filters(facts: reader.RunFacts) -> reader.FeatureFilter:
     )
 
 
+def _more_filters() -> dict[str, Any]:
+    """The filters that are wanted less often, as named arguments of `FeatureFilter`."""
+    kept: dict[str, Any] = {"persist_state": "session"}
+    with st.expander("More filters"):
+        one, two, three = st.columns(3)
+        shares = [
+            place.slider(label, 0, 100, (0, 100), key=f"filter_{key}", format="%d%%", **kept)
+            for place, label, key in (
+                (one, "Fires in", "frequency"),
+                (two, "Fires in correct answers", "correct"),
+                (three, "Fires in incorrect answers", "incorrect"),
+            )
+        ]
+        one, two, three, four = st.columns([1, 1, 1, 1], vertical_alignment="bottom")
+        low = one.number_input("Coefficient from", value=None, key="filter_c_low", placeholder="any", **kept)
+        high = two.number_input("Coefficient to", value=None, key="filter_c_high", placeholder="any", **kept)
+        effect = three.number_input(
+            "Effect of at least (points)", value=None, key="filter_effect", placeholder="any", **kept
+        )
+        described = four.toggle("Only those described", key="filter_described", **kept)
+    (all_low, all_high), (right_low, right_high), (wrong_low, wrong_high) = shares
+    return {
+        "frequency_low": all_low / 100,
+        "frequency_high": all_high / 100,
+        "correct_low": right_low / 100,
+        "correct_high": right_high / 100,
+        "incorrect_low": wrong_low / 100,
+        "incorrect_high": wrong_high / 100,
+        "coefficient_low": low,
+        "coefficient_high": high,
+        "effect_low": None if effect is None else effect / 100,
+        "described": described,
+    }
+
+
 def q_help() -> str:
     """What a limit on q means, in words."""
     return "Of the features that pass, about this share passes by chance."
@@ -186,9 +247,24 @@ def q_help() -> str:
 def _for_show(rows: pd.DataFrame) -> pd.DataFrame:
     """The columns in the units they are shown in."""
     shares = ["effect", "frequency", "frequency_correct", "frequency_incorrect"]
-    shown = ["layer", "feature", "r", "q", "p", "effect", "effect_scale", "coefficient", "support", *shares[1:]]
-    small = {name: [_probability(value) for value in rows[name]] for name in ("p", "q")}
-    return rows.assign(**{name: 100 * rows[name] for name in shares}, **small)[shown]
+    shown = ["layer", "feature", "described", "r", "between", "q", "effect", "coefficient", "support"]
+    words = {
+        "q": [_probability(value) for value in rows["q"]],
+        "between": [_between(row.r_low, row.r_high) for row in rows.itertuples()],
+        "described": [_description(row.description, row.description_source) for row in rows.itertuples()],
+    }
+    return rows.assign(**{name: 100 * rows[name] for name in shares}, **words)[[*shown, *shares[2:]]]
+
+
+def _between(low: float, high: float) -> str | None:
+    return None if ui.missing(low) else f"{ui.signed(low)} to {ui.signed(high)}"
+
+
+def _description(text: object, source: object) -> str | None:
+    """A description, our own guess marked by a question mark."""
+    if ui.missing(text):
+        return None
+    return ui.shortened(text, 120) + (" (?)" if source == "own" else "")
 
 
 def _probability(value: float) -> str | None:
@@ -199,20 +275,26 @@ def _columns() -> dict[str, Any]:
     def number(label: str, width: int, format: str | None = None, help: str | None = None) -> Any:
         return st.column_config.NumberColumn(label, width=width, format=format, help=help)
 
-    def words(label: str, help: str) -> Any:
-        return st.column_config.TextColumn(label, width=64, help=help, alignment="right")
+    def words(label: str, help: str, width: int = 64, alignment: Any = "right") -> Any:
+        return st.column_config.TextColumn(label, width=width, help=help, alignment=alignment)
 
     return {
         "layer": number("Layer", 50),
         "feature": number("Feature", 64),
+        "described": words(
+            "Description", "What it is said to mean; (?) marks a guess of our own.", width=132, alignment="left"
+        ),
+        "between": words("95% of r", "Where r would mostly lie with other samples (bootstrap).", width=104),
         "r": number("r", 62, "%+.3f", "How closely its activation goes with success, −1 to 1."),
         "q": words("q", q_help()),
-        "p": words("p", "How often chance gives this one feature such an r."),
-        "effect": number("Effect", 58, "%+.1f", "Percentage points of success that steering with it alone adds."),
-        "effect_scale": number("at scale", 64, "%g×", "The scale at which that effect was measured."),
+        "effect": number(
+            "Effect",
+            58,
+            "%+.1f",
+            "Points of success that steering with it alone adds, at its best scale.",
+        ),
         "coefficient": number("Coeff.", 60, "%.2f", "Coefficient: mean activation over the successful samples."),
         "support": number("Support", 66, "localized", "Training samples in which it fired."),
-        "frequency": number("Fires in", 64, "%.1f%%", "Share of the training samples in which it fired."),
         "frequency_correct": number("correct", 64, "%.1f%%", "Share of the correct answers in which it fired."),
         "frequency_incorrect": number("incorrect", 70, "%.1f%%", "Share of the incorrect answers in which it fired."),
     }
@@ -261,6 +343,34 @@ def _layer_chart(run: str, facts: reader.RunFacts) -> None:
     ui.table_behind(best)
 
 
+def _rank_chart(run: str, facts: reader.RunFacts) -> None:
+    ranks = ask(reader.ranks, run)
+    if ranks.empty:
+        st.info("No feature can be ranked.", icon=":material/info:")
+        return
+    st.caption(
+        f"Each row is a layer, each square one of its {reader.RANKS} features of highest r, the highest on the left: "
+        "yellow goes with success most. Only squares in an orange frame are beyond what chance reaches in their layer."
+    )
+    _pickable(charts.r_by_rank(ranks), f"chart-ranks-{run}")
+    ui.table_behind(ranks)
+
+
+def _convergence_chart(run: str, facts: reader.RunFacts) -> None:
+    with st.spinner("Ranking with fewer samples"):
+        points = ask(evidence.convergence, run)
+    if points.empty or points["overlap"].isna().all():
+        st.info("No feature can be ranked, so there is nothing to follow.", icon=":material/info:")
+        return
+    st.caption(
+        f"How much of the ranking fewer samples would have found. Blue: the share of the top {evidence.TOP} features "
+        "in common with those of all samples (as overlap of the two sets); where it flattens near 1, more samples "
+        "would change little. Orange: r of the feature that ends up best; few samples exaggerate it."
+    )
+    feature_panel.chart(charts.convergence(points), f"chart-convergence-{run}")
+    ui.table_behind(points)
+
+
 def _cloud_chart(run: str, facts: reader.RunFacts) -> None:
     points = ask(reader.cloud, run)
     if points.empty:
@@ -300,147 +410,3 @@ def _open_point(key: str) -> None:
             values = list(data.values()) if isinstance(data, dict) else list(data)
             state.open_feature(int(values[0]), int(values[1]))
             return
-
-
-# --- one feature ---------------------------------------------------------------------------------
-
-
-def _selected(run: str, facts: reader.RunFacts) -> None:
-    chosen = state.current_feature()
-    if chosen is None:
-        st.markdown("##### No feature selected")
-        st.caption(
-            "Select a row of the table or a point of a chart to see the feature's texts, activations and effects here."
-        )
-        return
-    layer, feature = chosen
-    row = ask(reader.one_feature, run, layer, feature)
-    if row is None:
-        st.subheader(f"Layer {layer} · feature {feature}")
-        known = ", ".join(map(str, facts.layers))
-        st.info(
-            f"This feature fired in no training sample of this run, or does not exist; the run's layers are {known}.",
-            icon=":material/info:",
-        )
-        return
-    _heading(row)
-    _numbers(row)
-    left, right = st.columns(2)
-    with left:
-        _activations(run, row)
-    with right:
-        _effects(run, row)
-    _texts(run, layer, feature)
-
-
-def _heading(row: dict[str, Any]) -> None:
-    layer, feature = row["layer"], row["feature"]
-    title, add, steer = st.columns([4, 1.4, 1.4], vertical_alignment="bottom")
-    title.subheader(f"Layer {layer} · feature {feature}")
-    if state.in_tray(layer, feature):
-        add.button(
-            "Remove from set",
-            icon=":material/remove:",
-            width="stretch",
-            on_click=state.remove_from_tray,
-            args=(layer, feature),
-        )
-    else:
-        add.button(
-            "Add to set", icon=":material/add:", type="primary", width="stretch", on_click=state.add_to_tray,
-            args=(layer, feature, float(row["coefficient"] or 0.0)),
-        )  # fmt: skip
-    if steer.button("Open Steer", icon=":material/tune:", width="stretch", help="Your set waits there."):
-        state.go_to("steer")
-
-
-def _numbers(row: dict[str, Any]) -> None:
-    one, two, three, four, five = st.columns([1, 1, 1.3, 1.3, 1.5])
-    one.metric("r", ui.signed(row["r"]), help="How closely its activation goes with success, −1 to 1.")
-    two.metric(
-        "Coefficient",
-        "–" if row["coefficient"] is None else f"{row['coefficient']:.2f}",
-        help="Mean activation over the successful samples.",
-    )
-    three.metric(
-        "Fires in correct",
-        ui.percent(row["frequency_correct"], 0),
-        help="Share of the correct answers in which it fired.",
-    )
-    four.metric(
-        "Fires in incorrect",
-        ui.percent(row["frequency_incorrect"], 0),
-        help="Share of the incorrect answers in which it fired.",
-    )
-    effect = "not tried" if row["effect"] is None else ui.points(row["effect"])
-    scale = (
-        "Steering with it alone has not been measured."
-        if row["effect"] is None
-        else f"At scale {row['effect_scale']:g}, {ui.p_value(row['effect_p'])}."
-    )
-    five.metric("Best effect", effect, help=scale)
-
-
-def _activations(run: str, row: dict[str, Any]) -> None:
-    st.markdown("**How active it is**")
-    bins = ask(reader.histogram, run, row["layer"], row["feature"])
-    if bins.empty:
-        st.caption("It fired in no training sample.")
-        return
-    st.caption(
-        f"Where it fired ({row['support']:,} training samples): bars further right are stronger activations. "
-        f"Correct and incorrect "
-        "answers are each counted as a share of their own."
-    )
-    _chart(charts.activation_histogram(bins), "chart-histogram")
-    ui.table_behind(bins)
-
-
-def _effects(run: str, row: dict[str, Any]) -> None:
-    st.markdown("**What steering with it does**")
-    tried = ask(reader.effects, run, row["layer"], row["feature"])
-    if tried.empty:
-        st.caption(
-            "Not tried: only the features of highest r in each layer are steered with automatically. Add it to "
-            "your set and measure it on "
-            "the Evaluate page."
-        )
-        return
-    st.caption(
-        f"Success rate on {int(tried['n'].iloc[0])} validation samples with this feature alone added, at "
-        f"growing scale, beside the rate "
-        "without it."
-    )
-    _chart(charts.effects_by_scale(tried), "chart-scales")
-    ui.table_behind(tried.sort_values("scale").drop(columns=["layer", "feature", "r"]))
-
-
-def _chart(figure: Any, key: str) -> None:
-    st.plotly_chart(figure, key=key, width="stretch", config={"displayModeBar": False})
-
-
-def _texts(run: str, layer: int, feature: int) -> None:
-    st.markdown("**The texts on which it is most active**")
-    found = ask(reader.top_texts, run, layer, feature, TEXTS)
-    st.caption("The prompt in grey, the model's own (unsteered) answer in blue, the feature's activation on the left.")
-    st.html("".join(_text_card(row) for row in found.itertuples()))
-
-
-def _text_card(row: Any) -> str:
-    """One text as HTML, everything in it escaped."""
-    outcome = "" if ui.missing(row.outcome) else ("correct" if row.outcome > 0.5 else "incorrect")
-    value = "min-width:3.5rem;text-align:right;font-variant-numeric:tabular-nums;font-weight:600"
-    words = "flex:1;white-space:pre-wrap;overflow-wrap:anywhere"
-    aside = "min-width:9rem;opacity:.7;font-size:.85em;text-align:right"
-    return (
-        f'<div style="display:flex;gap:1rem;padding:.55rem 0;border-bottom:1px solid rgba(128,128,128,.25)">'
-        f'<div style="{value}">{row.value:.2f}</div><div style="{words}">'
-        f'<span style="opacity:.75">{_shown(row.prompt)}</span> '
-        f'<span style="color:{ui.UNSTEERED};font-weight:600">{_shown(row.output)}</span></div>'
-        f'<div style="{aside}">{outcome} · {ui.escaped(row.split)}</div></div>'
-    )
-
-
-def _shown(text: object) -> str:
-    whole = ui.plain("" if ui.missing(text) else text).strip()
-    return ui.escaped(whole if len(whole) <= LONGEST else whole[:LONGEST] + " …")
