@@ -226,7 +226,7 @@ def test_another_ranking_lists_its_own_scores(run):
     assert row["score"] == pytest.approx(expected)
     with pytest.raises(CorrSteerError, match="known are pearson_r"):
         pipeline.scores(run, "guess")
-    from corrsteer_core.cli import DEFAULT_LONGEST, RANKINGS
+    from corrsteer_core.options import DEFAULT_LONGEST, RANKINGS
     from corrsteer_core.selection import LONGEST
 
     assert tuple(correlation.RANKINGS) == RANKINGS

@@ -31,6 +31,7 @@ from corrsteer_core.tasks import (
     scorer_name,
     with_judge,
 )
+from corrsteer_core.tasks.parse import LETTER_ONLY
 from corrsteer_core.tasks.splits import apportion, normalised
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -115,8 +116,8 @@ def test_sentiment_targets_are_balanced_in_every_split():
 def test_capitals_prompt_to_the_letter(tmp_path):
     row = {"question": "Where?", "choices": ["here", "there", "up", "down"], "target": "C"}
     item = load_items(get_task("capitals"), data=write(tmp_path / "x.jsonl", [row]))[0]
-    assert item.prompt == "Where?\nA. here\nB. there\nC. up\nD. down\nAnswer:"
-    assert (item.target, item.choices, get_task("capitals").chat) == ("C", ("A", "B", "C", "D"), False)
+    assert item.prompt == f"{LETTER_ONLY}\n\nWhere?\nA. here\nB. there\nC. up\nD. down\nAnswer:"
+    assert (item.target, item.choices, get_task("capitals").chat) == ("C", ("A", "B", "C", "D"), True)
 
 
 def test_every_task_explains_itself():

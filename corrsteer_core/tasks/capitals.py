@@ -1,15 +1,16 @@
 """capitals: four-way multiple-choice questions of our own about countries, answered with a letter.
 
-Prompt: Oslo is the capital of which country?
+Prompt: Answer with the letter of the right choice only.
+
+        Oslo is the capital of which country?
         A. Estonia
         B. Finland
         C. Norway
         D. Lithuania
         Answer:
-Right:  " C"
+Right:  "C"
 
-Zero-shot and without a chat template, so that the one generated token is the letter. Knowledge that a small
-model lacks cannot be steered into it: expect noise on the embedded model.
+Zero-shot, one token. Knowledge that a small model lacks cannot be steered into it: expect noise on the embedded model.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from corrsteer_core.tasks.base import LETTERS, Draft, Task
-from corrsteer_core.tasks.parse import letter_of, multiple_choice, optional, sequence, text
+from corrsteer_core.tasks.parse import LETTER_ONLY, letter_of, multiple_choice, optional, sequence, text
 from corrsteer_core.tasks.scorers import letter
 
 
@@ -27,7 +28,7 @@ def parse(row: Mapping[str, Any], index: int) -> Draft:
     """A row with `question`, `choices` (texts) and `target` (a letter)."""
     choices = sequence(row, "choices")
     target = letter_of(row["target"], len(choices), "target")
-    prompt = multiple_choice(text(row, "question"), choices)
+    prompt = multiple_choice(text(row, "question"), choices, instruction=LETTER_ONLY)
     return Draft(prompt, target, tuple(LETTERS[: len(choices)]), optional(row, "kind"), optional(row, "id"))
 
 
@@ -36,7 +37,7 @@ TASK = Task(
     title="Facts about countries",
     description="A multiple-choice question about countries. Success: the model's next word is the right letter.",
     max_new_tokens=1,
-    chat=False,
+    chat=True,
     scorer=letter,
     needs_target=True,
     source="built in",

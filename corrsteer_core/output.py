@@ -1,0 +1,60 @@
+"""Results of commands for printing: as JSON has them, or as tables and lines for reading."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+def plain(value: Any) -> Any:
+    """Only what JSON knows: undefined numbers become null."""
+    if isinstance(value, dict):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    if hasattr(value, "item"):  # a NumPy number
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return str(value)
+
+
+def human(result: Any) -> str:
+    """A result for reading: a table for rows, a line per field for the rest."""
+    result = plain(result)
+    if isinstance(result, list):
+        return _table(result)
+    lines = []
+    for key, value in result.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            lines += [f"{key}:", _table(value)]
+        elif isinstance(value, dict) and value and all(isinstance(one, dict) for one in value.values()):
+            rows = [{key: name, **scalars(one)} for name, one in value.items()]
+            lines += ["", _table(rows)]
+        elif isinstance(value, dict):
+            lines += [f"{key}: " + ", ".join(f"{name} {_short(one)}" for name, one in value.items())]
+        else:
+            lines.append(f"{key}: {_short(value)}")
+    return "\n".join(lines)
+
+
+def scalars(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if not isinstance(value, (dict, list))}
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    if not rows:
+        return "(none)"
+    cells = [list(rows[0]), *([_short(value) for value in row.values()] for row in rows)]
+    widths = [max(len(row[place]) for row in cells) for place in range(len(cells[0]))]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return " to ".join(map(_short, value))
+    return "-" if value is None else str(value)
