@@ -39,9 +39,10 @@ def table(evaluations: pd.DataFrame, split: str) -> pd.DataFrame:
 def sweep(found: pd.DataFrame, name: str) -> pd.DataFrame:
     """The rows of `table` of one set, by task and scale, with `pareto`; empty unless some task has two scales.
 
-    Only scales that were measured on every task of the sweep, on the same number of samples, can be Pareto points.
+    Of each task, only the scales measured on as many samples as its largest measurement are comparable and stay.
     """
     mine = found[found["name"] == name].sort_values(["task", "scale"], ignore_index=True)
+    mine = mine[mine["n"] == mine.groupby("task")["n"].transform("max")]
     several = mine.groupby("task")["scale"].transform("nunique") > 1
     mine = mine[several].reset_index(drop=True)
     return mine.assign(pareto=mine["scale"].isin(pareto(mine)))

@@ -355,7 +355,7 @@ def _controls(steering: SteeringSet, saes: Sequence[Sae], count: int, seed: int)
 
 
 def _keep(steering: SteeringSet, result: Evaluation) -> None:
-    """Keep an evaluation with the set's run. One without controls does not displace the same one with them."""
+    """Keep an evaluation with the set's run, unless it has one on more samples; controls measured before stay."""
     if not (steering.run and steering.name and is_cached(steering.run)):
         return
     summary = result.summary()
@@ -364,7 +364,10 @@ def _keep(steering: SteeringSet, result: Evaluation) -> None:
             "SELECT summary FROM evaluations WHERE name = ? AND task = ? AND split = ? AND scale = ?",
             [steering.name, result.task, result.split, result.scale],
         )
-        if len(known) and not result.controls and _same_flips(before := json.loads(known["summary"][0]), summary):
+        before = json.loads(known["summary"][0]) if len(known) else {"n": 0}
+        if before["n"] > summary["n"]:
+            return
+        if not result.controls and _same_flips(before, summary):
             summary |= {name: before[name] for name in ("controls", "constrained") if name in before}
         row = {
             "name": steering.name,

@@ -54,6 +54,16 @@ def test_a_sweep_is_one_set_at_its_scales():
     assert comparisons.sweep(comparisons.table(found, "test"), "B").empty
 
 
+def test_scales_measured_on_fewer_samples_are_not_compared():
+    rows = [
+        evaluation("A", "a", 1.0, 0.5, 0.6),
+        evaluation("A", "a", 2.0, 0.5, 0.7),
+        evaluation("A", "a", 4.0, 0.5, 0.9, n=10),
+    ]
+    swept = comparisons.sweep(comparisons.table(pd.DataFrame(rows), "test"), "A")
+    assert swept["scale"].tolist() == [1.0, 2.0]
+
+
 def test_the_matrix_has_each_set_at_the_scale_nearest_to_one():
     found = comparisons.table(
         pd.DataFrame(

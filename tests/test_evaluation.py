@@ -79,6 +79,8 @@ def test_controls_once_measured_are_not_lost_to_a_sweep(loaded, steering, run):
     summary = reader.evaluations(run).iloc[0]["summary"]
     assert set(summary["controls"]) == {"random 1", "random 2", "sign flipped"}
     sweep(steering, [task], (1.0,), limit=LIMIT - 2, model=model, saes=saes)
+    assert reader.evaluations(run).iloc[0]["summary"] == summary, "fewer samples do not displace more"
+    sweep(steering, [task], (1.0,), limit=LIMIT + 2, model=model, saes=saes)
     assert reader.evaluations(run).iloc[0]["summary"]["controls"] == {}, "other samples, other controls"
 
 
@@ -112,7 +114,7 @@ def test_constrained_decoding_takes_the_best_choice(loaded, steering):
     items = [item for item in load_items(task) if item.split == "test"][:LIMIT]
     right = []
     for item in items:
-        ids = render(model, item.prompt, PromptStyle(chat=False))
+        ids = render(model, item.prompt, PromptStyle(chat=True))
         with torch.inference_mode():
             logits = model.net(torch.tensor([ids])).logits[0, -1]
         allowed = choice_tokens(model, item.choices)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -53,8 +54,17 @@ def page() -> None:
         if bodies:
             ui.nothing_yet("No set of this run has been measured yet.", "Choose one above and press *Measure*.")
         return
-    _result(run, _chosen(found))
-    _side_by_side(found)
+    chosen = _chosen(found)
+    drawn = _comparisons(found)
+    if not drawn:
+        _result(run, chosen)
+        return
+    one, several = st.tabs(["This measurement", "Side by side"])
+    with one:
+        _result(run, chosen)
+    with several:
+        for draw, arguments in drawn:
+            draw(*arguments)
 
 
 # --- asking for a measurement --------------------------------------------------------------------
@@ -313,19 +323,20 @@ def _comparison(summary: dict[str, Any], name: str) -> None:
 # --- several evaluations beside one another ------------------------------------------------------
 
 
-def _side_by_side(found: pd.DataFrame) -> None:
-    """Scales of one set, and sets on tasks, where there is more than one of either."""
-    splits = [split for split in SPLITS if (found["split"] == split).any()]
-    tables = {split: comparisons.table(found, split) for split in splits}
+def _comparisons(found: pd.DataFrame) -> list[tuple[Callable[..., None], tuple[Any, ...]]]:
+    """What can be drawn of several evaluations: the scales of a set, and sets on tasks, where there are two of either."""
+    tables = {split: comparisons.table(found, split) for split in SPLITS}
+    drawn: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
     for split, rows in tables.items():
         for name in rows["name"].unique():
             swept = comparisons.sweep(rows, name)
             if not swept.empty:
-                _scales(swept, name, split)
+                drawn.append((_scales, (swept, name, split)))
     for split, rows in tables.items():
         matrix = comparisons.matrix(rows)
         if not matrix.empty:
-            _matrix(matrix, split)
+            drawn.append((_matrix, (matrix, split)))
+    return drawn
 
 
 def _scales(swept: pd.DataFrame, name: str, split: str) -> None:
