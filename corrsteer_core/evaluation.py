@@ -129,14 +129,16 @@ def evaluate_sets(
     rivals = [_controls(one, saes, control_count, seed) for one in sets]
     vectors = [one.vectors(saes) for one in (*sets, *(rival for of_set in rivals for rival in of_set))]
     measured = _measured(exam, sets, vectors, model, choose, progress)
+    own = vectors[: len(sets)]
+    held = _constrained(exam, measured[0].trial, own, model, progress) if control_count else [{} for _ in sets]
     results, place = [], 1 + len(sets)
-    for one, found, of_set, own in zip(sets, measured, rivals, vectors, strict=False):
+    for one, found, of_set, constrained_too in zip(sets, measured, rivals, held, strict=True):
         places = range(place, place + len(of_set))
         place += len(of_set)
         result = replace(
             found.evaluation,
             controls={rival.name: compare(found.trial, at) for rival, at in zip(of_set, places, strict=True)},
-            constrained=_constrained(exam, found.trial, own, model, progress) if control_count else {},
+            constrained=constrained_too,
         )
         _keep(one, result)
         results.append(result)
@@ -256,17 +258,22 @@ def _measured(
     ]
 
 
-def _constrained(exam: Exam, free: Trial, vectors: Vectors, model: Model, progress: Progress) -> dict[str, Comparison]:
-    """Constrained decoding, unsteered and steered, against the free unsteered texts; {} unless all is multiple choice."""
+def _constrained(
+    exam: Exam, free: Trial, vectors: Sequence[Vectors], model: Model, progress: Progress
+) -> list[dict[str, Comparison]]:
+    """For each set, constrained decoding unsteered and steered against the free unsteered texts.
+
+    {} for each unless all is multiple choice.
+    """
     if not all(item.choices for item in exam.items):
-        return {}
-    outcomes = np.zeros((len(exam.items), 3))
-    texts = [["", "", ""] for _ in exam.items]
+        return [{} for _ in vectors]
+    outcomes = np.zeros((len(exam.items), 2 + len(vectors)))
+    texts: list[list[str]] = [[] for _ in exam.items]
     for choices, places in _by_choices(exam.items):
         found = trial(
             model,
             [exam.items[place] for place in places],
-            unsteered_and(vectors),
+            unsteered_and(*vectors),
             style=exam.style,
             scorer=exam.task.scorer,
             max_new_tokens=1,
@@ -278,7 +285,10 @@ def _constrained(exam: Exam, free: Trial, vectors: Vectors, model: Model, progre
             texts[place] = [free.texts[place][0], *row]
             outcomes[place] = [free.outcomes[place, 0], *of_item]
     whole = Trial(tuple(exam.items), texts, [], outcomes)
-    return {CONSTRAINED: compare(whole, 1), CONSTRAINED_STEERED: compare(whole, 2)}
+    return [
+        {CONSTRAINED: compare(whole, 1), CONSTRAINED_STEERED: compare(whole, 2 + place)}
+        for place in range(len(vectors))
+    ]
 
 
 def choice_tokens(model: Model, choices: Sequence[str]) -> list[int]:
