@@ -1,4 +1,4 @@
-"""What tests share: a quiet hub, one thread's worth of patience, and the embedded model unpacked once."""
+"""What tests share: a quiet hub, the embedded model unpacked once, and the first start, which goes on beside the others."""
 
 from __future__ import annotations
 
@@ -17,10 +17,24 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests must not depend on a hub; what they load is local
+# Tiny models gain nothing from a second thread, and the first start goes on beside the tests.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 FIRST_START = 900
 """Seconds that the first start may take before the tests give up on it (a slow machine, both cores busy)."""
+
+
+def pytest_collection_modifyitems(items):
+    """Tests of the embedded model come last: they wait for the first start, which takes minutes."""
+    items.sort(key=lambda item: item.get_closest_marker("embedded") is not None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _first_start_early(request):
+    """Begin the first start with the first test if a later one needs it, so that it goes on beside the others."""
+    if any("first_start" in item.fixturenames or "demo" in item.fixturenames for item in request.session.items):
+        request.getfixturevalue("first_start")
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +47,11 @@ def embedded_cache(tmp_path_factory):
     if (ready / EMBEDDED / "model.safetensors").exists():
         shutil.copytree(ready, folder / "models")
     return folder
+
+
+def _every_core():
+    """The environment as a user has it, without these tests' own limit on threads."""
+    return {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
 
 
 @dataclass(frozen=True)
@@ -53,7 +72,7 @@ def first_start(embedded_cache):
     process = subprocess.Popen(
         [sys.executable, "-m", "app", "--no-browser", "--port", str(port)],
         cwd=ROOT,
-        env={**os.environ, "CORRSTEER_CACHE": str(embedded_cache)},
+        env={**_every_core(), "CORRSTEER_CACHE": str(embedded_cache)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -37,7 +37,10 @@ def cache(first_start):
 
 @pytest.fixture(scope="module")
 def model(demo):
-    return load_model()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(os.cpu_count() or 1)
+    yield load_model()
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
