@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: app test check format results setup clean
+.PHONY: app test check format results bench setup clean
 .DELETE_ON_ERROR:
 
 app: $(VENV)/app.done
@@ -26,6 +26,10 @@ format: $(VENV)/dev.done
 # What docs/results.md states. DATA: a folder with the published sets, if there is one.
 results: $(VENV)/app.done
 	@$(BIN)/python -m benchmarks.results $(if $(DATA),--data $(DATA)) $(TASKS)
+
+# What docs/benchmarks.md states.
+bench: $(VENV)/dev.done
+	@$(BIN)/python -m benchmarks
 
 setup: $(VENV)/dev.done
 

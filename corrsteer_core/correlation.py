@@ -8,7 +8,9 @@ ever formed. Knows nothing of models, SAEs or storage, and chooses nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +25,7 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 # Dense blocks stay about this large, whatever the numbers of samples, features and permutations.
-_BLOCK_BYTES = 64 * 2**20
+_BLOCK_BYTES = 8 * 2**20
 
 # Two values of r this close are one: permutations that tie with the data must count as reaching it.
 _TIE = 1e-12
@@ -120,7 +122,7 @@ class PermutationLevels:
 
 
 def permutation_levels(
-    Z_by_layer: Mapping[int, csc_array],
+    Z_by_layer: Mapping[int, csc_array] | Iterable[tuple[int, csc_array]],
     y: ArrayLike,
     *,
     permutations: int = 200,
@@ -130,7 +132,8 @@ def permutation_levels(
 ) -> PermutationLevels:
     """The highest r (and |r|) that any feature reaches when outcomes are dealt out at random.
 
-    Each permutation is applied to all layers, so that the maximum over layers is one too.
+    Each permutation is applied to all layers, so that the maximum over layers is one too. Layers are
+    taken one at a time, as (layer, Z) pairs or from a mapping; none is kept.
     Features with support below `floor`, and constant ones, take no part. Time is about stored
     entries x permutations. Raises CorrSteerError as `correlate` does, and for too few
     permutations to show `level`.
@@ -141,7 +144,8 @@ def permutation_levels(
             "least 1 / (1 - level) - 1 permutations (19 for 0.95)."
         )
     by_layer, pools = {}, []
-    for layer, Z in Z_by_layer.items():
+    pairs = Z_by_layer.items() if isinstance(Z_by_layer, Mapping) else Z_by_layer
+    for layer, Z in pairs:
         Z, outcome = _checked(Z, y)
         features = _standardised(Z, outcome, floor)  # (eligible features, samples)
         maxima = _layer_maxima(features, outcome, permutations, seed)
@@ -199,13 +203,20 @@ def _permuted(y: FloatArray, permutations: int, seed: int) -> Iterator[FloatArra
 
 def _block_maxima(features: csr_array, outcomes: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Highest r and |r| over `features` (m, n) for each column of `outcomes` (n, p); two arrays (p,)."""
-    highest = np.full(outcomes.shape[1], -np.inf)
-    lowest = np.full(outcomes.shape[1], np.inf)
-    for chunk in _chunks(features.shape[0], outcomes.shape[1]):
+
+    def extremes(chunk: range) -> tuple[FloatArray, FloatArray]:
         r = features[chunk.start : chunk.stop] @ outcomes  # (some features, p)
-        np.maximum(highest, r.max(axis=0), out=highest)
-        np.minimum(lowest, r.min(axis=0), out=lowest)
+        return r.max(axis=0), r.min(axis=0)
+
+    with ThreadPoolExecutor(_threads()) as pool:  # a sparse product lets other threads go on
+        found = list(pool.map(extremes, _chunks(features.shape[0], outcomes.shape[1])))
+    highest, lowest = np.max([top for top, _ in found], axis=0), np.min([bottom for _, bottom in found], axis=0)
     return np.clip(highest, -1, 1), np.clip(np.maximum(highest, -lowest), -1, 1)
+
+
+def _threads() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # --- intervals ---------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,18 +44,25 @@ def fit(store: Writer, settings: FitSettings = FitSettings(), progress: Progress
     y = outcomes.to_numpy()
     n, floor = len(y), settings.floor_for(len(y))
     layers = sae_sizes(store)
-    pooled: dict[int, csc_array] = {}
     frames: list[pd.DataFrame] = []
-    for done, (layer, d_sae) in enumerate(layers.items()):
-        progress("correlating", done, len(layers))
-        pooled[layer] = training_activations(store, layer, d_sae)
-        frames.append(_feature_rows(layer, pooled[layer], y))
+
+    def one_by_one() -> Iterator[tuple[int, csc_array]]:
+        """Each layer's activations in turn: with many layers there is no room for all."""
+        for done, (layer, d_sae) in enumerate(layers.items()):
+            progress("correlating", done, len(layers))
+            pooled = training_activations(store, layer, d_sae)
+            frames.append(_feature_rows(layer, pooled, y))
+            yield layer, pooled
+
+    levels = correlation.permutation_levels(
+        one_by_one(), y, permutations=settings.permutations, seed=settings.seed, floor=floor
+    )
     features = pd.concat(frames, ignore_index=True)
     ranked = (features["support"] >= floor) & features["r"].notna()
     features["p"] = np.where(ranked, stats.pearson_p(features["r"].to_numpy(), n), np.nan)
     features["q"] = stats.benjamini_hochberg(features["p"].to_numpy())
     store.replace("features", features[features["support"] > 0])
-    store.replace("chance", _chance(pooled, y, features[ranked], settings, floor))
+    store.replace("chance", _chance(levels, features[ranked]))
     summary = {
         "samples": n,
         "success_rate": float(y.mean()),
@@ -119,16 +126,11 @@ def _feature_rows(layer: int, pooled: csc_array, y: np.ndarray) -> pd.DataFrame:
     )
 
 
-def _chance(
-    pooled: Mapping[int, csc_array], y: np.ndarray, ranked: pd.DataFrame, settings: FitSettings, floor: int
-) -> pd.DataFrame:
+def _chance(levels: correlation.PermutationLevels, ranked: pd.DataFrame) -> pd.DataFrame:
     """What the best feature reaches when outcomes are permuted, per layer and (layer NULL) over all."""
     columns = ["layer", "level", "median", "best", "p"]
     if ranked.empty:
         return pd.DataFrame(columns=columns)
-    levels = correlation.permutation_levels(
-        dict(pooled), y, permutations=settings.permutations, seed=settings.seed, floor=floor
-    )
     best = ranked.groupby("layer")["r"].max()
     rows: list[tuple[int | None, float, float, float, float]] = [
         (layer, maxima.level_r, float(np.median(maxima.max_r)), best[layer], maxima.p_of_best(best[layer]))

@@ -182,7 +182,7 @@ def decode(
     """
     block = _Block.start(prefix, len(variants))
     steering = _Steering(model, variants)
-    ends = torch.tensor(sorted(model.end_tokens), device=block.tokens.device)
+    ends = torch.tensor(sorted(model.end_tokens), dtype=torch.long, device=block.tokens.device)
     # Asking the device whether rows have ended makes the host wait for it; on a CPU that is free.
     ask_every = 1 if block.tokens.device.type == "cpu" else 8
 

@@ -1,0 +1,104 @@
+"""One measurement in a process of its own, so that its peak memory is its own: prints JSON on the last line."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import numpy as np
+
+from benchmarks.measure import own_peak
+
+
+def fit(run: str) -> dict:
+    """Refit a cached run: seconds, and what it takes of them to read the cache."""
+    from corrsteer_core.fit import fit, training_activations
+    from corrsteer_core.store import Writer
+
+    reading = 0.0
+    started = time.perf_counter()
+    with Writer(run) as store:
+        fit(store)
+    whole = time.perf_counter() - started
+    peak = own_peak()
+    with Writer(run) as store:
+        started = time.perf_counter()
+        training_activations(store, *_layers(store)[0])
+        reading = (time.perf_counter() - started) * len(_layers(store))
+    return {"seconds": whole, "reading": reading, "peak": peak}
+
+
+def dense(run: str, layers: str) -> dict:
+    """The same numbers from dense float64 matrices in memory, for some layers; seconds of one layer, reading left out."""
+    from corrsteer_core.fit import FitSettings, training_activations, training_outcomes
+    from corrsteer_core.store import Reader
+
+    seconds, product, differences = 0.0, 0.0, []
+    settings = FitSettings()
+    with Reader(run) as store:
+        y = training_outcomes(store).to_numpy()
+        chosen = _layers(store)[: int(layers)]
+        for layer, d_sae in chosen:
+            Z = training_activations(store, layer, d_sae).toarray()
+            started = time.perf_counter()
+            r = by_products(Z, y, settings.permutations, settings.seed)
+            seconds += time.perf_counter() - started
+            started = time.perf_counter()
+            (y - y.mean()) @ Z
+            product += time.perf_counter() - started
+            stored = store.query("SELECT feature, r FROM features WHERE layer = ? AND r IS NOT NULL", [layer])
+            differences.append(np.abs(r[stored["feature"]] - stored["r"]).max())
+    count = len(chosen)
+    return {
+        "seconds": seconds / count,
+        "product": product / count,
+        "difference": float(np.max(differences)),
+        "peak": own_peak(),
+    }
+
+
+def by_products(Z: np.ndarray, y: np.ndarray, permutations: int, seed: int) -> np.ndarray:
+    """r, support, coefficient and the permutations' maxima of one dense layer (samples, features); returns r."""
+    rng = np.random.default_rng(seed)
+    dealt = np.stack([y, *(rng.permutation(y) for _ in range(permutations))])
+    dealt = dealt - y.mean()
+    (Z != 0).sum(0)
+    (y > 0).astype(float) @ Z
+    mean = Z.mean(0)
+    length = np.sqrt(np.einsum("ij,ij->j", Z, Z) - len(y) * mean**2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        r = (dealt @ Z) / length / np.sqrt((dealt[0] ** 2).sum())  # (1 + permutations, features)
+    np.nanmax(r[1:], axis=1)
+    return r[0]
+
+
+def _layers(store) -> list[tuple[int, int]]:
+    from corrsteer_core.fit import sae_sizes
+
+    return list(sae_sizes(store).items())
+
+
+def collect(subject: str, samples: str, new: str) -> dict:
+    """Collect so many samples of so many tokens, none of which ends an answer; peak memory."""
+    from dataclasses import replace
+
+    from benchmarks import subjects
+    from corrsteer_core.batches import answers
+    from corrsteer_core.capture import sparse_rows
+
+    made = getattr(subjects, subject)()
+    model = replace(made.model, end_tokens=frozenset())
+    stored = 0
+    for batch in answers(model, made.task(int(new), int(samples)), max_new_tokens=int(new), saes=made.saes):
+        stored += sum(len(sparse_rows(z)[0]) for z in batch.pooled or [])
+    return {"stored": stored, "peak": own_peak()}
+
+
+def idle() -> dict:
+    """Nothing: what the process itself takes."""
+    return {"peak": own_peak()}
+
+
+if __name__ == "__main__":
+    print(json.dumps({"fit": fit, "dense": dense, "collect": collect, "idle": idle}[sys.argv[1]](*sys.argv[2:])))

@@ -1,0 +1,120 @@
+"""The rows about the app: how soon its pages can be used, in a real browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from benchmarks.fabricate import make_run, rank_all
+from benchmarks.measure import Row
+from corrsteer_core.errors import CorrSteerError
+
+ROOT = Path(__file__).resolve().parents[1]
+FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+PATIENCE = 60_000  # ms
+SETTLED = """() => [...document.querySelectorAll('[data-testid=stStatusWidget], [data-testid=stSkeleton]')]
+    .every(element => !element.checkVisibility())"""  # what a closed expander holds is drawn when it is opened
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The run that the pages show."""
+
+    samples: int = 400
+    layers: int = 26
+    d_sae: int = 16_384
+    rows: int = 1_000_000
+    repeats: int = 5
+
+
+QUICK = Sizes(40, 2, 64, 1000, 1)
+
+
+def interactive(sizes: Sizes) -> Iterator[Row]:
+    """Seconds from asking for a page until it is drawn and answers, each time in a new browser window."""
+    browser_path = shutil.which("chromium") or shutil.which("google-chrome")
+    if not browser_path:
+        raise CorrSteerError("The rows about pages need chromium; install it, or leave them out with --only.")
+    from playwright.sync_api import sync_playwright
+
+    run = make_run(samples=sizes.samples, layers=sizes.layers, d_sae=sizes.d_sae, rows=sizes.rows)
+    rank_all(run, layers=sizes.layers, d_sae=sizes.d_sae, samples=sizes.samples)
+    first: list[float] = []
+    again: list[float] = []
+    features: list[float] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
+        _blank(browser)  # the browser's own start is not the app's
+        for _ in range(sizes.repeats):
+            with _server() as url:
+                first.append(_seconds(browser, url, "Runs"))
+                again.append(_seconds(browser, url, "Runs"))
+                features.append(_seconds(browser, f"{url}/features?run={run}", "Features", "stDataFrame"))
+        browser.close()
+    detail = f"the server just started; {median(again):.2f} s for the next window"
+    yield Row("first page", "-", median(first), (min(first), max(first)), 2.0, unit="s", detail=detail)
+    count = f"{sizes.layers * sizes.d_sae:,}"
+    yield Row(
+        f"Features on {count} rows", "-", median(features), (min(features), max(features)), 1.0, unit="s",
+        detail="in a new window, the first one to open this page",
+    )  # fmt: skip
+
+
+def _blank(browser) -> None:
+    context = browser.new_context()
+    context.new_page().goto("about:blank")
+    context.close()
+
+
+def _seconds(browser, url: str, heading: str, element: str = "") -> float:
+    """From the request until the heading (and element) is there and nothing is being drawn any more."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    started = time.perf_counter()
+    page.goto(url)
+    page.get_by_role("heading", name=heading, exact=True).first.wait_for()
+    if element:
+        page.locator(f"[data-testid={element}] canvas").first.wait_for()
+    page.wait_for_function(SETTLED)
+    seconds = time.perf_counter() - started
+    context.close()
+    return seconds
+
+
+@contextmanager
+def _server() -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app" / "main.py"), "--server.port", str(port)]
+    command += ["--server.address", "localhost", "--server.headless", "true", "--logger.level", "error"]
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://localhost:{port}"
+    try:
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"{url}/_stcore/health", timeout=2).close()  # noqa: S310
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(20)
