@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -101,4 +102,5 @@ def idle() -> dict:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"fit": fit, "dense": dense, "collect": collect, "idle": idle}[sys.argv[1]](*sys.argv[2:])))
+    measures: dict[str, Callable[..., dict]] = {"fit": fit, "dense": dense, "collect": collect, "idle": idle}
+    print(json.dumps(measures[sys.argv[1]](*sys.argv[2:])))

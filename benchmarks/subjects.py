@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -55,7 +56,12 @@ def tiny() -> Subject:
     """A random model so small that every row is done in seconds: for seeing that the benchmark runs."""
     from transformers import LlamaConfig
 
-    shape = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
+    shape: dict[str, Any] = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
     model = _random(LlamaConfig(vocab_size=256, num_hidden_layers=6, max_position_embeddings=512, **shape))
     return _with_prompts("a tiny random Llama", model, random_saes(model, range(6), 64), steps=4)
 
@@ -64,7 +70,12 @@ def gemma2_shape() -> Subject:
     """A random model of Gemma 2 2B's shape with 26 SAEs of 16,384 features."""
     from transformers import Gemma2Config
 
-    shape = {"hidden_size": 2304, "intermediate_size": 9216, "num_attention_heads": 8, "num_key_value_heads": 4}
+    shape: dict[str, Any] = {
+        "hidden_size": 2304,
+        "intermediate_size": 9216,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+    }
     model = _random(Gemma2Config(vocab_size=256_000, num_hidden_layers=26, head_dim=256, **shape))
     return _with_prompts("random weights in Gemma 2 2B's shape", model, random_saes(model, range(26), WIDE))
 
