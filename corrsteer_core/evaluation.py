@@ -292,8 +292,9 @@ def _constrained(
 
 
 def choice_tokens(model: Model, choices: Sequence[str]) -> list[int]:
-    """Tokens that each choice begins with, after a space and without one."""
-    written = [form for choice in choices for form in (choice, f" {choice}")]
+    """Tokens that each choice begins with, after a space and without one; words in lower case too, as scorers take them."""
+    spelled = [*choices, *(choice.lower() for choice in choices if len(choice) > 1)]
+    written = [form for choice in spelled for form in (choice, f" {choice}")]
     return sorted({model.tokenizer.encode(form, add_special_tokens=False)[0] for form in written})
 
 

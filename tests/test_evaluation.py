@@ -131,6 +131,8 @@ def test_choices_are_allowed_with_and_without_a_space(loaded):
     encode = model.tokenizer.encode
     found = choice_tokens(model, ("A", "B"))
     assert {encode(form, add_special_tokens=False)[0] for form in ("A", " A", "B", " B")} == set(found)
+    words = choice_tokens(model, ("Positive", "Negative"))
+    assert {encode(form, add_special_tokens=False)[0] for form in ("Positive", " negative")} <= set(words)
 
 
 def test_a_gain_that_constrained_decoding_gives_is_no_better_than_controls():

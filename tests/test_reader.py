@@ -184,7 +184,7 @@ def test_going_on_with_a_run_asks_for_the_very_same_run(run):
 
 # --- findings ------------------------------------------------------------------------------------
 
-FIT = {"constant": False, "success_rate": 0.7, "floor": 5}
+FIT = {"permutations": 200, "constant": False, "success_rate": 0.7, "floor": 5}
 
 
 def test_a_ranking_within_chance_is_called_noise():
