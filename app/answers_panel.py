@@ -88,7 +88,8 @@ def _question(desk: Desk) -> Question | None:
     settings = _settings(desk, sampled=bool(sample))
     if not prompt.strip():
         return None
-    return Question(desk.editor.current, prompt, desk.run, sample, chat=chat, **settings)
+    turns = _turns(desk.run) if chat else ()
+    return Question(desk.editor.current, prompt, desk.run, sample, chat=chat, turns=turns, **settings)
 
 
 def _sample(desk: Desk) -> tuple[str, str, None]:
@@ -136,9 +137,11 @@ def _sample(desk: Desk) -> tuple[str, str, None]:
 
 
 def _typed(desk: Desk) -> tuple[str, str, bool]:
-    """A prompt of the user's own, and how it is put to the model."""
+    """A prompt of the user's own, what was said before it in a chat, and how it is put to the model."""
+    if turns := _turns(desk.run):
+        _conversation(desk.run, turns)
     prompt = st.text_area(
-        "Your prompt",
+        "Your next turn" if turns else "Your prompt",
         key="typed",
         height=120,
         max_chars=LONGEST,
@@ -159,6 +162,27 @@ def _typed(desk: Desk) -> tuple[str, str, bool]:
     )
     st.caption(_style(chat) + "." + differs)
     return "", prompt, chat
+
+
+def _turns(run: str) -> tuple[tuple[str, str], ...]:
+    """What was said before in this tab's conversation: the user's words and the answer gone on from, turn by turn."""
+    return st.session_state.get(f"turns-{run}", ())
+
+
+def _conversation(run: str, turns: tuple[tuple[str, str], ...]) -> None:
+    for words, answer in turns:
+        st.html(side_by_side.prompt(f"You: {words}\n\nModel: {answer}"))
+    st.button("Start over", icon=":material/restart_alt:", on_click=_start_over, args=(run,))
+
+
+def _start_over(run: str) -> None:
+    st.session_state[f"turns-{run}"] = ()
+
+
+def _go_on(question: Question, answer: str) -> None:
+    """Make a question and one of its answers part of the conversation; the next turn begins empty."""
+    st.session_state[f"turns-{question.run}"] = (*question.turns, (question.prompt, answer))
+    st.session_state["typed"] = ""
 
 
 def _style(chat: bool) -> str:
@@ -298,4 +322,22 @@ def _closing(playing: Playing, running: bool) -> None:
     if playing.cancelled:
         said.append(f"Stopped after {playing.steps} tokens.")
     st.markdown(components.for_markdown(" ".join(said)))
+    _next_turn(playing)
     token_table.draw(playing, _titles(playing))
+
+
+def _next_turn(playing: Playing) -> None:
+    """In a chat of the user's own: go on from one of the answers. The same words then lie before both new answers."""
+    question = playing.question
+    if question.sample or not question.chat or playing.problem:
+        return
+    with st.container(horizontal=True):
+        for title, text in zip(_titles(playing), playing.texts, strict=True):
+            st.button(
+                f"Reply to: {title.lower()}",
+                key=f"reply-{title}",
+                icon=":material/reply:",
+                on_click=_go_on,
+                args=(question, text),
+                help="Go on with the conversation from this answer",
+            )

@@ -14,7 +14,7 @@ from app.models import Bench
 from corrsteer_core import pipeline, playground
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.generation import sampled
-from corrsteer_core.prompts import render, resolve_style
+from corrsteer_core.prompts import Message, render, resolve_style
 from corrsteer_core.steering import SteeringSet
 from corrsteer_core.tokens import TokenStep, steps
 
@@ -37,6 +37,18 @@ class Question:
     seed: int = 0
     chat: bool | None = None
     """Put the prompt to the model as a chat turn, or as plain text; None: as the set was fitted."""
+    turns: tuple[tuple[str, str], ...] = ()
+    """What was said before, in a chat: the user's words and the answer that was gone on from, turn by turn."""
+
+    @property
+    def asked(self) -> str | list[Message]:
+        """The prompt, or the whole conversation that ends with it."""
+        if not self.turns:
+            return self.prompt
+        said: list[Message] = []
+        for words, answer in self.turns:
+            said += [{"role": "user", "content": words}, {"role": "assistant", "content": answer}]
+        return [*said, {"role": "user", "content": self.prompt}]
 
 
 class Playing:
@@ -83,7 +95,7 @@ class Playing:
             model = self._bench.model()
             steering = replace(self._as_asked(model), scale=self.question.scales[max(place - 1, 0)])
             saes = self._bench.saes(steering.saes)
-            prompt = render(model, self.question.prompt, steering.style)
+            prompt = render(model, self.question.asked, steering.style)
             with self._bench.lock:
                 self._looked_at[place] = steps(model, steering.vectors(saes), prompt, self.tokens[place])
         return self._looked_at[place]
@@ -111,7 +123,7 @@ class Playing:
             model,
             saes,
             self._as_asked(model),
-            asked.prompt,
+            asked.asked,
             scales=asked.scales,
             max_new_tokens=asked.max_new_tokens,
             choose=sampled(asked.temperature, asked.seed),

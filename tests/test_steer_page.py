@@ -15,6 +15,7 @@ from app.playing import Playing
 from corrsteer_core import pipeline
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.models import Model
+from corrsteer_core.prompts import PromptStyle
 from corrsteer_core.saes import Sae
 from corrsteer_core.steering import SteeringSet
 from tests import tiny
@@ -123,6 +124,32 @@ def test_a_sample_of_the_task_is_scored_and_answered_at_the_length_of_the_run(ru
     assert shown(test).count("success</span>") == 2
     assert f"Right answer: **{item.target}**" in said(test)
     assert "plain text" in said(test)
+
+
+def test_a_conversation_goes_on_from_the_answer_that_is_chosen(run, loaded):
+    model, saes = loaded
+    test = ask(opened(), "Tell me of the sea.")
+    test.toggle(key=f"chat-{run}").set_value(True).run()
+    first = generate(test)
+    button(test, "Reply to: steered").click().run()
+    assert "Start over" in [one.label for one in test.button]
+    test.text_area(key="typed").set_value("And of the land?").run()
+    second = generate(test)
+    said_before = [
+        {"role": "user", "content": "Tell me of the sea."},
+        {"role": "assistant", "content": first.texts[1]},
+    ]
+    steering = replace(current(test, run), style=PromptStyle(chat=True))
+    expected = pipeline.side_by_side(
+        steering,
+        [*said_before, {"role": "user", "content": "And of the land?"}],
+        max_new_tokens=60,
+        model=model,
+        saes=saes,
+    )
+    assert second.texts == expected
+    button(test, "Start over").click().run()
+    assert test.session_state[f"turns-{run}"] == ()
 
 
 def test_scale_zero_gives_the_unsteered_text(run):
