@@ -283,6 +283,7 @@ def _card(desk: Desk, row: SteeringRow) -> None:
             _shown(f"{key}-on", row.enabled)
             st.toggle(
                 f"**Layer {layer} · feature {feature}**",
+                row.enabled,
                 key=f"{key}-on",
                 width="stretch",
                 on_change=_switch,
@@ -329,6 +330,7 @@ def _strength(desk: Desk, row: SteeringRow, key: str) -> None:
         "Coefficient",
         -end,
         end,
+        row.coefficient,
         step=end / 100,
         format="%.3g",
         key=f"{key}-slider",
@@ -343,6 +345,7 @@ def _strength(desk: Desk, row: SteeringRow, key: str) -> None:
         f"Coefficient of feature {row.feature} of layer {row.layer}",
         -LIMIT,
         LIMIT,
+        row.coefficient,
         step=end / 40,
         format="%.2f",
         key=f"{key}-number",
@@ -361,7 +364,11 @@ def _slider_end(strongest: float, coefficient: float) -> float:
 
 
 def _shown(key: str, value: object) -> None:
-    """Let a widget show what the set holds, whoever changed it."""
+    """Let a widget show what the set holds, whoever changed it.
+
+    The widget must be given the value as its default too: a browser that misses the drawing in which the value came
+    begins with the default, and says so to the set.
+    """
     if st.session_state.get(key) != value:
         st.session_state[key] = value
 
@@ -385,6 +392,7 @@ def _scale(desk: Desk) -> None:
         "Global scale",
         -100.0,
         100.0,
+        float(desk.editor.current.scale),
         step=0.25,
         format="%.2f",
         key=key,

@@ -112,7 +112,9 @@ def _table(run: str, facts: reader.RunFacts) -> None:
             if pages > 1
             else 1
         )
-    left.caption(f"{found:,} features, sorted by {SORTS[wanted.sort]}. Select a row to look at it.")
+    left.caption(
+        f"{found:,} feature{'' if found == 1 else 's'}, sorted by {SORTS[wanted.sort]}. Select a row to look at it."
+    )
     rows = ask(reader.features, run, wanted, limit=ROWS, offset=(number - 1) * ROWS)
     rows = ask(evidence.intervals, run, rows, resamples=RESAMPLES)
     key = f"features-{run}-{hash(wanted)}-{number}"
@@ -173,7 +175,7 @@ def _filters(facts: reader.RunFacts) -> reader.FeatureFilter:
         one, two, three, four = st.columns([2.2, 1.6, 1.2, 1.4], vertical_alignment="bottom")
         low, high = one.slider("r between", -1.0, 1.0, (-1.0, 1.0), 0.05, key="filter_r", persist_state="session")
         support = two.number_input(
-            "Least support (samples)", 0, None, floor, key="filter_support", persist_state="session",
+            "Least support (samples)", 0, None, floor, key=f"filter_support-{facts.run}", persist_state="session",
             help=f"Training samples in which it fired. The floor of this run is {floor}.",
         )  # fmt: skip
         q = three.selectbox(
