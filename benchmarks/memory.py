@@ -31,7 +31,8 @@ def peak(sizes: Sizes) -> Iterator[Row]:
 
 
 def _compared(name: str, sizes: Sizes, less: tuple[int, int], more: tuple[int, int]) -> Row:
-    low, high = [], []
+    low: list[int] = []
+    high: list[int] = []
     for _ in range(sizes.repeats):
         for of, peaks in ((less, low), (more, high)):
             samples, new = of
