@@ -22,7 +22,9 @@ Pooling = Literal["max", "mean", "all"]
 """Maximum or mean over the generation positions, or maximum over all positions (padding excluded)."""
 
 CHUNK = 1024
-"""Positions encoded in one product."""
+"""Positions kept until they are encoded."""
+BLOCKS = {"cpu": 256}
+"""Positions encoded in one product (elsewhere: all that are kept); a CPU's cache should hold what comes of it."""
 
 
 class Pooler:
@@ -41,13 +43,13 @@ class Pooler:
         start: Sequence[Tensor] | None = None,
     ):
         self.model, self.saes, self.pooling, self.chunk = model, saes, pooling, chunk
-        self.pooled = [torch.zeros(n_rows, sae.d_sae, device=sae.net.device) for sae in saes]
-        for pooled, opening in zip(self.pooled, start or (), strict=start is not None):
+        # One row more than there are: what rows that have ended go on to produce is put there, and never looked at.
+        self._pooled = [torch.zeros(n_rows + 1, sae.d_sae, device=sae.net.device) for sae in saes]
+        for pooled, opening in zip(self._pooled, start or (), strict=start is not None):
             pooled += opening
         self.counts = torch.zeros(n_rows, device=model.device)  # generation positions, for the mean
         self._kept: list[list[Tensor]] = [[] for _ in saes]  # per SAE, activations (rows, d_in) of the steps in hand
         self._rows: list[Tensor] = []  # per step, the row of each activation
-        self._alive: list[Tensor] = []
         self._waiting = 0
 
     def prompt_actions(self, mask: Tensor) -> dict[Site, Action]:
@@ -58,10 +60,7 @@ class Pooler:
 
         def reading(index: int) -> Action:
             def look(activation: Tensor) -> None:
-                kept = activation[real.to(activation.device)]
-                for start in range(0, len(kept), self.chunk):
-                    some = rows[start : start + self.chunk]
-                    self._fold(index, kept[start : start + self.chunk], some, torch.ones_like(some))
+                self._fold(index, activation[real.to(activation.device)], rows)
 
             return look
 
@@ -75,8 +74,7 @@ class Pooler:
 
             return look
 
-        self._rows.append(rows)
-        self._alive.append(alive)
+        self._rows.append(torch.where(alive, rows, len(self.counts)))
         self._waiting += len(rows)
         self.counts[rows] += alive
         return {self.model.site(sae.point): reading(index) for index, sae in enumerate(self.saes)}
@@ -84,6 +82,11 @@ class Pooler:
     def step_done(self) -> None:
         if self._waiting >= self.chunk:
             self._flush()
+
+    @property
+    def pooled(self) -> list[Tensor]:
+        """What has been folded so far per SAE, (rows, d_sae)."""
+        return [pooled[:-1] for pooled in self._pooled]
 
     @torch.inference_mode()
     def result(self) -> list[Tensor]:
@@ -96,26 +99,30 @@ class Pooler:
     @torch.inference_mode()
     def _flush(self) -> None:
         if self._rows:
-            rows, alive = torch.cat(self._rows), torch.cat(self._alive)
+            rows = torch.cat(self._rows)
             for index, kept in enumerate(self._kept):
-                self._fold(index, torch.cat(kept), rows, alive)
+                self._fold(index, torch.cat(kept), rows)
                 kept.clear()
         self._rows.clear()
-        self._alive.clear()
         self._waiting = 0
 
     @torch.inference_mode()
-    def _fold(self, index: int, activations: Tensor, rows: Tensor, alive: Tensor) -> None:
-        """Encode activations (n, d_in) of the given rows (n,) in one product and fold them into the pooled ones."""
-        pooled = self.pooled[index]
-        # A row that has ended adds nothing: its features count as silent, which neither sum nor maximum sees.
-        encoded = self.saes[index].encode(activations) * alive.to(pooled.device)[:, None]
-        if self.pooling == "mean":
-            pooled.index_add_(0, rows.to(pooled.device), encoded)
-        else:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "index_reduce")  # torch calls it beta; it is 10 times a loop's speed
-                pooled.index_reduce_(0, rows.to(pooled.device), encoded, "amax")
+    def _fold(self, index: int, activations: Tensor, rows: Tensor) -> None:
+        """Encode activations (n, d_in) of the given rows (n,) and fold them into the pooled ones."""
+        pooled = self._pooled[index]
+        rows = rows.to(pooled.device)
+        block = BLOCKS.get(pooled.device.type, self.chunk)
+        for start in range(0, len(activations), block):
+            encoded = self.saes[index].encode(activations[start : start + block])
+            some = rows[start : start + block]
+            if self.pooling == "mean":
+                pooled.index_add_(0, some, encoded)
+            else:
+                with warnings.catch_warnings():
+                    warnings.filterwarnings(
+                        "ignore", "index_reduce"
+                    )  # torch calls it beta; it is 10 times a loop's speed
+                    pooled.index_reduce_(0, some, encoded, "amax")
 
 
 def sparse_rows(pooled: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
