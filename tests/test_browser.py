@@ -6,12 +6,15 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from corrsteer_core import reader
+from app import editing
+from corrsteer_core import pipeline, reader, rounded, verdict
+from corrsteer_core.steering import SteeringRow
 
 pytestmark = [
     pytest.mark.browser,
@@ -159,9 +162,7 @@ def test_the_feature_that_goes_with_refusals_and_its_texts(page, first_start, de
     layer, feature = int(best["layer"][0]), int(best["feature"][0])
     strongest = reader.top_texts(refusals, layer, feature, 1).iloc[0]
 
-    page.goto(f"{first_start.url}/features?run={demo}")
-    choose(page, "Run", f"refusal · {refusals.rsplit('-', 1)[-1]}", page.get_by_test_id("stSidebar"))
-    page.wait_for_url(f"**run={refusals}*")
+    page.goto(f"{first_start.url}/features?run={refusals}")
     assert open_first_row(page) == f"Layer {layer} · feature {feature}"
     assert f"layer={layer}&feature={feature}" in page.url
 
@@ -180,8 +181,87 @@ def test_the_feature_that_goes_with_refusals_and_its_texts(page, first_start, de
     healthy(page)
 
 
+def test_a_set_built_from_nothing_and_found_again_by_its_link(browser, page, first_start, demo):
+    best = reader.best_effects(demo).iloc[0]
+    layer, feature = int(best["layer"]), int(best["feature"])
+    page.goto(f"{first_start.url}/steer?run={demo}")
+    pop(page, "Load").get_by_role("button", name="An empty set").click()
+    page.get_by_text("The set is empty.").wait_for()
+    adding = pop(page, "Add")
+    choose(page, "Layer", str(layer), adding)
+    fill(page, "Feature number", str(feature), adding)
+    adding.get_by_role("button", name="Add to the set").click()
+    strength = page.get_by_label(f"Coefficient of feature {feature} of layer {layer}")
+    strength.wait_for()
+    strong = f"{60 * float(best['coefficient']):.2f}"
+    strength.fill(strong)
+    strength.press("Enter")
+    page.get_by_text("times its usual strength").filter(has_text="60").wait_for()
+    expect(page.get_by_role("spinbutton", name="Global scale")).to_have_value("1.00")
+
+    unsteered, steered = generate(page)
+    assert unsteered.locator(".cs-body").inner_text() != steered.locator(".cs-body").inner_text()
+    assert unsteered.locator("del.cs-only-unsteered").count()
+    assert steered.locator("ins.cs-only-steered").count()
+
+    saving = pop(page, "Save")
+    fill(page, "Name", "strong by hand", saving)
+    saving.get_by_role("button", name="Save with the run").click()
+    page.get_by_text("Saved with the run").wait_for()
+    page.wait_for_url("**set=strong*")
+    healthy(page)
+
+    other = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()  # another person, who got the link
+    other.set_default_timeout(PATIENCE)
+    other.goto(page.url)
+    other.get_by_role("heading", name="Set: strong by hand").wait_for()
+    again = other.get_by_label(f"Coefficient of feature {feature} of layer {layer}")
+    again.wait_for()
+    expect(again).to_have_value(strong)
+    expect(other.get_by_role("spinbutton", name="Global scale")).to_have_value("1.00")
+    assert other.get_by_label("Coefficient of feature").count() == 1
+    healthy(other)
+    other.context.close()
 
 
+def test_a_set_is_measured_and_the_report_opens_offline(browser, page, first_start, demo, tmp_path):
+    best = reader.best_effects(demo).iloc[0]
+    config, _ = pipeline.stored(demo)
+    row = SteeringRow(int(best["layer"]), int(best["feature"]), 6 * float(best["coefficient"]))
+    pipeline.keep_set(demo, replace(editing.empty(demo, config), rows=(row,), name="to be measured"))
+
+    page.goto(f"{first_start.url}/evaluate?run={demo}")
+    form = page.get_by_test_id("stForm")
+    page.get_by_text("Measure a set").first.click()
+    choose(page, "Steering set", "to be measured", form)
+    fill(page, "At most so many samples", "8", form)
+    fill(page, "Random sets to compare with", "1", form)
+    form.get_by_role("button", name="Measure").click()
+    page.get_by_role("heading", name="to be measured on sentiment").wait_for(timeout=WITH_MODEL)
+    told = reader.evaluations(demo)
+    summary = told[told["name"] == "to be measured"].iloc[0]["summary"]
+    assert summary["n"] == 8
+    assert verdict.verdict(summary).sentence[:40] in healthy(page)
+
+    page.get_by_test_id("stSidebar").get_by_role("link", name="Report").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download the report").click()
+    file = tmp_path / "report.html"
+    download.value.save_as(file)
+    healthy(page)
+
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    asked_for = []
+    context.on("request", lambda request: asked_for.append(request.url))
+    context.route(re.compile("^(?!file:)"), lambda route: route.abort())
+    context.set_offline(True)
+    report = context.new_page()
+    report.goto(file.as_uri())
+    row = report.locator("tr").filter(has_text="to be measured").filter(has_text="8 test samples").inner_text()
+    for rate in (summary["unsteered_rate"], summary["steered_rate"]):
+        assert rounded.percent(rate) in row
+    assert asked_for == [file.as_uri()]  # not one thing beside the file itself
+    context.close()
 
 
 # --- hostile text --------------------------------------------------------------------------------
@@ -213,55 +293,55 @@ def unmoved(page):
         assert frame.locator("img[src=x], svg[onload], a[href^=javascript]").count() == 0
 
 
-def test_hostile_text_on_the_pages_is_only_text(watched, first_start, demo, tmp_path):
+def test_hostile_files_are_read_as_text_or_refused(watched, first_start, demo, tmp_path):
     page = watched
+    config, _ = pipeline.stored(demo)
     best = reader.best_effects(demo).iloc[0]
-    layer, feature = int(best["layer"]), int(best["feature"])
-    told = {"modelId": "m", "layer": str(layer), "index": str(feature), "description": HOSTILE}
-    file = tmp_path / "told.json"
-    file.write_text(json.dumps([told]))
-    command(first_start.cache, "describe", demo, "--file", str(file))
-
-    page.goto(f"{first_start.url}/features?run={demo}")  # descriptions, and a search for one
-    fill(page, "Words or number", BAIT)
-    page.get_by_text("1 feature, sorted").wait_for()
-    open_first_row(page)
-    page.get_by_text("window.__pwned=1").first.wait_for()
+    row = SteeringRow(int(best["layer"]), int(best["feature"]), float(best["coefficient"]), note=HOSTILE)
+    steering = replace(editing.empty(demo, config), rows=(row,), name=HOSTILE, task=HOSTILE)
+    page.goto(f"{first_start.url}/steer?run={demo}")
+    loading = pop(page, "Load")
+    loading.locator("input[type=file]").set_input_files(
+        {"name": f"{BAIT}.json".replace("/", ""), "mimeType": "application/json", "buffer": steering.to_json().encode()}
+    )
+    page.get_by_text("Loaded <img").wait_for()
+    unmoved(page)
+    page.get_by_text("gnorts").first.wait_for()  # the note of the row
+    loading = pop(page, "Load")
+    loading.locator("input[type=file]").set_input_files(
+        {"name": f"{BAIT} 2.json", "mimeType": "application/json", "buffer": b'{"format": "\\u202e<script>"}'}
+    )
+    page.get_by_test_id("stAlert").filter(has_text="onerror").filter(has_text="The file").wait_for()
     unmoved(page)
 
-    page.locator(".cs-row").first.wait_for(timeout=WITH_MODEL)  # a text of one's own
-    fill(page, "Prompt", HOSTILE)
-    fill(page, "Answer that follows it (may be left out)", HOSTILE)
-    page.get_by_role("button", name="Read it").click()
-    page.get_by_text("Your text token by token").wait_for(timeout=WITH_MODEL)
-    assert "onerror" in "".join(page.locator(".cs-shaded").last.all_inner_texts()).replace("\n", "")
+    lines = [{"prompt": f"Say yes. {number} {HOSTILE}", "target": f"yes {HOSTILE}"} for number in range(30)]
+    page.goto(f"{first_start.url}/?run={demo}")
+    page.get_by_text("Start a run").first.click()
+    page.get_by_text("My own file", exact=True).click()
+    form = page.get_by_test_id("stForm")
+    form.locator("input[type=file]").set_input_files(
+        {
+            "name": f"..{BAIT}\u202e.jsonl",
+            "mimeType": "application/json",
+            "buffer": "\n".join(map(json.dumps, lines)).encode(),
+        }
+    )
+    form.get_by_text("jsonl").last.wait_for()
+    choose(page, "What counts as success", "contains", form)
+    fill(page, "Layers", str(config.saes[0].layer), form)
+    fill(page, "Words per answer (tokens)", "4", form)
+    before = set(reader.run_names())
+    form.get_by_role("button", name="Start").click()
+    job = page.get_by_test_id("stVerticalBlock").filter(has_text="collect and rank").last
+    job.get_by_text("Done.").wait_for(timeout=WITH_MODEL)
+    made = set(reader.run_names()) - before
+    assert len(made) == 1, page.inner_text("body")
     unmoved(page)
-
-    page.goto(f"{first_start.url}/steer?run={demo}")  # prompt, and name of a set
-    page.get_by_text("My own", exact=True).click()
-    fill(page, "Your prompt", HOSTILE)
-    page.get_by_text("Length, randomness, scales").click()
-    fill(page, "Longest answer, in tokens", "12")
-    generate(page)
-    unmoved(page)
-    saving = pop(page, "Save")
-    fill(page, "Name", "\u202ereversed", saving)
-    saving.get_by_role("button", name="Save with the run").click()
-    page.get_by_text("Give the set a name of 1 to 60 printable characters").wait_for()
-    saving = page.get_by_test_id("stPopoverBody")
-    saving = saving if saving.count() else pop(page, "Save")
-    fill(page, "Name", BAIT, saving)
-    saving.get_by_role("button", name="Save with the run").click()
-    page.get_by_text("Saved with the run").wait_for()
-    page.get_by_role("heading", name=f"Set: {BAIT}").wait_for()
-    pop(page, "Load").get_by_role("button", name=BAIT).wait_for()
-    unmoved(page)
-
-    page.goto(f"{first_start.url}/evaluate?run={demo}")
-    page.get_by_text("Measure a set").first.click()
-    choose(page, "Steering set", BAIT, page.get_by_test_id("stForm"))
-    unmoved(page)
-    page.goto(f"{first_start.url}/report?run={demo}")
-    page.frame_locator("iframe").get_by_text("window.__pwned=1").first.wait_for()
-
-
+    run = made.pop()
+    for name in ("", "features", "steer", "evaluate", "report"):
+        page.goto(f"{first_start.url}/{name}?run={run}")
+        page.get_by_role("heading", level=1).first.wait_for()
+        settled(page)
+        if name == "steer":
+            page.locator(".cs-prompt").get_by_text("gnorts").wait_for()
+        unmoved(page)
