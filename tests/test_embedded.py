@@ -60,7 +60,7 @@ def test_the_saes_span_the_depth_and_belong_to_their_hook_points(model, saes):
     assert len(saes) >= 6
     assert {8, 15, 22} <= {sae.layer for sae in saes}
     prompts = [
-        render(model, item.prompt, PromptStyle(chat=True)) for item in load_items(get_task("overrefusal"), limit=24)
+        render(model, item.prompt, PromptStyle(chat=True)) for item in load_items(get_task("overrefusal"), limit=10)
     ]
     for sae in saes:
         own, *neighbours = explained(model, sae, prompts)
