@@ -8,25 +8,23 @@ import pandas as pd
 import streamlit as st
 
 from app import components, models, resources, side_by_side, token_table
-from app.playing import Playing, Question
+from app.keeping import SAMPLE, TYPED
+from app.playing import HOTTEST, LARGEST_SEED, LONGEST_PROMPT, MORE_SCALES, MOST_TOKENS, Playing, Question
 from app.set_panel import Desk
 from app.side_by_side import Column
 from corrsteer_core import reader
 from corrsteer_core.differences import differences, escaped, marked, parting, shared_ends
 
 PLAYING = "playing"
-SAMPLE, TYPED = "From the task", "My own"
 SPLITS = {"test": "Test (held back)", "validation": "Validation", "train": "Training"}
-MORE_SCALES = (0.5, 1.0, 2.0, 4.0)
 POLL = 0.25  # seconds between two looks at growing texts
-LONGEST = 8000  # characters of a typed prompt
 
 
 def draw(desk: Desk) -> None:
-    """Prompt, settings, and the answers."""
+    """Prompt, settings, and the answers. What is asked is left on the desk."""
     st.html(side_by_side.STYLE)
     bench = models.bench(desk.config.model)  # starts loading while the prompt is being chosen
-    question = _question(desk)
+    question = desk.question = _question(desk)
     playing: Playing | None = st.session_state.get(PLAYING)
     if playing and playing.question.run != desk.run:
         playing.cancel()
@@ -144,7 +142,7 @@ def _typed(desk: Desk) -> tuple[str, str, bool]:
         "Your next turn" if turns else "Your prompt",
         key="typed",
         height=120,
-        max_chars=LONGEST,
+        max_chars=LONGEST_PROMPT,
         persist_state="session",
         placeholder="Ask something, or write the beginning of a text",
     )
@@ -225,7 +223,7 @@ def _settings(desk: Desk, *, sampled: bool) -> dict:
         length = first.number_input(
             "Longest answer, in tokens",
             1,
-            1000,
+            MOST_TOKENS,
             desk.config.max_new_tokens if sampled else 60,
             key=f"length-{kind}-{desk.run}",
             persist_state="session",
@@ -234,7 +232,7 @@ def _settings(desk: Desk, *, sampled: bool) -> dict:
         temperature = second.slider(
             "Temperature",
             0.0,
-            2.0,
+            HOTTEST,
             0.0,
             0.1,
             key="temperature",
@@ -244,7 +242,7 @@ def _settings(desk: Desk, *, sampled: bool) -> dict:
         seed = third.number_input(
             "Seed",
             0,
-            2**31 - 1,
+            LARGEST_SEED,
             0,
             key="seed",
             disabled=temperature == 0,

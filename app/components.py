@@ -54,6 +54,11 @@ def shortened(text: object, length: int = 80) -> str:
     return one_line if len(one_line) <= length else one_line[: length - 1].rstrip() + "…"
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things: 1 feature, 2 features."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def feature_name(layer: int, feature: int) -> str:
     """A feature as people read it: layer 8 · 1234."""
     return f"layer {layer} · feature {feature}"

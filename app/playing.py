@@ -18,6 +18,12 @@ from corrsteer_core.prompts import Message, render, resolve_style
 from corrsteer_core.steering import SteeringSet
 from corrsteer_core.tokens import TokenStep, steps
 
+LONGEST_PROMPT = 8_000  # characters of a typed one
+MOST_TOKENS = 1_000
+HOTTEST = 2.0
+LARGEST_SEED = 2**31 - 1
+MORE_SCALES = (0.5, 1.0, 2.0, 4.0)
+"""Global scales that can be asked for beside the set's own."""
 UNATTENDED = 120.0
 """Seconds after which a generation that no page looks at is given up."""
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from app import components, editing, exporting, resources, state
+from app import components, editing, exporting, keeping, resources, snapshot, state
 from app.editing import Editor
+from app.playing import Question
 from corrsteer_core import pipeline, reader
 from corrsteer_core.config import RunConfig
 from corrsteer_core.errors import CorrSteerError
@@ -32,6 +33,8 @@ class Desk:
     run: str
     config: RunConfig
     editor: Editor
+    question: Question | None = None
+    """What is asked at present; None while there is no prompt."""
 
 
 def desk(run: str) -> Desk:
@@ -148,7 +151,7 @@ def _load(desk: Desk) -> None:
         kwargs={"close": "load_open"},
     )
     st.file_uploader(
-        "A set from a file", type=["json"], key="set_file", on_change=_upload, args=(desk,), max_upload_size=2
+        "A set or a page from a file", type=["json"], key="set_file", on_change=_upload, args=(desk,), max_upload_size=2
     )
 
 
@@ -158,7 +161,7 @@ def _upload(desk: Desk) -> None:
         return
     name = components.shortened(file.name, 60)
     _try(
-        lambda: desk.editor.load(editing.uploaded(file.getvalue(), name, desk.run, desk.config)),
+        lambda: keeping.show(desk, snapshot.from_file(file.getvalue(), name, desk.run, desk.config)),
         done=f"Loaded {name}.",
         close="load_open",
     )
@@ -174,7 +177,7 @@ def _save(desk: Desk) -> None:
             "Save with the run", on_click=_keep, args=(desk,), width="stretch", icon=":material/save:"
         )
     st.download_button(
-        "Download as JSON",
+        "Download the set",
         current.to_json(),
         f"{exporting.file_stem(current)}.json",
         "application/json",
@@ -182,6 +185,7 @@ def _save(desk: Desk) -> None:
         on_click="ignore",
         icon=":material/download:",
     )
+    keeping.draw(desk)
     try:
         exporting.draw(current)
     except CorrSteerError as error:
@@ -402,5 +406,4 @@ def _scale(desk: Desk) -> None:
 
 
 def _counted(steering: SteeringSet) -> str:
-    count = len(steering.rows)
-    return f"{count} feature{'' if count == 1 else 's'}"
+    return components.counted(len(steering.rows), "feature")

@@ -50,10 +50,11 @@ class Imported:
 # --- Neuronpedia ---------------------------------------------------------------------------------
 
 
-def import_file(run: str, path: Path) -> Imported:
+def import_file(run: str, path: Path, *, largest: int = LARGEST) -> Imported:
     """Store the descriptions that a Neuronpedia export holds for a run's features, in place of earlier ones.
 
-    Records must be of one of the run's layers; where an SAE says its name on Neuronpedia, of that SAE.
+    `largest` is how many bytes it may have, unpacked. Records must be of one of the run's layers; where an SAE says
+    its name on Neuronpedia, of that SAE.
     Raises CorrSteerError for a file that cannot be read or is of another form, and for one that holds
     nothing for this run.
     """
@@ -63,7 +64,7 @@ def import_file(run: str, path: Path) -> Imported:
     found: dict[tuple[int, int], dict[str, Any]] = {}
     seen: dict[int, str] = {}
     repeated = other = 0
-    for place, record in enumerate(_records(path), 1):
+    for place, record in enumerate(_records(path, largest), 1):
         layer, feature, description, name = _checked(record, f"record {place} of {path.name}")
         if layer not in saes or feature >= saes[layer]["d_sae"] or (names[layer] and name and name != names[layer]):
             other += 1
@@ -112,9 +113,9 @@ def _storable(text: str) -> str:
     return " ".join(whole.split())[:LONGEST]
 
 
-def _records(path: Path) -> Iterator[Any]:
+def _records(path: Path, largest: int) -> Iterator[Any]:
     """The records of a JSON or JSON-lines file, gzipped or not. Raises CorrSteerError for what is neither."""
-    text = _text(path)
+    text = _text(path, largest)
     if text.lstrip()[:1] == "[":
         try:
             yield from json.loads(text)
@@ -129,14 +130,14 @@ def _records(path: Path) -> Iterator[Any]:
                 raise CorrSteerError(f"Line {number} of {path.name} is no JSON: {error}.") from error
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, largest: int) -> str:
     try:
         with open(path, "rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
         with gzip.open(path, "rb") if packed else open(path, "rb") as file:
-            content = file.read(LARGEST + 1)
-        if len(content) > LARGEST:
-            raise CorrSteerError(f"{path.name} has more than {LARGEST:,} bytes; import the files of single layers.")
+            content = file.read(largest + 1)
+        if len(content) > largest:
+            raise CorrSteerError(f"{path.name} has more than {largest:,} bytes; import the files of single layers.")
         return content.decode("utf-8-sig")
     except (OSError, EOFError, zlib.error) as error:
         raise CorrSteerError(f"The file {path} cannot be read ({error}).") from error

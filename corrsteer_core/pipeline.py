@@ -239,7 +239,7 @@ def try_candidates(
 ) -> pd.DataFrame:
     """Steer each candidate of -V alone on the validation split; returns and stores `effects`. Those known are not repeated.
 
-    Candidates whose vector is longer than the share `longest` of the activation it is added to are left out.
+    Candidates whose vector is longer than the share `longest` of the activation it is added to are tried at that length.
     """
     setup = setup or reopen(run)
     listed = selection.candidates(features if features is not None else rankable_features(run), per_layer, scales)
@@ -330,6 +330,7 @@ def select(
             setup=opened,
             progress=progress,
         )
+
         rows, _steps = selection.grown(
             found, lambda groups: _validation(opened, base, groups, "adding layers", progress)[:, 1:]
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ PER_LAYER = 8
 LONGEST = 0.06
 """A candidate's vector is at most this share of the activation it is added to. Longer ones were measured to change
 answers whatever their direction: what they do says little about the feature (see README, "Measured")."""
+SHORTEST = 0.01
+"""Shorter vectors than this share are not tried: they were measured to change next to no answer."""
 NOISE = 0.05
 """A candidate is within noise unless the one-sided paired test that it raises the rate is below this."""
 
@@ -56,9 +59,25 @@ def candidates(features: pd.DataFrame, k: int = PER_LAYER, scales: Sequence[floa
     return top[["layer", "feature", "r", "coefficient"]].merge(pd.DataFrame({"scale": list(scales)}), how="cross")
 
 
-def gentle(candidates: pd.DataFrame, longest: float = LONGEST) -> pd.DataFrame:
-    """Candidates whose vector is no longer than `longest`; `share` is its length over that of the activation it is added to."""
-    return candidates[candidates["share"] <= longest].reset_index(drop=True)
+def gentle(candidates: pd.DataFrame, longest: float = LONGEST, shortest: float = SHORTEST) -> pd.DataFrame:
+    """The candidates at scales that keep their vectors between two lengths.
+
+    `share` is a vector's length over that of the activation it is added to. One longer than `longest` is tried at
+    that length instead (its scale rounded down to two digits); shorter ones than `shortest` are left out.
+    """
+    over = (candidates["share"] / longest).clip(lower=1)
+    scale = candidates["scale"].where(over == 1, (candidates["scale"] / over).map(_two_digits))
+    share = candidates["share"] * scale / candidates["scale"]
+    found = candidates.assign(scale=scale, share=share)
+    found = found[found["share"] >= min(shortest, longest)]
+    what = [name for name in ("layer", "feature", "scale") if name in found]  # a difference vector is no feature
+    return found.drop_duplicates(what).reset_index(drop=True)
+
+
+def _two_digits(value: float) -> float:
+    """Rounded down to two significant digits."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return float(f"{math.floor(value / unit + 1e-9) * unit:.2g}")
 
 
 def effects(candidates: pd.DataFrame, unsteered: np.ndarray, steered: np.ndarray) -> pd.DataFrame:
@@ -93,26 +112,31 @@ class Step:
 def grown(effects: pd.DataFrame, measure: Measure) -> tuple[list[SteeringRow], list[Step]]:
     """CorrSteer-V from measured effects: the best single candidate, then further layers while validation improves.
 
-    In every round each candidate beyond noise, of the layers not yet in the set, is tried with it. Returns the
-    rows and what each round saw; no rows when no candidate's effect is beyond noise.
+    In every round the best candidate of each layer not yet in the set is tried with it, and the best of these is
+    kept if it improves on the set by more than noise (the same paired test). Returns the rows and what each round
+    saw; no rows when no candidate's effect is beyond noise.
     """
-    useful = beyond_noise(effects)
+    useful = beyond_noise(effects).drop_duplicates("layer")
     if useful.empty:
         return [], []
     first = next(useful.itertuples())
-    rows, rate = [as_row(first)], float(first.steered_rate)
-    steps = [Step(rows[0], rate, True)]
+    rows = [as_row(first)]
+    steps = [Step(rows[0], float(first.steered_rate), True)]
     while len(waiting := useful[~useful["layer"].isin([row.layer for row in rows])]):
         tried = [as_row(candidate) for candidate in waiting.itertuples()]
-        rates = measure([[*rows, row] for row in tried]).mean(axis=0)
-        best = int(np.argmax(rates))
-        kept = bool(rates[best] > rate)
-        steps.append(Step(tried[best], float(rates[best]), kept))
+        before, *after = measure([rows, *([*rows, row] for row in tried)]).T
+        best = max(range(len(tried)), key=lambda place: float(after[place].mean()))
+        kept = _improves(before, after[best])
+        steps.append(Step(tried[best], float(after[best].mean()), kept))
         if not kept:
             break
         rows.append(tried[best])
-        rate = float(rates[best])
     return rows, steps
+
+
+def _improves(before: np.ndarray, after: np.ndarray) -> bool:
+    flipped = stats.flips(before, after)
+    return flipped.positive > flipped.negative and stats.mcnemar_p(flipped.positive, flipped.negative) / 2 < NOISE
 
 
 def pruned(effects: pd.DataFrame) -> list[SteeringRow]:

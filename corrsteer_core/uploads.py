@@ -13,7 +13,7 @@ LARGEST = 50_000_000  # bytes
 
 
 def keep_upload(name: str, content: bytes) -> Path:
-    """Write an uploaded JSON-lines file to the cache and return its path; the same content is kept once.
+    """Write an uploaded JSON or JSON-lines file to the cache and return its path; the same content is kept once.
 
     Of the name only letters, digits and hyphens stay. Raises CorrSteerError for an empty or too large file.
     """

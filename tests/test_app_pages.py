@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from pathlib import Path
 
 import fabricated
@@ -523,3 +525,42 @@ def test_a_run_deleted_in_another_window_is_no_error_here():
     test.run()
     assert "There is no run yet" in words(test)
     assert not test.exception
+
+
+# --- descriptions by upload ----------------------------------------------------------------------
+
+
+def explained(*records: dict) -> bytes:
+    return gzip.compress("\n".join(map(json.dumps, records)).encode())
+
+
+def test_neuronpedias_descriptions_come_in_by_upload_as_plain_text():
+    run = fabricated.make_run()
+    test = opened("features", run=run)
+    record = {"modelId": "tiny", "layer": "8-res-tiny", "index": 41, "description": fabricated.HOSTILE}
+    other = {**record, "layer": "9-res-tiny"}
+    test.file_uploader(key=f"neuronpedia-{run}").upload("../e.jsonl.gz", explained(record, other)).run()
+    press(test, "Import")
+    assert not test.exception
+    assert "Described now by this file: 1 feature. Left out: 1 record of" in words(test)
+    assert reader.descriptions(run, 8, 41)["description"][0].startswith("<script>")
+    assert "<script>" not in "".join(one.proto.body for one in test.get("html"))
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe", explained({"layer": "8-x", "index": "x"})])
+def test_a_file_that_holds_no_descriptions_is_refused_in_words(content):
+    run = fabricated.make_run()
+    test = opened("features", run=run)
+    test.file_uploader(key=f"neuronpedia-{run}").upload("e.json", content).run()
+    press(test, "Import")
+    assert not test.exception
+    assert len(test.error) == 1
+    assert reader.described_features(run) == 0
+
+
+def test_a_file_that_unpacks_to_more_than_it_may_is_refused(tmp_path):
+    run = fabricated.make_run()
+    bomb = tmp_path / "e.gz"
+    bomb.write_bytes(gzip.compress(b" " * 2_000_000))
+    with pytest.raises(CorrSteerError, match="1,000,000 bytes"):
+        descriptions.import_file(run, bomb, largest=1_000_000)

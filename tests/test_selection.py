@@ -70,19 +70,22 @@ def test_what_is_within_noise_or_harmful_is_dropped():
     assert selection.beyond_noise(measured())[["feature", "scale"]].values.tolist() == [[11, 8.0], [20, 8.0]]
 
 
-def test_v_starts_from_the_best_and_keeps_a_layer_only_if_it_helps():
-    def measure(groups):
-        assert [named(group) for group in groups] == [[(1, 11, 8.0), (2, 20, 24.0)]]
-        return outcomes(np.ones(20) * rate)
+def test_v_starts_from_the_best_and_keeps_a_layer_only_if_it_helps_by_more_than_noise():
+    alone = np.r_[np.ones(13), np.zeros(7)]
+    found = measured()
 
-    rate = 0.95
-    rows, steps = selection.grown(measured(), measure)
-    assert named(rows) == [(1, 11, 8.0), (2, 20, 24.0)]
-    assert [step.kept for step in steps] == [True, True]
-    rate = 0.9
-    rows, steps = selection.grown(measured(), measure)
-    assert named(rows) == [(1, 11, 8.0)]
-    assert [step.kept for step in steps] == [True, False]
+    def grown(with_both):
+        def measure(groups):
+            assert [named(group) for group in groups] == [[(1, 11, 8.0)], [(1, 11, 8.0), (2, 20, 24.0)]]
+            return outcomes(alone, with_both)
+
+        rows, steps = selection.grown(found, measure)
+        return named(rows), [step.kept for step in steps], steps[-1].rate
+
+    both = [(1, 11, 8.0), (2, 20, 24.0)]
+    assert grown(np.r_[np.ones(18), np.zeros(2)]) == (both, [True, True], 0.9)  # 5 won, none lost: p = 1/32
+    assert grown(np.r_[np.ones(17), np.zeros(3)]) == (both[:1], [True, False], 0.85)  # 4 won: p = 1/16
+    assert grown(np.r_[np.zeros(2), np.ones(18)]) == (both[:1], [True, False], 0.9)  # 7 won, 2 lost: p = 0.09
 
 
 def test_v_of_noise_is_empty():
@@ -99,9 +102,19 @@ def test_p_keeps_the_layers_that_help_alone_and_says_what_could_be_noise():
     assert seen[["layer", "kept", "noise"]].values.tolist() == [[1, False, True], [2, True, True]]
 
 
-def test_candidates_longer_than_a_share_of_what_they_are_added_to_are_left_out():
-    found = selection.candidates(RANKED, k=1, scales=(1.0, 8.0)).assign(share=[0.02, 0.16, 0.06, 0.48])
-    assert selection.gentle(found, 0.06)[["feature", "scale"]].values.tolist() == [[11, 1.0], [20, 1.0]]
+def test_candidates_longer_than_a_share_of_what_they_are_added_to_are_tried_at_that_share():
+    listed = selection.candidates(RANKED, k=1, scales=(1.0, 2.0, 4.0, 8.0))
+    shares = [0.005, 0.01, 0.02, 0.04, 0.0371, 0.0742, 0.1484, 0.2968]
+    found = selection.gentle(listed.assign(share=shares), 0.06, 0.01)
+    # Feature 20: 0.06 / 0.0371 = 1.617, so scales 2, 4 and 8 all become 1.6.
+    assert found[["feature", "scale"]].values.tolist() == [[11, 2.0], [11, 4.0], [11, 8.0], [20, 1.0], [20, 1.6]]
+    np.testing.assert_allclose(found["share"], [0.01, 0.02, 0.04, 0.0371, 0.0371 * 1.6])
+
+
+def test_scales_are_rounded_down_to_two_digits():
+    listed = selection.candidates(RANKED, k=1, scales=(1.0,))
+    found = selection.gentle(listed.assign(share=[0.06 / 0.02999, 0.06 / 0.5]), 0.06, 0.0)
+    assert found["scale"].tolist() == [0.029, 0.5]
 
 
 def test_negative_features_are_ranked_by_size_and_subtracted():

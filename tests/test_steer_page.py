@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import parse_qs
 
+import numpy as np
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app import editing
-from app.playing import Playing
+from app import editing, snapshot
+from app.playing import Playing, Question
 from corrsteer_core import pipeline
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.models import Model
@@ -451,3 +455,116 @@ def test_the_answers_token_by_token(run, loaded):
         assert frame["KL"].tolist() == pytest.approx([step.kl for step in expected], rel=1e-5, abs=1e-9)
         assert frame[""].tolist().index("▶") == tokens.parts_at(*playing.tokens)
     assert f"part at token {tokens.parts_at(*playing.tokens) + 1}" in said(test)
+
+
+# --- the page as a link and as a file ------------------------------------------------------------
+
+
+def linked(test: AppTest) -> str:
+    """The word that the page's link ends with."""
+    (address,) = [one.value for one in test.code if "page=" in one.value]
+    return parse_qs(address.partition("?")[2])["page"][0]
+
+
+def changed(run: str) -> AppTest:
+    """A page on which everything has been changed."""
+    test = ask(opened(), "Tell me of the sea.")
+    test.number_input(key=f"row-{run}-1-3-number").set_value(9.0).run()
+    test.toggle(key=f"row-{run}-2-5-on").set_value(False).run()
+    test.number_input(key=f"scale-{run}").set_value(1.5).run()
+    test.toggle(key=f"chat-{run}").set_value(True).run()
+    test.number_input(key=f"length-typed-{run}").set_value(7).run()
+    test.slider(key="temperature").set_value(0.7).run()
+    test.number_input(key="seed").set_value(5).run()
+    test.get_by_key(f"scales-{run}-1.5").set_value([0.5, 2.0]).run()
+    assert not test.exception
+    return test
+
+
+def test_a_link_puts_the_whole_page_back_and_leaves_it_to_the_user(run):
+    first = changed(run)
+    asked = generate(first).question
+    word = linked(first)
+    again = AppTest.from_function(script, default_timeout=60)
+    again.query_params["page"] = word
+    again.run()
+    assert not again.exception
+    assert not again.error
+    assert linked(again) == word
+    assert generate(again).question == asked
+    again.text_area(key="typed").set_value("Something else.").run()
+    assert generate(again).question == replace(asked, prompt="Something else.")
+
+
+def test_a_downloaded_page_is_put_back_by_uploading_it(run):
+    first = opened()
+    test_sample = next(item.id for item in pipeline.stored(run)[1] if item.split == "validation")
+    first.selectbox(key="sample_split").set_value("validation").run()
+    first.selectbox(key=f"sample-{run}-validation").set_value(test_sample).run()
+    first.number_input(key=f"scale-{run}").set_value(2.5).run()
+    asked = generate(first).question
+    config, _ = pipeline.stored(run)
+    content = snapshot.Snapshot(asked.steering, asked).to_json()
+    assert asked.prompt not in content  # it is the run's
+    again = opened()
+    again.file_uploader(key="set_file").upload("mine.json", content.encode(), "application/json").run()
+    assert not again.exception
+    assert not again.error
+    assert generate(again).question == asked
+    assert snapshot.from_file(content.encode(), "mine.json", run, config).steering == asked.steering
+
+
+def test_a_conversation_is_part_of_the_page_and_a_long_one_is_no_link(run):
+    config, _ = pipeline.stored(run)
+    steering = pipeline.kept_sets(run)["A"]
+    asked = Question(steering, "And?", run, chat=True, turns=(("Hello.", HOSTILE),))
+    kept = snapshot.Snapshot(steering, asked)
+    assert snapshot.from_link(kept.to_link(), run, config) == kept
+    assert snapshot.from_file(kept.to_json().encode(), "x", run, config) == kept
+    long = "".join(map(chr, np.random.default_rng(0).integers(33, 50_000, 8_000)))
+    assert snapshot.Snapshot(steering, replace(asked, prompt=long)).to_link() is None
+
+
+def packed(body: object) -> str:
+    return base64.urlsafe_b64encode(zlib.compress(json.dumps(body).encode())).decode().rstrip("=")
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (edited(version=2), "not one that this version"),
+        (edited(set={"format": "x"}), "not a steering set"),
+        (edited(question=[]), "does not have"),
+        (lambda body: {"format": body["format"]}, "damaged"),
+        (lambda body: [body], "damaged"),
+        *(
+            (lambda body, field=field, value=value: {**body, "question": {**body["question"], field: value}}, fault)
+            for field, value, fault in [
+                ("max_new_tokens", 10**9, "between 1 and 1000"),
+                ("max_new_tokens", 1.5, "whole"),
+                ("temperature", float("nan"), "number was expected"),
+                ("seed", "x", "number was expected"),
+                ("scales", [3.0], "scale 3"),
+                ("prompt", "x" * 10_000, "at most 8,000"),
+                ("prompt", 5, "text"),
+                ("turns", [["one"]], "does not have"),
+            ]
+        ),
+    ],
+)
+def test_a_link_that_is_wrong_is_refused_in_words(run, change, fault):
+    config, _ = pipeline.stored(run)
+    steering = pipeline.kept_sets(run)["A"]
+    body = json.loads(snapshot.Snapshot(steering, Question(steering, "Why?", run)).to_json())
+    with pytest.raises(CorrSteerError, match=fault):
+        snapshot.from_link(packed(change(body)), run, config)
+
+
+@pytest.mark.parametrize("word", ["x", "!!", "é", "eJw", packed("x" * 50_000_000)])
+def test_a_damaged_link_leaves_the_page_usable(run, word):
+    test = AppTest.from_function(script, default_timeout=60)
+    test.query_params["page"] = word
+    test.run()
+    assert not test.exception
+    assert "The link" in test.error[0].value
+    assert current(test, run) == pipeline.kept_sets(run)["A"]

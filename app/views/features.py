@@ -10,9 +10,11 @@ import streamlit as st
 from app import charts, feature_panel, state
 from app import components as ui
 from app.resources import ask
-from corrsteer_core import evidence, findings, jobs, reader
+from corrsteer_core import descriptions, evidence, findings, jobs, reader, uploads
+from corrsteer_core.errors import CorrSteerError
 
 ROWS = 10  # of the table on one page
+LARGEST_UNPACKED = 500_000_000  # bytes of an uploaded file of descriptions; the command line takes larger ones
 RESAMPLES = 400  # for the intervals in the table; a feature's own page takes more
 
 ANY = "any"
@@ -135,7 +137,8 @@ def _table(run: str, facts: reader.RunFacts) -> None:
 
 
 def _offer_descriptions(run: str, facts: reader.RunFacts) -> None:
-    """Where nothing is described yet, a way to have it done."""
+    """Where nothing is described yet, a way to have it done; Neuronpedia's descriptions by upload at any time."""
+    _import_descriptions(run)
     if ask(reader.described_features, run):
         return
     arguments = ["describe", run]
@@ -145,11 +148,32 @@ def _offer_descriptions(run: str, facts: reader.RunFacts) -> None:
     left, right = st.columns([4, 1.4], vertical_alignment="center")
     left.caption(
         "No feature is described yet. The best ones can be: a guess of our own from the tokens they promote and the "
-        "texts they fire on (a minute). Neuronpedia's descriptions come in with the command `describe RUN --file FILE`."
+        "texts they fire on (a minute)."
     )
     if right.button("Describe them", icon=":material/edit_note:", width="stretch"):
         jobs.start(arguments, f"{facts.config['task']}: describe the best features")
         st.rerun()
+
+
+def _import_descriptions(run: str) -> None:
+    with st.expander("Descriptions from Neuronpedia"):
+        file = st.file_uploader(
+            "An explanations file of Neuronpedia's", type=["json", "jsonl", "gz"], key=f"neuronpedia-{run}",
+            max_upload_size=uploads.LARGEST // 1_000_000,
+            help="As Neuronpedia exports them for this run's SAEs: JSON or JSON lines, also gzipped.",
+        )  # fmt: skip
+        if file is None or not st.button("Import", icon=":material/download:", key="import_descriptions"):
+            return
+        with st.spinner("Importing …", show_time=True):
+            try:
+                kept = uploads.keep_upload(file.name, file.getvalue())
+                found = descriptions.import_file(run, kept, largest=LARGEST_UNPACKED)
+            except CorrSteerError as error:
+                ui.problem(error)
+                return
+        left_out = found.repeated + found.other
+        rest = f" Left out: {ui.counted(left_out, 'record')} of other layers or SAEs, or repeated." if left_out else ""
+        st.success(f"Described now by this file: {ui.counted(found.kept, 'feature')}.{rest}")
 
 
 def _filters(facts: reader.RunFacts) -> reader.FeatureFilter:

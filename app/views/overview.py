@@ -18,6 +18,15 @@ from corrsteer_core.presets import PRESETS
 from corrsteer_core.progress import seconds
 
 DEMO = ("demo",)
+WHERE = {
+    "fit": "Its run is in the table below.",
+    "select": "The set is ready on the Steer page.",
+    "describe": "The descriptions are on the Features page.",
+    "evaluate": "The numbers are on the Evaluate page.",
+    "sweep": "The numbers are on the Evaluate page.",
+    "transfer": "The numbers are on the Evaluate page.",
+}
+"""Where what a job made is found, by the command it ran."""
 POLL = 1.0  # seconds between looks at a running job
 
 WHAT_THIS_IS = (
@@ -96,7 +105,7 @@ def _job(job: jobs.Job) -> None:
 
 def _ending(job: jobs.Job) -> str:
     if job.state == "finished":
-        return "Done. Its run is in the table below."
+        return f"Done. {WHERE.get(job.arguments[0], WHERE['fit'])}"
     if job.state == "cancelled":
         return "Stopped. What was finished is kept; it goes on from there."
     return f":material/error: {ui.for_markdown(job.error)}"

@@ -21,11 +21,16 @@ def page() -> None:
         )
         return
     with st.spinner("Getting ready …", show_time=False):
-        from app import answers_panel, set_panel  # here, because they load torch, which the other pages do without
+        from app import (
+            answers_panel,
+            keeping,
+            set_panel,
+        )  # here, because they load torch, which the other pages do without
 
         desk = set_panel.desk(run)
+        keeping.open_link(desk)
     left, right = st.columns([5, 8], gap="medium")
+    with right:  # first: what is asked belongs to what the left half saves
+        answers_panel.draw(desk)
     with left:
         set_panel.draw(desk)
-    with right:
-        answers_panel.draw(desk)
