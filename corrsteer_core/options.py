@@ -9,7 +9,7 @@ from pathlib import Path
 from corrsteer_core import commands
 
 RANKINGS = ("pearson_r", "difference_of_means", "fisher_ratio", "mutual_information")
-DEFAULT_LONGEST = 0.06
+DEFAULT_LONGEST = 0.05
 # Both are named again where they are used; a test holds them equal. Importing them from there would load torch.
 
 
@@ -279,7 +279,7 @@ def _share(text: str) -> float:
     except ValueError:
         share = math.nan
     if not 0 < share < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share above 0, like 0.06")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share above 0, like 0.05")
     return share
 
 

@@ -15,7 +15,7 @@ from corrsteer_core.steering import SteeringRow
 
 SCALES = (1.0, 2.0, 4.0, 8.0)
 PER_LAYER = 8
-LONGEST = 0.06
+LONGEST = 0.05
 """A candidate's vector is at most this share of the activation it is added to. Longer ones were measured to change
 answers whatever their direction: what they do says little about the feature (see README, "Measured")."""
 SHORTEST = 0.01
