@@ -193,12 +193,17 @@ def test_a_set_built_from_nothing_and_found_again_by_its_link(browser, page, fir
     adding.get_by_role("button", name="Add to the set").click()
     strength = page.get_by_label(f"Coefficient of feature {feature} of layer {layer}")
     strength.wait_for()
-    strong = f"{60 * float(best['coefficient']):.2f}"
+    times = 6 * float(best["scale"])  # far more than V may try: the answer is sure to change
+    strong = f"{times * float(best['coefficient']):.2f}"
     strength.fill(strong)
     strength.press("Enter")
-    page.get_by_text("times its usual strength").filter(has_text="60").wait_for()
+    page.get_by_text(f"Now {times:.1f} times its usual strength").wait_for()
     expect(page.get_by_role("spinbutton", name="Global scale")).to_have_value("1.00")
 
+    page.get_by_text("My own", exact=True).click()
+    fill(page, "Your prompt", "The film was so long that")
+    page.get_by_text("Length, randomness, scales").click()
+    fill(page, "Longest answer, in tokens", "24")
     unsteered, steered = generate(page)
     assert unsteered.locator(".cs-body").inner_text() != steered.locator(".cs-body").inner_text()
     assert unsteered.locator("del.cs-only-unsteered").count()
@@ -222,6 +227,20 @@ def test_a_set_built_from_nothing_and_found_again_by_its_link(browser, page, fir
     assert other.get_by_label("Coefficient of feature").count() == 1
     healthy(other)
     other.context.close()
+
+    saving = pop(page, "Save")
+    link = saving.get_by_test_id("stCode").inner_text().strip()
+    assert link.startswith(f"{first_start.url}/steer?run={demo}&page=")
+    third = browser.new_context(
+        viewport={"width": 1280, "height": 800}
+    ).new_page()  # and one who gets the page as it is
+    third.set_default_timeout(PATIENCE)
+    third.goto(link)
+    third.get_by_role("heading", name="Set: strong by hand").wait_for()
+    expect(third.get_by_label("Your prompt")).to_have_value("The film was so long that")
+    expect(third.get_by_label(f"Coefficient of feature {feature} of layer {layer}")).to_have_value(strong)
+    healthy(third)
+    third.context.close()
 
 
 def test_a_set_is_measured_and_the_report_opens_offline(browser, page, first_start, demo, tmp_path):
@@ -345,3 +364,61 @@ def test_hostile_files_are_read_as_text_or_refused(watched, first_start, demo, t
         if name == "steer":
             page.locator(".cs-prompt").get_by_text("gnorts").wait_for()
         unmoved(page)
+
+
+def test_hostile_text_typed_into_every_box_is_only_text(watched, first_start, demo):
+    page = watched
+    best = reader.best_effects(demo).iloc[0]
+    layer, feature = int(best["layer"]), int(best["feature"])
+
+    page.goto(f"{first_start.url}/features?run={demo}")  # descriptions by upload, and a search for one
+    page.get_by_text("Descriptions from Neuronpedia").click()
+    told = {"modelId": "m", "layer": str(layer), "index": str(feature), "description": HOSTILE}
+    file = {"name": f"{BAIT}.json", "mimeType": "application/json", "buffer": json.dumps([told]).encode()}
+    page.locator("input[type=file]").set_input_files(file)
+    page.get_by_role("button", name="Import").click()
+    page.get_by_text("Described now by this file: 1 feature").wait_for()
+    fill(page, "Words or number", BAIT)
+    page.get_by_text("1 feature, sorted").wait_for()
+    unmoved(page)
+
+    page.goto(f"{first_start.url}/features?run={demo}&layer={layer}&feature={feature}")
+    page.get_by_text("window.__pwned=1").first.wait_for()
+    page.locator(".cs-row").first.wait_for(timeout=WITH_MODEL)  # a text of one's own
+    fill(page, "Prompt", HOSTILE)
+    fill(page, "Answer that follows it (may be left out)", HOSTILE)
+    page.get_by_role("button", name="Read it").click()
+    page.get_by_text("Your text token by token").wait_for(timeout=WITH_MODEL)
+    assert "onerror" in "".join(page.locator(".cs-shaded").last.all_inner_texts()).replace("\n", "")
+    unmoved(page)
+
+    page.goto(f"{first_start.url}/steer?run={demo}")  # prompt, name of a set, link
+    page.get_by_text("My own", exact=True).click()
+    fill(page, "Your prompt", HOSTILE)
+    page.get_by_text("Length, randomness, scales").click()
+    fill(page, "Longest answer, in tokens", "12")
+    generate(page)
+    unmoved(page)
+    fill(pop(page, "Save"), "Name", BAIT)
+    page.get_by_test_id("stPopoverBody").get_by_role("button", name="Save with the run").click()
+    page.get_by_text("Saved with the run").wait_for()
+    page.get_by_role("heading", name=f"Set: {BAIT}").wait_for()
+    unmoved(page)
+    page.goto(f"{first_start.url}/steer?run={demo}&page={BAIT}&set={BAIT}")
+    page.get_by_test_id("stAlert").filter(has_text="The link is damaged").wait_for()
+    unmoved(page)
+    page.goto(f"{first_start.url}/features?run={BAIT}&layer={BAIT}&feature={BAIT}")
+    page.get_by_test_id("stAlert").filter(has_text="There is no readable run named").wait_for()
+    unmoved(page)
+
+    page.goto(f"{first_start.url}/?run={demo}")  # everything a run is started with
+    page.get_by_text("Start a run").first.click()
+    form = page.get_by_test_id("stForm")
+    for label in ("Model", "Feature dictionaries (SAEs)", "Layers", "System prompt"):
+        fill(page, label, BAIT, form)
+    form.get_by_role("button", name="Start").click()
+    page.get_by_test_id("stVerticalBlock").filter(has_text="collect and rank").last.get_by_text("onerror").wait_for()
+    unmoved(page)
+
+    page.goto(f"{first_start.url}/report?run={demo}")
+    page.frame_locator("iframe").get_by_text("window.__pwned=1").first.wait_for()
