@@ -107,7 +107,7 @@ def _sample(desk: Desk) -> tuple[str, str, None]:
     labels = _labels(samples)
     key = f"sample-{desk.run}-{split}"
     if st.session_state.get(key) not in labels:
-        st.session_state[key] = _first_failure(samples)
+        st.session_state[key] = _telling(samples, resources.ask(reader.won_samples, desk.run))
     with right.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         chosen = st.selectbox(
             "Sample",
@@ -202,10 +202,10 @@ def _labels(samples: pd.DataFrame) -> dict[str, str]:
     return {sample: mark + text for sample, mark, text in zip(samples.index, marks, own, strict=True)}
 
 
-def _first_failure(samples: pd.DataFrame) -> str:
-    """A sample that steering could win, to begin with."""
+def _telling(samples: pd.DataFrame, won: list[str]) -> str:
+    """A sample to begin with: one that the chosen set was seen to put right, else one that it could."""
     failed = samples.index[samples["outcome"] <= 0.5]
-    return str(failed[0] if len(failed) else samples.index[0])
+    return str(next((one for one in won if one in samples.index), failed[0] if len(failed) else samples.index[0]))
 
 
 def _another(key: str, samples: list[str]) -> None:

@@ -483,6 +483,17 @@ def evaluated_samples(run: str, name: str, task: str, split: str, scale: float) 
     return pd.DataFrame(json.loads(rows["samples"][0]))
 
 
+def won_samples(run: str) -> list[str]:
+    """Samples that set V put right when it was measured on the run's own task; empty where it was not."""
+    rows = query(
+        run,
+        "SELECT samples FROM evaluations, runs WHERE name = 'V' AND task = config->>'task' "
+        "ORDER BY evaluations.created DESC LIMIT 1",
+    )
+    measured = json.loads(rows["samples"][0]) if len(rows) else []
+    return [one["sample"] for one in measured if one["outcome_unsteered"] <= 0.5 < one["outcome_steered"]]
+
+
 def headline(run: str) -> Mapping[str, Any] | None:
     """The evaluation that tells what came of a run: set V on unseen test samples of its own task, else None."""
     found = query(

@@ -81,8 +81,8 @@ def test_a_feature_s_effects_run_along_its_scales():
         }
     )
     steered, unsteered = charts.effects_by_scale(rows).data
-    assert list(steered.x) == ["1×", "2×", "8×"]
-    assert list(steered.y) == [0.7, 0.8, 0.9]
+    assert list(steered.x) == ["0×", "1×", "2×", "8×"]
+    assert list(steered.y) == [0.65, 0.7, 0.8, 0.9]
     assert set(unsteered.y) == {0.65}
     assert (steered.line.color, unsteered.line.color) == (charts.STEERED, charts.UNSTEERED)
 

@@ -40,7 +40,7 @@ def summary(won: int, lost: int, fluency: float = 1.2, **controls: tuple[int, in
         (
             summary(27, 1, random_1=(2, 3), random_2=(3, 2)),
             "works",
-            "2 random sets of like size: −0.6 points to +0.6 points",
+            "2 random sets of like size: +0.0 points on average, −0.6 points to +0.6 points",
         ),
         (summary(27, 1), "works", "not compared with random"),
         (summary(3, 2), "noise", "No better than chance"),

@@ -321,8 +321,8 @@ def _columns() -> dict[str, Any]:
         ),
         "coefficient": number("Coeff.", 60, "%.2f", "Coefficient: mean activation over the successful samples."),
         "support": number("Support", 66, "localized", "Training samples in which it fired."),
-        "frequency_correct": number("correct", 64, "%.1f%%", "Share of the correct answers in which it fired."),
-        "frequency_incorrect": number("incorrect", 70, "%.1f%%", "Share of the incorrect answers in which it fired."),
+        "frequency_correct": number("Correct", 64, "%.1f%%", "Share of the correct answers in which it fired."),
+        "frequency_incorrect": number("Incorrect", 70, "%.1f%%", "Share of the incorrect answers in which it fired."),
     }
 
 
