@@ -27,6 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
     from benchmarks import page
     from corrsteer_core.errors import CorrSteerError
 
+    command = " ".join(["make bench" if not arguments and len(sys.argv) < 2 else "python -m benchmarks", *sys.argv[1:]])
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     try:
         for name, measure in _measures(options.quick):
@@ -35,13 +37,13 @@ def main(arguments: list[str] | None = None) -> int:
                 for row in measure():
                     rows.append(row)
                     print(page.line(row), flush=True)
+                    # After every row: what is measured is kept, whatever becomes of the rest.
+                    minutes = (time.monotonic() - began) / 60
+                    text = page.written(rows, command, (load, os.getloadavg()[0]), minutes)
+                    options.out.write_text(text, encoding="utf-8")
     except CorrSteerError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    minutes = (time.monotonic() - began) / 60
-    command = " ".join(["make bench" if not arguments and len(sys.argv) < 2 else "python -m benchmarks", *sys.argv[1:]])
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(page.written(rows, command, (load, os.getloadavg()[0]), minutes), encoding="utf-8")
     print(f"written to {options.out}")
     return 1 if options.strict and not all(row.met for row in rows) else 0
 

@@ -22,12 +22,12 @@ from corrsteer_core.saes import Sae
 class Sizes:
     """How much is generated for each row: prompts, and repeats of everything."""
 
-    short: int = 128
+    short: int = 64
     long: int = 32
-    wide: int = 32
-    tried_short: int = 16
+    wide: int = 16
+    tried_short: int = 8
     tried_long: int = 4
-    variants_of_rival: int = 4
+    variants_of_rival: int = 2
     """Of 193: a rival's time grows in proportion."""
     alone: int = 6
     """Prompts that a rival answers one at a time, each under one variant."""

@@ -14,7 +14,7 @@ from corrsteer_core.saes import Sae
 from corrsteer_core.steering import steered
 
 Prompts = Sequence[Sequence[int]]
-BATCH_SIZES = (16, 32, 64, 128)
+BATCH_SIZES = (16, 32, 64)
 
 
 @torch.inference_mode()
