@@ -188,7 +188,9 @@ def r_against_effect(effects: pd.DataFrame, chosen: tuple[int, int] | None = Non
 def effects_by_scale(effects: pd.DataFrame) -> go.Figure:
     """One feature's success rate at each scale tried, from 0 (unsteered) on, against the rate of the same samples."""
     rows = effects.sort_values("scale")
-    none = rows.head(1).assign(scale=0.0, steered_rate=rows["unsteered_rate"], positive_flips=0, negative_flips=0, p=1.0)
+    none = rows.head(1).assign(
+        scale=0.0, steered_rate=rows["unsteered_rate"], positive_flips=0, negative_flips=0, p=1.0
+    )
     rows = pd.concat([none, rows], ignore_index=True)
     figure = go.Figure(
         go.Scatter(

@@ -79,7 +79,9 @@ def _against(rivals: Mapping[str, float]) -> str:
     if len(random) == 1:
         return f"; a random set of like size: {_points(random[0])}"
     mean = _points(sum(random) / len(random))
-    return f"; {len(random)} random sets of like size: {mean} on average, {_points(min(random))} to {_points(max(random))}"
+    return (
+        f"; {len(random)} random sets of like size: {mean} on average, {_points(min(random))} to {_points(max(random))}"
+    )
 
 
 def _debris(summary: Mapping[str, Any]) -> str:

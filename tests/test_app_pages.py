@@ -12,7 +12,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app import components, drawing
+from app import components, drawing, run_comparison
 from app.views import overview
 from corrsteer_core import descriptions, jobs, reader, store
 from corrsteer_core.errors import CorrSteerError
@@ -564,3 +564,47 @@ def test_a_file_that_unpacks_to_more_than_it_may_is_refused(tmp_path):
     bomb.write_bytes(gzip.compress(b" " * 2_000_000))
     with pytest.raises(CorrSteerError, match="1,000,000 bytes"):
         descriptions.import_file(run, bomb, largest=1_000_000)
+
+
+# --- runs beside one another ---------------------------------------------------------------------
+
+
+def test_runs_are_compared_by_what_came_of_them():
+    one, other = fabricated.make_run(), fabricated.make_run("sentiment-0fab1e01", measured=False, collected=0.5, seed=3)
+    raw = fabricated.make_run("capitals-0fab1e02", task="capitals", fitted=False, measured=False)
+    table = run_comparison.compared([one, other, raw])
+    facts, summary = reader.facts(one), reader.headline(one)
+    rates = facts.splits
+    success = (rates["success_rate"] * rates["collected"]).sum() / rates["collected"].sum()
+    best = reader.best_effects(one).iloc[0]
+    assert table[one].tolist() == [
+        "280 of 280",
+        components.percent(success),
+        f"{components.signed(reader.best_by_layer(one)['r'].max())} (layer 22 · feature 7)",
+        components.signed(reader.chance(one)["level"][0]),
+        f"{components.points(best['effect'])} (layer 8 · feature 41)",
+        f"{components.percent(summary['unsteered_rate'])} to {components.percent(summary['steered_rate'])}",
+        components.p_value(summary["p"]),
+        "works",
+    ]
+    assert table[other]["Samples answered"] == "140 of 280"
+    assert table[other]["Best effect alone"] == "–"
+    assert table[raw]["Highest r"] == "–"
+    assert table[raw]["Set V on unseen samples"] == "not measured"
+    apart = run_comparison.settings_apart([one, other, raw])
+    assert apart.loc["task"].tolist() == ["sentiment", "sentiment", "capitals"]
+    assert run_comparison.settings_apart([one, other]).empty
+
+
+def test_a_comparison_is_drawn_as_tables():
+    def script():
+        from app import run_comparison
+        from corrsteer_core import store
+
+        run_comparison.draw(store.run_names())
+
+    fabricated.make_run()
+    fabricated.make_run("capitals-0fab1e02", task="capitals")
+    test = AppTest.from_function(script, default_timeout=60).run()
+    assert not test.exception
+    assert len(test.dataframe) == 2

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -15,6 +16,7 @@ from corrsteer_core.hooks import hooked
 from corrsteer_core.models import load_model
 from corrsteer_core.prompts import PromptStyle, render
 from corrsteer_core.saes import load_saes
+from corrsteer_core.steering import SteeringRow, empty_set, save_set
 from tests.architectures import random_sae, tiny
 
 LAYERS = (1, 2)
@@ -457,3 +459,39 @@ def test_interrupted_while_trying_features_the_finished_ones_are_kept(files, cap
     keys = ["layer", "feature", "scale"]
     left, right = (table.sort_values(keys, ignore_index=True) for table in (whole, again))
     pd.testing.assert_frame_equal(left, right)
+
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.mark.parametrize(
+    ("task", "file"),
+    [
+        ("mmlu", "mmlu_validation.jsonl"),
+        ("bbq_ambig", "bbq.jsonl.gz"),
+        ("bbq_disambig", "bbq.jsonl.gz"),
+        ("gsm8k", "gsm8k_test.jsonl"),
+        ("xstest", "xstest.jsonl"),
+    ],
+)
+def test_a_benchmark_runs_from_fit_to_evaluate_on_its_real_items(files, capsys, tmp_path, task, file):
+    if not (SHARED / file).exists():
+        pytest.skip("the published files are not on this machine")
+    folder = shutil.copytree(files / "model", tmp_path / "model")  # a token a letter: it takes a long context
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 8192}))
+    named = ("--task", task, "--data", SHARED / file, "--limit", 24, "--max-new-tokens", 3)
+    status, fitted, err = command(capsys, "fit", *named, "--model", folder, "--sae", files / "saes", "--floor", 1)
+    assert status == 0, err
+    assert fitted["samples"] == 24
+    model = load_model(str(folder))
+    rows = [SteeringRow(1, 3, 2.0), SteeringRow(2, 5, 2.0)]
+    steering = empty_set(model, load_saes([str(files / "saes")], model), run=fitted["run"], task=task).with_rows(rows)
+    save_set(steering, tmp_path / "set.json")
+    status, found, err = command(
+        capsys, "evaluate", "--set", tmp_path / "set.json", "--task", task, "--data", SHARED / file, "--limit", 5
+    )
+    assert status == 0, err
+    assert found["n"] == 5
+    steered = found["unsteered_rate"] + (found["positive_flips"] - found["negative_flips"]) / 5
+    assert found["steered_rate"] == pytest.approx(steered)

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from app import components as ui
-from app import resources, state
+from app import resources, run_comparison, state
 from corrsteer_core import findings, jobs, reader, store, tasks, uploads, verdict
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.paths import EMBEDDED
@@ -301,16 +301,20 @@ def _readable_runs(readable: pd.DataFrame) -> None:
         placeholder="–",
         width="stretch",
         on_select="rerun",
-        selection_mode="single-row",
+        selection_mode="multi-row",
         column_config={
             "Answered": st.column_config.TextColumn(alignment="right", help="Samples that the model has answered."),
             "Success": st.column_config.NumberColumn(format="%.1f%%", help="Share of the answers that count as right."),
             "Started (UTC)": st.column_config.DatetimeColumn(format="D MMM, HH:mm"),
         },
     )
-    rows = picked["selection"]["rows"]
-    if not rows or rows[0] >= len(readable):
-        st.caption("Select a row to look at that run or delete it.")
+    rows = [row for row in picked["selection"]["rows"] if row < len(readable)]
+    if not rows:
+        more = ", several to compare them" if len(readable) > 1 else ""
+        st.caption(f"Select a row to look at that run or delete it{more}.")
+        return
+    if len(rows) > 1:
+        run_comparison.draw([str(readable["run"][row]) for row in rows])
         return
     run = str(readable["run"][rows[0]])
     look, delete, _ = st.columns([1.2, 1.2, 5])

@@ -1,0 +1,104 @@
+"""A feature's page on a tiny model that is really read: what the model says of it stands on the page."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from app import components, drawing
+from corrsteer_core import portrait, reader
+from tests import tiny
+
+LAYER, FEATURE = 1, 3
+HOSTILE = "<img src=x onerror=alert(1)> seen \u202e"
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
+    st.cache_data.clear()
+    st.cache_resource.clear()
+    return tiny.make_run(*tiny.load())
+
+
+def script() -> None:
+    import streamlit as st  # this function's text is run on its own
+
+    from app import components
+    from app.views import features
+    from corrsteer_core import store
+
+    st.session_state.setdefault("current_run", next(iter(store.run_names()), None))
+    components.page_of(features.page)()
+
+
+def opened(run: str) -> AppTest:
+    """The page of the feature, once the model has read it."""
+    test = AppTest.from_function(script, default_timeout=60)
+    test.query_params["layer"], test.query_params["feature"] = str(LAYER), str(FEATURE)
+    test.run()
+    assert drawing.portrait(run, LAYER, FEATURE, reader.facts(run).config["model"]).wait(60)
+    test.run()
+    assert not test.exception
+    assert not test.error
+    return test
+
+
+def shown(test: AppTest) -> str:
+    return html.unescape("\n".join(str(one.proto.body) for one in test.get("html")))
+
+
+def words(test: AppTest) -> str:
+    kinds = ("markdown", "caption", "subheader")
+    return "\n".join(str(one.value) for kind in kinds for one in test.get(kind)).replace("\\", "")
+
+
+def values(shading) -> list[float]:
+    """The activation of every piece of a text."""
+    return [shading.value(span) for span in shading.spans]
+
+
+def test_what_the_model_says_of_a_feature_stands_on_its_page(run):
+    model, saes = tiny.load()
+    drawn = portrait.portrait(run, LAYER, FEATURE, model, saes)
+    test = opened(run)
+    body = shown(test)
+    for one in (*drawn.tokens.promoted, *drawn.tokens.suppressed):
+        assert components.signed(one.score) in body
+    frames = [one.value for one in test.dataframe]
+    tokens = next(frame for frame in frames if "token" in frame and "score" in frame)
+    assert tokens["score"].tolist()[: len(drawn.tokens.promoted)] == [one.score for one in drawn.tokens.promoted]
+    labels = [one.label for one in test.button]
+    for one in (*drawn.within, *drawn.elsewhere):
+        assert f"{one.layer} · {one.feature}  ({one.cosine:.2f})" in labels
+    strongest = drawn.samples[0]
+    assert f"{strongest.stored:.2f}" in body
+    table = next(frame for frame in frames if "activation" in frame)
+    assert table["activation"].tolist() == pytest.approx(values(strongest.shading), abs=1e-4)
+    assert drawn.guess in words(test)
+
+
+def test_a_text_of_ones_own_is_read_token_by_token_and_shown_as_text(run):
+    model, saes = tiny.load()
+    test = opened(run)
+    test.text_area(key="own_prompt").set_value(HOSTILE)
+    test.text_input(key="own_answer").set_value(HOSTILE)
+    next(one for one in test.button if one.label == "Read it").click().run()
+    _, work = test.session_state["own_text"]
+    assert work.wait(60)
+    test.run()
+    assert not test.exception
+    assert "<img" not in "\n".join(str(one.proto.body) for one in test.get("html"))
+    expected = portrait.own_text(run, LAYER, FEATURE, HOSTILE, HOSTILE, model, saes)
+    tables = [one.value["activation"].tolist() for one in test.dataframe if "activation" in one.value]
+    assert tables[-1] == pytest.approx(values(expected), abs=1e-4)
+
+
+def test_an_empty_text_of_ones_own_is_answered_in_words(run):
+    test = opened(run)
+    next(one for one in test.button if one.label == "Read it").click().run()
+    assert "The prompt is empty" in test.error[0].value
