@@ -72,12 +72,9 @@ def _options() -> argparse.Namespace:
 
 
 def _serve(port: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app" / "main.py")]
-    command += ["--server.port", str(port), "--server.address", "localhost", "--server.headless", "true"]
-    command += ["--logger.level", "warning"]
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.Popen(
-        command,
+        [sys.executable, "-m", "app.server", str(port)],
         cwd=ROOT,  # where the theme's .streamlit/config.toml is
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         stdout=subprocess.DEVNULL,

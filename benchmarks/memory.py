@@ -13,7 +13,7 @@ class Sizes:
     """What is collected in processes of their own."""
 
     subject: str = "embedded"
-    prompts: int = 32
+    prompts: int = 64
     steps: tuple[int, int] = (24, 240)
     samples: tuple[int, int] = (200, 2000)
     repeats: int = 1

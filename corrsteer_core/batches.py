@@ -41,7 +41,7 @@ class Limits:
     """Whose keys and values are held."""
 
 
-LIMITS = {"cpu": Limits(64, 256, 8192)}
+LIMITS = {"cpu": Limits(64, 256, 4096)}
 ELSEWHERE = Limits(256, 1024, 1 << 20)
 FEWEST = 4  # prompts read together, however many variants each has
 

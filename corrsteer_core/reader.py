@@ -15,7 +15,7 @@ import pandas as pd
 
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.paths import EMBEDDED
-from corrsteer_core.store import database_path, query, run_names
+from corrsteer_core.store import Reader, database_path, query, run_names
 
 DEMO_TASK = "sentiment"
 TOP_TEXTS = 5
@@ -97,17 +97,17 @@ class RunFacts:
 
 def facts(run: str) -> RunFacts:
     """What a run is. Raises CorrSteerError for one that cannot be read."""
-    rows = query(run, "SELECT config, created FROM runs")
-    if rows.empty:
-        raise CorrSteerError(
-            f"The run {run} is empty; delete the folder {database_path(run).parent} and collect it anew."
+    with Reader(run) as store:  # one opening of the file for three questions
+        rows = store.query("SELECT config, created FROM runs")
+        if rows.empty:
+            raise CorrSteerError(
+                f"The run {run} is empty; delete the folder {database_path(run).parent} and collect it anew."
+            )
+        splits = store.query(
+            "SELECT split, count(*) AS samples, count(outcome) AS collected, avg(outcome) AS success_rate FROM "
+            "samples GROUP BY split ORDER BY array_position(['train', 'validation', 'test'], split)"
         )
-    splits = query(
-        run,
-        "SELECT split, count(*) AS samples, count(outcome) AS collected, avg(outcome) AS success_rate FROM samples "
-        "GROUP BY split ORDER BY array_position(['train', 'validation', 'test'], split)",
-    )
-    fits = query(run, "SELECT samples, success_rate, constant, floor, permutations, seed FROM fits")
+        fits = store.query("SELECT samples, success_rate, constant, floor, permutations, seed FROM fits")
     fit = None if fits.empty else {key: value.item() for key, value in fits.iloc[0].items()}
     return RunFacts(run, json.loads(rows["config"][0]), rows["created"][0], splits, fit)
 
