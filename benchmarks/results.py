@@ -176,7 +176,8 @@ def _section(name: str, study: dict[str, Any]) -> str:
 
 def _set_row(one: dict[str, Any]) -> str:
     if not one.get("features"):
-        return f"| {one['set']} | 0 | no candidate beyond noise | | | | | | | | |"
+        none = "no feature helps alone" if one["set"].startswith("P") else "no candidate beyond noise"
+        return f"| {one['set']} | 0 | {none} | | | | | | | | |"
     low, high = one["steered_interval"]
     random = [rival["effect"] for key, rival in one["controls"].items() if key.startswith("random")]
     flipped = one["controls"].get("sign flipped")
