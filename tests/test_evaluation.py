@@ -170,7 +170,7 @@ def test_shares_are_vector_length_over_activation_length(loaded, run):
     model, saes = loaded
     setup = pipeline.reopen(run, model)
     features = pipeline.rankable_features(run)
-    effects = pipeline.try_candidates(run, per_layer=2, scales=(1.0, 2.0), longest=np.inf, setup=setup)
+    effects = pipeline.try_candidates(run, per_layer=2, scales=(2.0, 4.0), longest=np.inf, setup=setup)
     assert len(effects) == 2 * len(saes) * 2
     streams = lengths.stream_lengths(model, [sae.point for sae in saes], [
         render(model, item.prompt, setup.config.style) for item in setup.items
@@ -180,9 +180,9 @@ def test_shares_are_vector_length_over_activation_length(loaded, run):
         c = features.query("layer == @row.layer and feature == @row.feature")["coefficient"].iloc[0]
         expected = (row.scale * c * sae.directions([row.feature])[0]).norm().item() / streams[sae.point]
         assert row.share == pytest.approx(expected, rel=1e-5)
-    kept = pipeline.try_candidates(run, per_layer=2, scales=(1.0, 2.0), longest=effects["share"].median(), setup=setup)
+    kept = pipeline.try_candidates(run, per_layer=2, scales=(2.0, 4.0), longest=effects["share"].median(), setup=setup)
     assert kept["share"].max() <= effects["share"].median()
-    assert set(kept["scale"]) - {1.0, 2.0}, "those too long are tried at the longest length"
+    assert set(kept["scale"]) - {2.0, 4.0}, "those too long are tried at the longest length"
     assert kept["share"].max() > 0.9 * effects["share"].median()
 
 
