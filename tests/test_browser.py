@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from app import editing
-from corrsteer_core import pipeline, reader, rounded, verdict
+from corrsteer_core import jobs, pipeline, reader, rounded, verdict
 from corrsteer_core.steering import SteeringRow
 
 pytestmark = [
@@ -104,6 +104,9 @@ def fill(page, label, value, within=None):
 
 def pop(page, name):
     """Open a popover by its button and return what it shows."""
+    page.get_by_test_id("stPopoverBody").wait_for(
+        state="detached"
+    )  # one that is closing takes what is put into it along
     page.get_by_test_id("stPopover").get_by_role("button", name=name).first.click()
     body = page.get_by_test_id("stPopoverBody")
     body.wait_for()
@@ -312,6 +315,17 @@ def unmoved(page):
         assert frame.locator("img[src=x], svg[onload], a[href^=javascript]").count() == 0
 
 
+def finished(page, title):
+    """Wait until the job of this title has ended well."""
+    for _ in range(WITH_MODEL // 500):
+        found = [job for job in jobs.jobs() if job.title.endswith(title)]
+        assert not [job.error for job in found if job.state == "failed"]
+        if any(job.state == "finished" for job in found):
+            return
+        page.wait_for_timeout(500)
+    raise AssertionError(f"the job {title!r} did not end")
+
+
 def test_hostile_files_are_read_as_text_or_refused(watched, first_start, demo, tmp_path):
     page = watched
     config, _ = pipeline.stored(demo)
@@ -351,8 +365,7 @@ def test_hostile_files_are_read_as_text_or_refused(watched, first_start, demo, t
     fill(page, "Words per answer (tokens)", "4", form)
     before = set(reader.run_names())
     form.get_by_role("button", name="Start").click()
-    job = page.get_by_test_id("stVerticalBlock").filter(has_text="collect and rank").last
-    job.get_by_text("Done.").wait_for(timeout=WITH_MODEL)
+    finished(page, "collect and rank")
     made = set(reader.run_names()) - before
     assert len(made) == 1, page.inner_text("body")
     unmoved(page)
