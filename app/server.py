@@ -1,25 +1,22 @@
 """`python -m app.server PORT`: the Streamlit server, with what the pages need loaded before somebody waits for it.
 
-The first page needs pandas, DuckDB and the core's torch-free half; loaded before the server answers, they cost the
-browser nothing. What the next pages need follows in the background. Models load when a page asks for one.
+The first pages need pandas, DuckDB, SciPy and the core's torch-free half: loaded before the server answers, they cost
+the browser nothing, and nothing loads beside a page that is being drawn. Models load when a page asks for one.
 """
 
 from __future__ import annotations
 
 import sys
-import threading
 from importlib import import_module
 from pathlib import Path
 
-FIRST = ("app.main", "app.views.overview")
-NEXT = ("corrsteer_core.evidence", "app.views.features")
+LOADED = ("app.main", "app.views.overview", "app.views.features")
 
 
 def main(port: str) -> None:
     """Serve on this machine alone, until stopped."""
-    for name in FIRST:
+    for name in LOADED:
         import_module(name)
-    threading.Thread(target=lambda: [import_module(name) for name in NEXT], name="loading", daemon=True).start()
     from streamlit.web import cli
 
     options = {"server.port": port, "server.address": "localhost", "server.headless": "true", "logger.level": "warning"}
