@@ -14,6 +14,7 @@ from app.set_panel import Desk
 from app.side_by_side import Column
 from corrsteer_core import reader
 from corrsteer_core.differences import differences, escaped, marked, parting, shared_ends
+from corrsteer_core.verdict import with_flips
 
 PLAYING = "playing"
 SPLITS = {"test": "Test (held back)", "validation": "Validation", "train": "Training"}
@@ -107,7 +108,7 @@ def _sample(desk: Desk) -> tuple[str, str, None]:
     labels = _labels(samples)
     key = f"sample-{desk.run}-{split}"
     if st.session_state.get(key) not in labels:
-        st.session_state[key] = _telling(samples, resources.ask(reader.won_samples, desk.run))
+        st.session_state[key] = _telling(samples, _won(desk.run))
     with right.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         chosen = st.selectbox(
             "Sample",
@@ -200,6 +201,16 @@ def _labels(samples: pd.DataFrame) -> dict[str, str]:
     )
     own = [components.shortened(text[start : len(text) - end].strip() or text, 70) for text in prompts]
     return {sample: mark + text for sample, mark, text in zip(samples.index, marks, own, strict=True)}
+
+
+def _won(run: str) -> list[str]:
+    """Samples that set V put right on unseen samples; empty where that has not been measured."""
+    measured = resources.ask(reader.headline, run)
+    if measured is None:
+        return []
+    where = ("V", measured["task"], measured["split"], measured["scale"])
+    found = with_flips(resources.ask(reader.evaluated_samples, run, *where))
+    return found.loc[found["flip"] == "won", "sample"].tolist()
 
 
 def _telling(samples: pd.DataFrame, won: list[str]) -> str:

@@ -133,7 +133,11 @@ def empty(run: str, config: RunConfig) -> SteeringSet:
 
 def uploaded(content: bytes, file_name: str, run: str, config: RunConfig) -> SteeringSet:
     """A set from an uploaded file, fit for the run at hand. Raises CorrSteerError that says what is wrong."""
-    where = f"The file {file_name}"
+    return brought(content, f"The file {file_name}", run, config)
+
+
+def brought(content: bytes, where: str, run: str, config: RunConfig) -> SteeringSet:
+    """A set from outside, fit for the run at hand; `where` begins the sentence that says what is wrong with it."""
     if len(content) > LONGEST_FILE:
         raise CorrSteerError(f"{where} is too large for a steering set; choose a JSON file that this tool saved.")
     try:

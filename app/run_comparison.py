@@ -36,20 +36,17 @@ def compared(runs: Sequence[str]) -> pd.DataFrame:
 
 def _of(run: str) -> dict[str, str]:
     facts: reader.RunFacts = ask(reader.facts, run)
-    rates = facts.splits.dropna(subset="success_rate")
-    answered = int(rates["collected"].sum())
     best = ask(reader.best_by_layer, run) if facts.fit else pd.DataFrame()
     chance = ask(reader.chance, run)
-    overall = chance[chance["layer"].isna()]
     effects = ask(reader.best_effects, run)
     measured = ask(reader.headline, run)
     found = dict.fromkeys(("Success rate", "Highest r", "Chance stays below (95%)", "Best effect alone"), NOTHING)
-    if answered:
-        found["Success rate"] = ui.percent((rates["success_rate"] * rates["collected"]).sum() / answered)
+    if facts.success_rate is not None:
+        found["Success rate"] = ui.percent(facts.success_rate)
     if len(best):
         found["Highest r"] = _named(best.loc[best["r"].idxmax()], ui.signed, "r")
-    if len(overall):
-        found["Chance stays below (95%)"] = ui.signed(overall.iloc[0]["level"])
+    if chance:
+        found["Chance stays below (95%)"] = ui.signed(chance["level"])
     if len(effects):
         found["Best effect alone"] = _named(effects.iloc[0], ui.points, "effect")
     return {"Samples answered": f"{facts.collected:,} of {facts.samples:,}", **found, **_measured(measured)}

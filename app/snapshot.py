@@ -34,19 +34,21 @@ class Snapshot:
 
     def to_json(self) -> str:
         """The page as text, for a file."""
+        return json.dumps(self._body(), indent=1, allow_nan=False)
+
+    def to_link(self) -> str | None:
+        """The page as one word for a link; None when it is too long for one."""
+        text = json.dumps(self._body(), separators=(",", ":"), allow_nan=False)
+        word = base64.urlsafe_b64encode(zlib.compress(text.encode(), 9)).decode().rstrip("=")
+        return word if len(word) <= LONGEST_LINK else None
+
+    def _body(self) -> dict[str, Any]:
         asked = None
         if self.question:
             asked = {name: value for name, value in asdict(self.question).items() if name != "steering"}
             if self.question.sample:  # its text is the run's
                 asked["prompt"] = ""
-        body = {"format": FORMAT, "version": VERSION, "set": json.loads(self.steering.to_json()), "question": asked}
-        return json.dumps(body, indent=1, allow_nan=False)
-
-    def to_link(self) -> str | None:
-        """The page as one word for a link; None when it is too long for one."""
-        text = json.dumps(json.loads(self.to_json()), separators=(",", ":"))
-        word = base64.urlsafe_b64encode(zlib.compress(text.encode(), 9)).decode().rstrip("=")
-        return word if len(word) <= LONGEST_LINK else None
+        return {"format": FORMAT, "version": VERSION, "set": json.loads(self.steering.to_json()), "question": asked}
 
 
 def from_link(word: str, run: str, config: RunConfig) -> Snapshot:
@@ -82,7 +84,7 @@ def _read(content: bytes, where: str, run: str, config: RunConfig) -> Snapshot:
         asked = body["question"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorrSteerError(f"{where} is damaged: what it says of the page cannot be read.") from error
-    steering = editing.uploaded(whole, "of the page" if where == IN_THE_LINK else where, run, config)
+    steering = editing.brought(whole, where, run, config)
     return Snapshot(steering, None if asked is None else _question(asked, where, steering, run))
 
 

@@ -118,10 +118,8 @@ class Pooler:
             if self.pooling == "mean":
                 pooled.index_add_(0, some, encoded)
             else:
-                with warnings.catch_warnings():
-                    warnings.filterwarnings(
-                        "ignore", "index_reduce"
-                    )  # torch calls it beta; it is 10 times a loop's speed
+                with warnings.catch_warnings():  # torch calls it beta; it is 10 times a loop's speed
+                    warnings.filterwarnings("ignore", "index_reduce")
                     pooled.index_reduce_(0, some, encoded, "amax")
 
 

@@ -78,18 +78,17 @@ def refit(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
 
 
 def _fitted(run: str, top: int) -> dict[str, Any]:
-    from corrsteer_core import pipeline, store
+    from corrsteer_core import pipeline, reader, store
 
     summary = pipeline.fit_summary(run)
     counts = store.query(run, "SELECT count(*) AS samples, avg(outcome) AS success_rate FROM samples").iloc[0]
-    chance = store.query(run, "SELECT level, best, p FROM chance WHERE layer IS NULL")
     return {
         "run": run,
         "database": str(store.database_path(run)),
         "samples": int(counts["samples"]),
         "success_rate": float(counts["success_rate"]),
         "constant": bool(summary["constant"]),
-        "chance": chance.iloc[0].to_dict() if len(chance) else None,
+        "chance": reader.chance(run),
         "top": _ranked(run, None, top),
     }
 

@@ -330,7 +330,6 @@ def select(
             setup=opened,
             progress=progress,
         )
-
         rows, _steps = selection.grown(
             found, lambda groups: _validation(opened, base, groups, "adding layers", progress)[:, 1:]
         )

@@ -90,6 +90,13 @@ class RunFacts:
         return int(self.splits["collected"].sum())
 
     @property
+    def success_rate(self) -> float | None:
+        """Mean outcome of all samples answered; None before the first."""
+        rates = self.splits.dropna(subset="success_rate")
+        answered = rates["collected"].sum()
+        return float((rates["success_rate"] * rates["collected"]).sum() / answered) if answered else None
+
+    @property
     def features(self) -> int:
         """Features of all SAEs together."""
         return sum(sae["d_sae"] for sae in self.config["saes"])
@@ -268,9 +275,13 @@ _TEXT_HITS = (
 )
 
 
-def chance(run: str) -> pd.DataFrame:
-    """What r the best feature reaches under permuted outcomes: layer (null: over all), level, median, best, p."""
-    return query(run, "SELECT layer, level, median, best, p FROM chance ORDER BY layer NULLS FIRST")
+def chance(run: str) -> Mapping[str, Any] | None:
+    """What r the best of all features reaches under permuted outcomes: level, median, best, p; None if none has an r.
+
+    What it reaches within each layer is in `best_by_layer`.
+    """
+    found = query(run, "SELECT level, median, best, p FROM chance WHERE layer IS NULL")
+    return found.iloc[0].to_dict() if len(found) else None
 
 
 def best_by_layer(run: str) -> pd.DataFrame:
@@ -481,17 +492,6 @@ def evaluated_samples(run: str, name: str, task: str, split: str, scale: float) 
     if rows.empty:
         raise CorrSteerError(f"The set {name!r} of {run} has not been measured on {task} ({split}) at scale {scale:g}.")
     return pd.DataFrame(json.loads(rows["samples"][0]))
-
-
-def won_samples(run: str) -> list[str]:
-    """Samples that set V put right when it was measured on the run's own task; empty where it was not."""
-    rows = query(
-        run,
-        "SELECT samples FROM evaluations, runs WHERE name = 'V' AND task = config->>'task' "
-        "ORDER BY evaluations.created DESC LIMIT 1",
-    )
-    measured = json.loads(rows["samples"][0]) if len(rows) else []
-    return [one["sample"] for one in measured if one["outcome_unsteered"] <= 0.5 < one["outcome_steered"]]
 
 
 def headline(run: str) -> Mapping[str, Any] | None:

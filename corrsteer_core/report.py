@@ -208,9 +208,7 @@ def _headline(facts: reader.RunFacts, every: list[Measured], main: Measured | No
 def _ranking(facts: reader.RunFacts) -> findings.Finding | None:
     if facts.fit is None:
         return None
-    chance = reader.chance(facts.run)
-    overall = chance[chance["layer"].isna()]
-    return findings.of_ranking(facts.fit, None if overall.empty else overall.iloc[0].to_dict())
+    return findings.of_ranking(facts.fit, reader.chance(facts.run))
 
 
 def _task(config: Mapping[str, Any]) -> Point:

@@ -19,8 +19,8 @@ LONGEST = 0.05
 """A candidate's vector is at most this share of the activation it is added to. Longer ones were measured to change
 answers whatever their direction: what they do says little about the feature (see README, "Measured")."""
 SHORTEST = 0.025
-"""Shorter vectors than this share are not tried: none of them was measured to do what a longer one of its feature
-does not do better, and every candidate costs a position per validation sample."""
+"""Shorter vectors than this share are not tried beside a longer one of the same feature: every candidate costs a
+position per validation sample, and such a one was measured to flip 1 in 100 answers (sentiment, validation)."""
 NOISE = 0.05
 """A candidate is within noise unless the one-sided paired test that it raises the rate is below this."""
 
@@ -64,15 +64,17 @@ def gentle(candidates: pd.DataFrame, longest: float = LONGEST, shortest: float =
     """The candidates at scales that keep their vectors between two lengths.
 
     `share` is a vector's length over that of the activation it is added to. One longer than `longest` is tried at
-    that length instead (its scale rounded down to two digits); shorter ones than `shortest` are left out.
+    that length instead (its scale rounded down to two digits); shorter ones than `shortest` are left out, but for the
+    longest of each feature: all k are tried.
     """
     over = (candidates["share"] / longest).clip(lower=1)
     scale = candidates["scale"].where(over == 1, (candidates["scale"] / over).map(_two_digits))
     share = candidates["share"] * scale / candidates["scale"]
     found = candidates.assign(scale=scale, share=share)
-    found = found[found["share"] >= min(shortest, longest)]
-    what = [name for name in ("layer", "feature", "scale") if name in found]  # a difference vector is no feature
-    return found.drop_duplicates(what).reset_index(drop=True)
+    what = [name for name in ("layer", "feature") if name in found]  # a difference vector is no feature
+    longest_of_each = found.groupby(what)["share"].transform("max")
+    found = found[(found["share"] >= min(shortest, longest)) | (found["share"] == longest_of_each)]
+    return found.drop_duplicates([*what, "scale"]).reset_index(drop=True)
 
 
 def _two_digits(value: float) -> float:

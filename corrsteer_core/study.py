@@ -40,8 +40,7 @@ def study(
     pipeline.collect(setup, progress=progress)
     pipeline.refit(setup.run, FitSettings(), progress)
     facts = reader.facts(setup.run)
-    overall = reader.chance(setup.run).query("layer.isna()")
-    ranking = of_ranking(facts.fit or {}, overall.iloc[0] if len(overall) else None)
+    ranking = of_ranking(facts.fit or {}, reader.chance(setup.run))
     result: dict[str, Any] = {
         "task": setup.task.name,
         "run": setup.run,

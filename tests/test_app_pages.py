@@ -581,7 +581,7 @@ def test_runs_are_compared_by_what_came_of_them():
         "280 of 280",
         components.percent(success),
         f"{components.signed(reader.best_by_layer(one)['r'].max())} (layer 22 · feature 7)",
-        components.signed(reader.chance(one)["level"][0]),
+        components.signed(reader.chance(one)["level"]),
         f"{components.points(best['effect'])} (layer 8 · feature 41)",
         f"{components.percent(summary['unsteered_rate'])} to {components.percent(summary['steered_rate'])}",
         components.p_value(summary["p"]),

@@ -111,6 +111,12 @@ def test_candidates_longer_than_a_share_of_what_they_are_added_to_are_tried_at_t
     np.testing.assert_allclose(found["share"], [0.01, 0.02, 0.04, 0.0371, 0.0371 * 1.6])
 
 
+def test_a_feature_whose_vectors_are_all_short_is_tried_at_its_longest():
+    listed = selection.candidates(RANKED, k=1, scales=(1.0, 2.0))
+    found = selection.gentle(listed.assign(share=[0.001, 0.002, 0.02, 0.04]), 0.05, 0.025)
+    assert found[["feature", "scale"]].values.tolist() == [[11, 2.0], [20, 2.0]]
+
+
 def test_scales_are_rounded_down_to_two_digits():
     listed = selection.candidates(RANKED, k=1, scales=(1.0,))
     found = selection.gentle(listed.assign(share=[0.06 / 0.02999, 0.06 / 0.5]), 0.06, 0.0)

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import parse_qs
 
 import numpy as np
+import pandas as pd
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
@@ -22,6 +23,7 @@ from corrsteer_core.models import Model
 from corrsteer_core.prompts import PromptStyle
 from corrsteer_core.saes import Sae
 from corrsteer_core.steering import SteeringSet
+from corrsteer_core.store import Writer
 from tests import tiny
 
 HOSTILE = "<script>alert(1)</script> **b** $x$ [l](javascript:1) \u202e\x07 </section>"
@@ -523,6 +525,36 @@ def test_a_conversation_is_part_of_the_page_and_a_long_one_is_no_link(run):
     assert snapshot.from_file(kept.to_json().encode(), "x", run, config) == kept
     long = "".join(map(chr, np.random.default_rng(0).integers(33, 50_000, 8_000)))
     assert snapshot.Snapshot(steering, replace(asked, prompt=long)).to_link() is None
+
+
+@pytest.mark.parametrize("read", ["link", "file"])
+def test_what_is_wrong_with_a_set_within_a_page_is_said_of_the_page(run, read):
+    config, _ = pipeline.stored(run)
+    body = json.loads(snapshot.Snapshot(pipeline.kept_sets(run)["A"]).to_json())
+    body["set"]["model_fingerprint"] = "0" * 12
+    opening = {
+        "link": lambda: snapshot.from_link(packed(body), run, config),
+        "file": lambda: snapshot.from_file(json.dumps(body).encode(), "mine.json", run, config),
+    }
+    with pytest.raises(CorrSteerError) as caught:
+        opening[read]()
+    assert str(caught.value).startswith({"link": "The link belongs to", "file": "The file mine.json belongs to"}[read])
+
+
+def test_the_page_opens_on_a_sample_that_the_set_was_seen_to_put_right(run):
+    _, items = pipeline.stored(run)
+    tests = [item.id for item in items if item.split == "test"]
+    samples = [
+        {"sample": one, "unsteered": "a", "steered": "b", "outcome_unsteered": 0.0, "outcome_steered": float(one == tests[-1])}
+        for one in tests
+    ]  # fmt: skip
+    summary = {"set": "V", "task": "sentiment", "split": "test", "scale": 1.0}
+    row = {"name": "V", "task": "sentiment", "split": "test", "scale": 1.0, "created": pd.Timestamp("2026-01-01")}
+    with Writer(run) as store:
+        store.add(
+            "evaluations", pd.DataFrame([{**row, "summary": json.dumps(summary), "samples": json.dumps(samples)}])
+        )
+    assert opened().selectbox(key=f"sample-{run}-test").value == tests[-1]
 
 
 def packed(body: object) -> str:

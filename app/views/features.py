@@ -84,9 +84,7 @@ def _ranking(run: str, facts: reader.RunFacts) -> None:
 
 def _what_it_amounts_to(run: str, fit: dict[str, Any]) -> None:
     """Whether the ranking says anything, and what trying the features showed."""
-    chance = ask(reader.chance, run)
-    overall = chance[chance["layer"].isna()]
-    ranking = findings.of_ranking(fit, None if overall.empty else overall.iloc[0].to_dict())
+    ranking = findings.of_ranking(fit, ask(reader.chance, run))
     if ranking.beyond_noise:
         st.caption(ui.for_markdown(ranking.sentence))
     else:
@@ -114,9 +112,7 @@ def _table(run: str, facts: reader.RunFacts) -> None:
             if pages > 1
             else 1
         )
-    left.caption(
-        f"{found:,} feature{'' if found == 1 else 's'}, sorted by {SORTS[wanted.sort]}. Select a row to look at it."
-    )
+    left.caption(f"{ui.counted(found, 'feature')}, sorted by {SORTS[wanted.sort]}. Select a row to look at it.")
     rows = ask(reader.features, run, wanted, limit=ROWS, offset=(number - 1) * ROWS)
     rows = ask(evidence.intervals, run, rows, resamples=RESAMPLES)
     key = f"features-{run}-{hash(wanted)}-{number}"
@@ -403,7 +399,6 @@ def _cloud_chart(run: str, facts: reader.RunFacts) -> None:
         st.info("No feature can be ranked.", icon=":material/info:")
         return
     chance = ask(reader.chance, run)
-    overall = chance[chance["layer"].isna()]["level"]
     some = f" Shown are the {len(points):,} of the largest r and a sample of the rest." if len(points) >= 1000 else ""
     st.caption(
         "Each bubble is a feature: to the right, it fires in more samples; up, it goes with success; down, with "
@@ -411,7 +406,7 @@ def _cloud_chart(run: str, facts: reader.RunFacts) -> None:
         f"active when the model succeeds. Only what passes the dashed line is beyond chance.{some}"
     )
     _pickable(
-        charts.frequency_against_r(points, None if overall.empty else float(overall.iloc[0]), state.current_feature()),
+        charts.frequency_against_r(points, chance and chance["level"], state.current_feature()),
         f"chart-cloud-{run}",
     )
     ui.table_behind(points)

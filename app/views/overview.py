@@ -118,8 +118,6 @@ def headline(run: str) -> None:
     """The run in numbers, its verdict, and what to do next."""
     facts: reader.RunFacts = resources.ask(reader.facts, run)
     st.header(_title(facts.config["task"]))
-    rates = facts.splits.dropna(subset="success_rate")
-    success = (rates["success_rate"] * rates["collected"]).sum() / max(1, rates["collected"].sum())
     answered = (
         f"{facts.collected:,}" if facts.collected == facts.samples else f"{facts.collected:,} of {facts.samples:,}"
     )
@@ -128,7 +126,7 @@ def headline(run: str) -> None:
     two.metric("Samples answered", answered)
     three.metric(
         "Success rate",
-        ui.percent(success) if facts.collected else "–",
+        "–" if facts.success_rate is None else ui.percent(facts.success_rate),
         help="Share of the answers the scorer counts as right.",
     )
     four.metric("Features watched", f"{facts.features:,}", help=f"In layers {', '.join(map(str, facts.layers))}.")
@@ -163,9 +161,7 @@ def _makes(job: jobs.Job, facts: reader.RunFacts) -> bool:
 
 
 def _found(run: str, facts: reader.RunFacts) -> None:
-    chance = resources.ask(reader.chance, run)
-    overall = chance[chance["layer"].isna()]
-    ranking = findings.of_ranking(facts.fit or {}, None if overall.empty else overall.iloc[0].to_dict())
+    ranking = findings.of_ranking(facts.fit or {}, resources.ask(reader.chance, run))
     measured = resources.ask(reader.headline, run)
     best = resources.ask(reader.best_effects, run)
     if measured is not None:

@@ -21,11 +21,8 @@ def page() -> None:
         )
         return
     with st.spinner("Getting ready …", show_time=False):
-        from app import (
-            answers_panel,
-            keeping,
-            set_panel,
-        )  # here, because they load torch, which the other pages do without
+        # Here, because they load torch, which the other pages do without.
+        from app import answers_panel, keeping, set_panel
 
         desk = set_panel.desk(run)
         keeping.open_link(desk)
