@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.hooks import HookPoint, Kind, Site
 from corrsteer_core.hub_errors import first_line, hub_reason
+from corrsteer_core.linear import quicken
 from corrsteer_core.paths import EMBEDDED, cache_dir
 
 AUTO = "auto"
@@ -251,6 +252,8 @@ def load_model(
         ) from error
     if not spread:
         net = net.to(where)
+        if where.type == "cpu" and net.dtype == torch.float32:
+            quicken(net)
     net.eval().requires_grad_(False)
     tokenizer.padding_side = "left"
     return Model(name, net, tokenizer, end_tokens(net, tokenizer), fingerprint(net))

@@ -16,7 +16,7 @@ APP = sorted((ROOT / "app").rglob("*.py"))
 
 # From the bottom up: a module may import those before it, at the top of the file, never those after.
 LAYERS = [
-    {"errors", "paths", "hub_errors", "rounded", "differences", "output"},
+    {"errors", "paths", "hub_errors", "rounded", "differences", "output", "linear"},
     {"hooks", "schema", "progress", "stats", "texts", "tasks", "jobs", "uploads", "registry", "presets"},
     {"models", "correlation", "sae_sources"},
     {"prompts", "saes", "training"},
