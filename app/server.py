@@ -6,6 +6,7 @@ the browser nothing, and nothing loads beside a page that is being drawn. Models
 
 from __future__ import annotations
 
+import inspect
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +18,7 @@ def main(port: str) -> None:
     """Serve on this machine alone, until stopped."""
     for name in LOADED:
         import_module(name)
+    inspect.stack()  # Streamlit does this when it first draws anything, and a first time takes as long as all modules do
     from streamlit.web import cli
 
     options = {"server.port": port, "server.address": "localhost", "server.headless": "true", "logger.level": "warning"}

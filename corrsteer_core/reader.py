@@ -104,7 +104,7 @@ class RunFacts:
 
 def facts(run: str) -> RunFacts:
     """What a run is. Raises CorrSteerError for one that cannot be read."""
-    with Reader(run) as store:  # one opening of the file for three questions
+    with Reader(run) as store:  # three questions to one version of the file
         rows = store.query("SELECT config, created FROM runs")
         if rows.empty:
             raise CorrSteerError(

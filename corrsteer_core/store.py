@@ -9,16 +9,18 @@ committed, and the next writer goes on from there. `writer.lock` keeps a second 
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import duckdb
 import numpy as np
@@ -92,9 +94,9 @@ def query(run: str, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
 def reading(run: str) -> Iterator[duckdb.DuckDBPyConnection]:
     """A read-only connection to a run's published file. Raises CorrSteerError if it is not a readable database."""
     path = database_path(run)
-    connection = _connect(path, read_only=True)
     try:
-        yield connection
+        with _opened.reading(path) as connection:
+            yield connection
     except (
         duckdb.IOException,
         duckdb.CatalogException,
@@ -102,8 +104,78 @@ def reading(run: str) -> Iterator[duckdb.DuckDBPyConnection]:
         duckdb.InternalException,
     ) as error:
         raise _unreadable(path, error) from error
-    finally:
-        connection.close()
+
+
+class _Version(NamedTuple):
+    """A file as it is at one time; zeros where there is none."""
+
+    path: Path
+    changed: int
+    inode: int
+
+
+class _Opened:
+    """The published file that was read last, kept open: to open one takes 60 ms, to ask an open one 1 ms.
+
+    DuckDB gives whoever opens a path what is open under it in this process, also after the file was replaced. So a
+    new file is opened only when nobody reads the old one any more.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._kept: duckdb.DuckDBPyConnection | None = None
+        self._version: _Version | None = None
+        self._readers: list[tuple[int, _Version]] = []  # by thread
+
+    @contextmanager
+    def reading(self, path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection of one's own to the file as it is now; within another of the same thread, to the same version."""
+        thread = threading.get_ident()
+        with self._changed:
+            reader = next((mine for mine in self._readers if mine[0] == thread and mine[1].path == path), None)
+            if reader is None:
+                while self._blocked(version := _version(path)):
+                    self._changed.wait()
+                self._keep(version)
+                reader = (thread, version)
+            connection = _connect(path, read_only=True)
+            self._readers.append(reader)
+        try:
+            yield connection
+        finally:
+            connection.close()
+            with self._changed:
+                self._readers.remove(reader)
+                self._changed.notify_all()
+
+    def _blocked(self, version: _Version) -> bool:
+        """Whether somebody reads another version of this file."""
+        return any(other.path == version.path and other != version for _, other in self._readers)
+
+    def _keep(self, version: _Version) -> None:
+        """Have this version of a file open, and no other."""
+        if self._version != version:
+            self.close()
+            self._kept = _connect(version.path, read_only=True)
+            self._version = version
+
+    def close(self) -> None:
+        """Let go of the file; who reads it goes on."""
+        if self._kept is not None:
+            self._kept.close()
+        self._kept = self._version = None
+
+
+_opened = _Opened()
+atexit.register(_opened.close)  # or DuckDB complains when the interpreter ends
+
+
+def _version(path: Path) -> _Version:
+    try:
+        status = path.stat()
+    except OSError:
+        return _Version(path, 0, 0)
+    return _Version(path, status.st_mtime_ns, status.st_ino)
 
 
 class Reader:

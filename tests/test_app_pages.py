@@ -189,8 +189,26 @@ def test_a_ranked_run_without_effects_offers_to_try_features(started):
     assert started == [["select", run, "--strategy=V"]]
 
 
-def test_the_form_starts_a_run_with_what_was_filled_in(started):
+def with_form() -> AppTest:
+    """The overview with its form for a new run open."""
+    test = AppTest.from_file(MAIN, default_timeout=60)
+    test.session_state["new_run_open"] = True
+    return test.run()
+
+
+def test_the_form_is_drawn_when_it_is_first_opened_and_keeps_what_was_chosen():
     test = opened()
+    assert not [field for field in test.text_input if field.key.startswith("new_run")]
+    test.session_state["new_run_open"] = True
+    test.run()
+    test.selectbox(key="new_run_preset").select("gemma-3-270m-it").run()
+    test.session_state["new_run_open"] = False
+    test.run()
+    assert test.selectbox(key="new_run_preset").value == "gemma-3-270m-it"
+
+
+def test_the_form_starts_a_run_with_what_was_filled_in(started):
+    test = with_form()
     test.selectbox(key="new_run_task").select("capitals")
     test.text_input(key="new_run_layers").input("8, 15")
     test.number_input(key="new_run_limit").set_value(100)
@@ -201,7 +219,7 @@ def test_the_form_starts_a_run_with_what_was_filled_in(started):
 
 
 def test_a_preset_takes_the_place_of_model_and_saes(started):
-    test = opened()
+    test = with_form()
     test.selectbox(key="new_run_preset").select("gemma-3-270m-it").run()
     assert "google/gemma-3-270m-it" in words(test)
     assert not [field for field in test.text_input if field.key in ("new_run_model", "new_run_sae")]
@@ -212,7 +230,7 @@ def test_a_preset_takes_the_place_of_model_and_saes(started):
 
 
 def test_how_prompts_are_put_is_part_of_what_is_started(started):
-    test = opened()
+    test = with_form()
     test.selectbox(key="new_run_chat").select("On")
     test.number_input(key="new_run_shots").set_value(3)
     test.text_input(key="new_run_system").input(" --quiet ")
@@ -221,7 +239,7 @@ def test_how_prompts_are_put_is_part_of_what_is_started(started):
 
 
 def test_what_is_typed_cannot_pass_for_an_option(started):
-    test = opened()
+    test = with_form()
     test.text_input(key="new_run_model").input("--json")
     test.text_input(key="new_run_sae").input("--out=/etc/x, y")
     press(test, "Start")
@@ -229,7 +247,7 @@ def test_what_is_typed_cannot_pass_for_an_option(started):
 
 
 def test_an_own_task_without_a_file_is_a_message(started):
-    test = opened()
+    test = with_form()
     test.button_group(key="new_run_kind").set_value("My own file").run()
     press(test, "Start")
     assert "No file was chosen" in words(test)

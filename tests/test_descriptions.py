@@ -137,10 +137,8 @@ def test_descriptions_are_found_by_their_words_and_shown_in_the_table(run, tmp_p
 
 
 def test_a_run_of_before_descriptions_can_still_be_read(run):
-    import duckdb
-
-    with duckdb.connect(str(store.database_path(run))) as connection:
-        connection.execute("DROP TABLE descriptions")
+    with store.Writer(run) as writer:
+        writer.connection.execute("DROP TABLE descriptions")
     assert reader.count_features(run) == len(reader.features(run, limit=10_000)) > 0
     assert reader.features(run)["description"].isna().all()
     assert told(run) == []

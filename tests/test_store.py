@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import duckdb
@@ -78,6 +79,85 @@ def test_a_second_writer_is_told():
             store.delete_run("r")
     store.delete_run("r")
     assert store.run_names() == []
+
+
+def done(run="r"):
+    return store.query(run, "SELECT count(outcome) AS done FROM samples")["done"].item()
+
+
+def write(*names, run="r"):
+    with store.Writer(run) as writer:
+        writer.begin(CONFIG, ITEMS, 4)
+        add(writer, names)
+
+
+def test_what_is_read_is_the_newest_also_while_somebody_reads_the_version_before():
+    write("s0")
+    reading, read = threading.Event(), threading.Event()
+    found = {}
+
+    def slowly():
+        with store.Reader("r") as opened:
+            reading.set()
+            read.wait(10)
+            found["slow"] = opened.query("SELECT count(outcome) AS done FROM samples")["done"].item()
+
+    slow = threading.Thread(target=slowly)
+    slow.start()
+    reading.wait(10)
+    write("s1")
+    quick = threading.Thread(target=lambda: found.update(quick=done()))
+    quick.start()
+    quick.join(0.2)
+    assert found == {}, "it waits, or DuckDB would give it the version before"
+    read.set()
+    slow.join(10)
+    quick.join(10)
+    assert found == {"slow": 1, "quick": 2}
+    assert done() == 2
+
+
+def test_a_reader_within_a_reader_sees_the_same_version_and_waits_for_nobody():
+    write("s0")
+    with store.Reader("r"):
+        write("s1")
+        assert done() == 1
+    assert done() == 2
+
+
+def test_many_threads_read_runs_that_change():
+    write("s0")
+    write("s0", run="other")
+    wrong = []
+
+    def often(run):
+        last = 0
+        for _ in range(40):
+            now = done(run)
+            if now < last:
+                wrong.append((run, last, now))
+            last = now
+
+    threads = [threading.Thread(target=often, args=(run,)) for run in ("r", "other") * 3]
+    for thread in threads:
+        thread.start()
+    for name in ("s1", "s2", "s3"):
+        write(name)
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert wrong == []
+    assert (done(), done("other")) == (4, 1)
+
+
+def test_a_run_deleted_and_made_anew_is_read_anew():
+    write("s0", "s1")
+    assert done() == 2
+    store.delete_run("r")
+    with pytest.raises(CorrSteerError, match="There is no run 'r'"):
+        done()
+    write("s0")
+    assert done() == 1
 
 
 WRITER = """

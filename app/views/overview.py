@@ -356,7 +356,12 @@ BUILT_IN, OWN = "A task by name", "My own file"
 
 def new_run() -> None:
     """The form that starts a run."""
-    with st.expander("Start a run", icon=":material/add:", expanded=bool(st.session_state.get("new_run_open"))):
+    box = st.expander("Start a run", icon=":material/add:", key="new_run_open", on_change="rerun")
+    # Drawn when it is first opened, which spares the first page a third of its work; then kept, with what was typed.
+    st.session_state["new_run_drawn"] = box.open or st.session_state.get("new_run_drawn", False)
+    if not st.session_state["new_run_drawn"]:
+        return
+    with box:
         kind = st.segmented_control(
             "What is asked", [BUILT_IN, OWN], default=BUILT_IN, required=True, key="new_run_kind"
         )
