@@ -118,11 +118,10 @@ def _sample(desk: Desk) -> tuple[str, str, None]:
             persist_state="session",
             help="✓ and ✗ say whether the unsteered model succeeded on it.",
         )
-        st.button(
-            "",
-            icon=":material/shuffle:",
-            key="another",
-            help="Another sample, at random",
+        components.icon_button(
+            "Another sample, at random",
+            "shuffle",
+            "another",
             on_click=_another,
             args=(key, list(labels)),
         )

@@ -20,6 +20,12 @@ log = logging.getLogger("corrsteer.app")
 
 STEERED = "#d9730d"
 UNSTEERED = "#4f7cac"
+STYLE = """<style>
+[class*="st-key-icon-"] button [data-testid=stMarkdownContainer] { position: absolute; width: 1px; height: 1px;
+  overflow: hidden; clip-path: inset(50%); }
+[class*="st-key-name-"] label p { font-weight: 600; }
+</style>"""
+"""Of every page: buttons that show only their icon (`icon_button`); switches that are the title of what they switch."""
 
 # --- text that a model or a user wrote -----------------------------------------------------------
 
@@ -113,10 +119,21 @@ def nothing_yet(what: str, next_step: str) -> None:
         st.markdown(next_step)
 
 
+def chart(figure: Any, key: str, alt: str, behind: Any, **picking: Any) -> None:
+    """A chart, what a screen reader says of it, and its data as a table; `picking` makes its points clickable."""
+    st.plotly_chart(figure, key=key, alt=alt, width="stretch", config={"displayModeBar": False}, **picking)
+    table_behind(behind)
+
+
+def icon_button(label: str, icon: str, key: str, **options: Any) -> bool:
+    """A button that shows its icon; a screen reader says its label (STYLE hides it by its key)."""
+    return st.button(label, key=f"icon-{key}", icon=f":material/{icon}:", help=label, **options)
+
+
 def table_behind(frame: Any, label: str = "The numbers behind this chart", **config: Any) -> None:
-    """The data of a chart, for those who cannot or do not want to read the picture."""
+    """The data of a picture, for those who cannot or do not want to read it."""
     with st.expander(label):
-        st.dataframe(frame, hide_index=True, width="stretch", **config)
+        st.dataframe(frame, hide_index=True, width="stretch", alt=label, **config)
 
 
 def is_dark() -> bool:

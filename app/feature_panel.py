@@ -238,8 +238,9 @@ def _activations(run: str, row: dict[str, Any]) -> None:
         f"Correct and incorrect "
         "answers are each counted as a share of their own."
     )
-    chart(charts.activation_histogram(bins), "chart-histogram")
-    ui.table_behind(bins)
+    ui.chart(
+        charts.activation_histogram(bins), "chart-histogram", "Activations in correct and in incorrect answers", bins
+    )
 
 
 def _effects(run: str, row: dict[str, Any]) -> None:
@@ -257,13 +258,12 @@ def _effects(run: str, row: dict[str, Any]) -> None:
         f"growing scale, beside the rate "
         "without it."
     )
-    chart(charts.effects_by_scale(tried), "chart-scales")
-    ui.table_behind(tried.sort_values("scale").drop(columns=["layer", "feature", "r"]))
-
-
-def chart(figure: Any, key: str) -> None:
-    """A picture to look at."""
-    st.plotly_chart(figure, key=key, width="stretch", config={"displayModeBar": False})
+    ui.chart(
+        charts.effects_by_scale(tried),
+        "chart-scales",
+        "Success rate by scale, beside the unsteered rate",
+        tried.sort_values("scale").drop(columns=["layer", "feature", "r"]),
+    )
 
 
 # --- texts ---------------------------------------------------------------------------------------
@@ -295,8 +295,7 @@ def _texts(run: str, facts: reader.RunFacts, layer: int, feature: int, drawn: Po
     for tab, part in zip(st.tabs([part.capitalize() for part in parts]), parts, strict=True):
         some = [one for one in drawn.samples if one.part == part]
         tab.html("".join(_shaded_row(one, drawn.highest, facts.config["pooling"]) for one in some))
-    with st.expander("The strongest text token by token"):
-        st.dataframe(_token_table(drawn.samples[0], facts.config["pooling"]), hide_index=True, width="stretch")
+    ui.table_behind(_token_table(drawn.samples[0], facts.config["pooling"]), "The strongest text token by token")
 
 
 def _shaded_row(one: ShadedSample, highest: float, pooling: Any) -> str:
@@ -335,10 +334,9 @@ def _own_text(run: str, facts: reader.RunFacts, layer: int, feature: int, drawn:
         found = work.result
         highest = max(drawn.highest, *found.values)
         st.html(shades.STYLE + shades.row(found, highest, max(found.values), "largest of all tokens"))
-        with st.expander("Your text token by token"):
-            table = shades.numbers(found)
-            table = table.assign(token=[visible(text) for text in table["token"]])
-            st.dataframe(table, hide_index=True, width="stretch")
+        table = shades.numbers(found)
+        table = table.assign(token=[visible(text) for text in table["token"]])
+        ui.table_behind(table, "Your text token by token")
 
 
 def _text_card(row: Any) -> str:

@@ -28,6 +28,7 @@ def main() -> None:
     """Draw the page that the link names."""
     st.set_page_config(page_title="CorrSteer Explorer", page_icon=f"{ROOT}/app/icon.svg", layout="wide")
     components.log_to_file()
+    st.html(components.STYLE)
     pages = {
         name: st.Page(
             components.page_of(_view(name)), title=title, icon=icon, url_path=name, default=name == PAGES[0][0]

@@ -21,12 +21,20 @@ def draw(runs: Sequence[str]) -> None:
     """One column for each run, one line for each thing to compare."""
     table = compared(runs)
     st.markdown("**Side by side**")
-    st.dataframe(table.reset_index(names=""), hide_index=True, width="stretch", height="content")
+    st.dataframe(
+        table.reset_index(names=""), alt="What came of each run", hide_index=True, width="stretch", height="content"
+    )
     settings = settings_apart(runs)
     same = "The runs were made with the same settings." if settings.empty else "Settings in which they differ:"
     st.caption(same)
     if not settings.empty:
-        st.dataframe(settings.reset_index(names=""), hide_index=True, width="stretch", height="content")
+        st.dataframe(
+            settings.reset_index(names=""),
+            alt="Settings in which they differ",
+            hide_index=True,
+            width="stretch",
+            height="content",
+        )
 
 
 def compared(runs: Sequence[str]) -> pd.DataFrame:

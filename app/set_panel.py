@@ -95,24 +95,17 @@ def _title(editor: Editor) -> None:
             help="A steering set: features of the model's inner workings, each added with a strength of its own "
             "while the model answers.",
         )
-        st.button(
-            "",
-            key="undo",
-            icon=":material/undo:",
+        components.icon_button(
+            "Undo the last change",
+            "undo",
+            "undo",
             type="tertiary",
             disabled=not editor.can_undo,
             on_click=editor.undo,
-            help="Undo the last change",
         )
         reset = f"Reset: go back to {components.for_markdown(editor.start.name)} as it was loaded"
-        st.button(
-            "",
-            key="reset",
-            icon=":material/restart_alt:",
-            type="tertiary",
-            disabled=not editor.edited,
-            on_click=editor.reset,
-            help=reset,
+        components.icon_button(
+            reset, "restart_alt", "reset", type="tertiary", disabled=not editor.edited, on_click=editor.reset
         )
 
 
@@ -285,23 +278,23 @@ def _card(desk: Desk, row: SteeringRow) -> None:
     with st.container(border=True, gap="xsmall"):
         with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
             _shown(f"{key}-on", row.enabled)
-            st.toggle(
-                f"**Layer {layer} · feature {feature}**",
-                row.enabled,
-                key=f"{key}-on",
-                width="stretch",
-                on_change=_switch,
-                args=(desk, layer, feature, f"{key}-on"),
-            )
+            with st.container(key=f"name-{key}"):
+                st.toggle(
+                    f"Layer {layer} · feature {feature}",
+                    row.enabled,
+                    key=f"{key}-on",
+                    width="stretch",
+                    on_change=_switch,
+                    args=(desk, layer, feature, f"{key}-on"),
+                )
             _feature_link(desk.run, layer, feature)
-            st.button(
-                "",
-                key=f"{key}-out",
-                icon=":material/close:",
+            components.icon_button(
+                f"Remove feature {feature} of layer {layer} from the set",
+                "close",
+                f"{key}-out",
                 type="tertiary",
                 on_click=desk.editor.remove,
                 args=(layer, feature),
-                help=f"Remove feature {feature} of layer {layer} from the set",
             )
         st.caption(components.for_markdown(_where_from(desk.run, row)))
         _strength(desk, row, key)

@@ -40,6 +40,7 @@ def draw(playing: Playing, titles: Sequence[str]) -> None:
     st.markdown(components.for_markdown(_summary(found, parts)))
     st.dataframe(
         table(found, parts),
+        alt="Token by token",
         hide_index=True,
         width="stretch",
         height=min(SHOWN, 38 + 35 * len(found)),

@@ -134,11 +134,33 @@ def generate(page):
 
 
 def healthy(page):
-    """No page may apologise, show a traceback, or hold what a text brought with it."""
+    """No page may apologise, show a traceback, hold what a text brought with it, or leave a screen reader without words."""
     text = page.inner_text("body")
     assert "Traceback" not in text
     assert "something went wrong" not in text.lower()
+    assert unspoken(page) == []
     return text
+
+
+CONTROLS = {
+    "button", "link", "textbox", "combobox", "checkbox", "radio", "slider", "spinbutton", "switch", "tab", "figure", "Iframe",
+}  # fmt: skip
+
+
+def unspoken(page):
+    """Controls and pictures that the browser tells a screen reader nothing of, or an icon's name, or markup."""
+    nodes = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    named = [
+        (node["role"]["value"], node["name"]["value"].strip())
+        for node in nodes
+        if node.get("name") and not node["ignored"]
+    ]
+    assert sum(role in CONTROLS for role, _ in named) > 5
+    return [
+        (role, name)
+        for role, name in named
+        if role in CONTROLS and (not name or name.endswith(" icon") or "**" in name)
+    ]
 
 
 def command(demo_cache, *arguments):
@@ -181,6 +203,14 @@ def test_the_feature_that_goes_with_refusals_and_its_texts(page, first_start, de
     promoted = page.get_by_text("Likelier", exact=True).locator("xpath=following-sibling::div").all_inner_texts()
     assert len(promoted) >= 5
     page.get_by_role("tab", name="Middle").or_(page.get_by_role("tab", name="Upper quarter")).first.click()
+    healthy(page)
+
+    page.get_by_role("button", name="All features").press("Enter")  # and so without a mouse
+    page.get_by_role("heading", name="· feature").first.wait_for(state="detached")
+    page.locator("[data-testid=stDataFrame] canvas").first.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Shift+Space")
+    page.get_by_role("heading", name="· feature").first.wait_for()
     healthy(page)
 
 

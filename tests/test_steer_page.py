@@ -256,11 +256,11 @@ def test_slider_and_number_are_one_value_and_undo_goes_back(run):
     test.number_input(key=f"row-{run}-1-3-number").set_value(-3.0).run()
     assert test.slider(key=f"row-{run}-1-3-slider").value == -3.0
     assert current(test, run).name == "A (edited)"
-    test.button(key="undo").click().run()
+    test.button(key="icon-undo").click().run()
     assert test.slider(key=f"row-{run}-1-3-slider").value == 2.0
-    test.button(key="undo").click().run()
+    test.button(key="icon-undo").click().run()
     assert current(test, run).name == "A"
-    assert test.button(key="undo").disabled
+    assert test.button(key="icon-undo").disabled
 
 
 def test_a_value_beyond_the_slider_widens_it(run):
@@ -276,10 +276,10 @@ def test_switching_off_and_removing_rows(run):
     test = opened()
     test.toggle(key=f"row-{run}-1-3-on").set_value(False).run()
     assert [row.feature for row in current(test, run).active_rows] == [5]
-    test.button(key=f"row-{run}-2-5-out").click().run()
+    test.button(key=f"icon-row-{run}-2-5-out").click().run()
     assert [row.feature for row in current(test, run).rows] == [3]
     assert "No feature is switched on" in said(test)
-    test.button(key="reset").click().run()
+    test.button(key="icon-reset").click().run()
     assert current(test, run) == pipeline.kept_sets(run)["A"]
 
 

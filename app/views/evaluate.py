@@ -248,6 +248,7 @@ def _chosen(found: pd.DataFrame) -> pd.Series:
         width="stretch",
         height="auto" if len(table) <= SHOWN else 240,
         key="evaluation_table",
+        alt="Measurements so far",
         on_select="rerun",
         selection_mode="single-row",
         column_config={
@@ -314,10 +315,10 @@ def _comparison(summary: dict[str, Any], name: str) -> None:
         "How to read it: each point is a success rate on the same samples, the bar its 95% interval, the dashed line "
         "the unsteered rate. A set that works stands to the right of the line, random features of like size on it."
     )
-    st.plotly_chart(rate_chart.rates(rows), width="stretch", key="rates", config={"displayModeBar": False})
     if len(rows) == 2:
         st.caption("No controls were measured with it; measure again with random sets to compare with.")
-    ui.table_behind(rows.drop(columns="kind"))
+    alt = "Success rates with their intervals: unsteered, steered and controls"
+    ui.chart(rate_chart.rates(rows), "rates", alt, rows.drop(columns="kind"))
 
 
 # --- several evaluations beside one another ------------------------------------------------------
@@ -361,8 +362,7 @@ def _scales(swept: pd.DataFrame, name: str, split: str) -> None:
             "other; the square is the unsteered model. Filled points are the ones that no other scale beats on every task."
         )
         figure = rate_chart.trade_off(swept, first, second, _title_of(first), _title_of(second))
-    st.plotly_chart(figure, width="stretch", key=f"scales-{name}-{split}", config={"displayModeBar": False})
-    ui.table_behind(swept.drop(columns="name"))
+    ui.chart(figure, f"scales-{name}-{split}", "Success rates at each scale", swept.drop(columns="name"))
 
 
 def _matrix(matrix: pd.DataFrame, split: str) -> None:
@@ -371,13 +371,8 @@ def _matrix(matrix: pd.DataFrame, split: str) -> None:
         "How to read it: what each set, at the scale nearest to 1, adds to the success rate of each task, in points. "
         "Orange gains, blue loses, empty was not measured. Small numbers may be luck: see the table of measurements."
     )
-    st.plotly_chart(
-        rate_chart.matrix(matrix.rename(columns=_title_of)),
-        width="stretch",
-        key=f"matrix-{split}",
-        config={"displayModeBar": False},
-    )
-    ui.table_behind(matrix.reset_index())
+    figure = rate_chart.matrix(matrix.rename(columns=_title_of))
+    ui.chart(figure, f"matrix-{split}", "What each set adds to each task, in points", matrix.reset_index())
 
 
 # --- sample by sample ----------------------------------------------------------------------------

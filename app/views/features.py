@@ -118,6 +118,7 @@ def _table(run: str, facts: reader.RunFacts) -> None:
     key = f"features-{run}-{hash(wanted)}-{number}"
     place.dataframe(
         _for_show(rows),
+        alt="Features",
         key=key,
         hide_index=True,
         width="stretch",
@@ -346,8 +347,8 @@ def _effect_chart(run: str, facts: reader.RunFacts) -> None:
         "more. Up: brings success "
         "about. If r told what works, the dots would lie on a rising line."
     )
-    _pickable(charts.r_against_effect(best, state.current_feature()), f"chart-effect-{run}")
-    ui.table_behind(best)
+    figure = charts.r_against_effect(best, state.current_feature())
+    _pickable(figure, f"chart-effect-{run}", "Best effect of each feature tried, by its r", best)
 
 
 def _layer_chart(run: str, facts: reader.RunFacts) -> None:
@@ -361,8 +362,8 @@ def _layer_chart(run: str, facts: reader.RunFacts) -> None:
         "outcomes are shuffled "
         f"(95% of {permutations} shuffles stay below). A bar that does not pass its mark, drawn grey, is noise."
     )
-    _pickable(charts.best_by_layer(best), f"chart-layers-{run}")
-    ui.table_behind(best)
+    alt = "Highest r in each layer, and what chance reaches there"
+    _pickable(charts.best_by_layer(best), f"chart-layers-{run}", alt, best)
 
 
 def _rank_chart(run: str, facts: reader.RunFacts) -> None:
@@ -374,8 +375,7 @@ def _rank_chart(run: str, facts: reader.RunFacts) -> None:
         f"Each row is a layer, each square one of its {reader.RANKS} features of highest r, the highest on the left: "
         "yellow goes with success most. Only squares in an orange frame are beyond what chance reaches in their layer."
     )
-    _pickable(charts.r_by_rank(ranks), f"chart-ranks-{run}")
-    ui.table_behind(ranks)
+    _pickable(charts.r_by_rank(ranks), f"chart-ranks-{run}", "r by layer and rank", ranks)
 
 
 def _convergence_chart(run: str, facts: reader.RunFacts) -> None:
@@ -389,8 +389,8 @@ def _convergence_chart(run: str, facts: reader.RunFacts) -> None:
         "in common with those of all samples (as overlap of the two sets); where it flattens near 1, more samples "
         "would change little. Orange: r of the feature that ends up best; few samples exaggerate it."
     )
-    feature_panel.chart(charts.convergence(points), f"chart-convergence-{run}")
-    ui.table_behind(points)
+    alt = "Share of the ranking that fewer samples find, and r of the best feature"
+    ui.chart(charts.convergence(points), f"chart-convergence-{run}", alt, points)
 
 
 def _cloud_chart(run: str, facts: reader.RunFacts) -> None:
@@ -405,23 +405,13 @@ def _cloud_chart(run: str, facts: reader.RunFacts) -> None:
         "failure; larger, it is more "
         f"active when the model succeeds. Only what passes the dashed line is beyond chance.{some}"
     )
-    _pickable(
-        charts.frequency_against_r(points, chance and chance["level"], state.current_feature()),
-        f"chart-cloud-{run}",
-    )
-    ui.table_behind(points)
+    figure = charts.frequency_against_r(points, chance and chance["level"], state.current_feature())
+    _pickable(figure, f"chart-cloud-{run}", "How often each feature fires, by its r", points)
 
 
-def _pickable(figure: Any, key: str) -> None:
+def _pickable(figure: Any, key: str, alt: str, behind: pd.DataFrame) -> None:
     """A chart in which a click on a feature opens it."""
-    st.plotly_chart(
-        figure,
-        key=key,
-        width="stretch",
-        on_select=lambda: _open_point(key),
-        selection_mode="points",
-        config={"displayModeBar": False},
-    )
+    ui.chart(figure, key, alt, behind, on_select=lambda: _open_point(key), selection_mode="points")
 
 
 def _open_point(key: str) -> None:

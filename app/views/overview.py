@@ -293,6 +293,7 @@ def _readable_runs(readable: pd.DataFrame) -> None:
     picked = st.dataframe(
         shown,
         key="runs",
+        alt="Runs",
         hide_index=True,
         placeholder="–",
         width="stretch",
