@@ -36,7 +36,7 @@ def of_ranking(fit: Mapping[str, Any], overall: Mapping[str, Any] | None) -> Fin
             f"solves.",
         )
     if overall is None:
-        return Finding(False, f"There is no ranking: no feature fired in {fit['floor']} or more training samples.")
+        return Finding(False, f"There is no ranking: no feature fired in {fit['floor']:,} or more training samples.")
     best, level = overall["best"], overall["level"]
     if 1 / (1 + fit["permutations"]) >= CHANCE:
         return Finding(

@@ -170,7 +170,7 @@ def _effect_rows(effects: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
 
 def _layer_rows(best: pd.DataFrame) -> Iterator[tuple[str, ...]]:
     for row in best.itertuples():
-        yield str(row.layer), str(row.feature), signed(row.r), signed(row.level), f"{row.support} samples"
+        yield str(row.layer), str(row.feature), signed(row.r), signed(row.level), f"{row.support:,} samples"
 
 
 # --- what came of it -----------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def _main(every: list[Measured], task: str) -> Measured | None:
 
 def _headline(facts: reader.RunFacts, every: list[Measured], main: Measured | None) -> Point:
     if facts.collected < facts.samples:
-        done = f"{facts.collected} of {facts.samples} samples have been answered"
+        done = f"{facts.collected:,} of {facts.samples:,} samples have been answered"
         return Point("not finished", f"This run is not finished: {done}. What follows is what there is so far.")
     if main:
         _, _, why = main.verdict.sentence.partition(": ")  # the sentence begins with the word
@@ -299,7 +299,7 @@ def _limits_of(main: Measured, every: list[Measured], task: str) -> Iterator[Poi
     low, high = summary["steered_interval"]
     yield Point(
         "How sure",
-        f"{summary['n']} samples: with steering, a success rate from {percent(low)} to {percent(high)} is compatible with "
+        f"{summary['n']:,} samples: with steering, a success rate from {percent(low)} to {percent(high)} is compatible with "
         f"what was seen.",
     )
     yield Point("Side effects", verdict.side_effects(summary))
@@ -340,7 +340,7 @@ def _made(run: str, facts: reader.RunFacts) -> Iterator[Point]:
     if fit:
         yield Point(
             "Ranking",
-            f"{fit['samples']} training samples; features that fired in fewer than {fit['floor']} of them are not ranked; "
+            f"{fit['samples']:,} training samples; features that fired in fewer than {fit['floor']:,} of them are not ranked; "
             f"outcomes shuffled {fit['permutations']} times to see what chance reaches",
         )
     yield Point(

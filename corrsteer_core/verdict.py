@@ -47,10 +47,10 @@ def verdict(summary: Mapping[str, Any]) -> Verdict:
     its sign turned round, or constrained decoding without steering raises success at least as much.
     """
     before, after, p = summary["unsteered_rate"], summary["steered_rate"], summary["p"]
-    moved = f"success {_moved(before, after)} on {summary['n']} samples ({_p(p)})"
+    moved = f"success {_moved(before, after)} on {summary['n']:,} samples ({_p(p)})"
     flips = summary["positive_flips"] + summary["negative_flips"]
     if not flips:
-        return Verdict("nothing", f"Does nothing here: no outcome of the {summary['n']} samples changed.")
+        return Verdict("nothing", f"Does nothing here: no outcome of the {summary['n']:,} samples changed.")
     if p >= NOISE:
         return Verdict("noise", f"No better than chance: {moved}; flips this uneven come about by chance.")
     if after < before:
