@@ -57,8 +57,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--strict", action="store_true", help="end with status 1 if a goal is missed")
     parser.add_argument("--out", type=Path, default=PAGE, help="the page to write (default: docs/benchmarks.md)")
     options = parser.parse_args(arguments)
-    if options.quick and options.out == PAGE:
-        parser.error("--quick needs --out: its numbers do not belong into docs/benchmarks.md")
+    for part in ("quick", "only"):
+        if getattr(options, part) and options.out == PAGE:
+            parser.error(f"--{part} needs --out: docs/benchmarks.md holds every row at its full size")
     return options
 
 

@@ -39,10 +39,11 @@ def test_the_rows_about_pages_are_measured(tmp_path):
     assert "Features on 128 rows" in page.read_text()
 
 
-def test_quick_numbers_never_reach_the_docs(capsys):
+@pytest.mark.parametrize("arguments", [["--quick"], ["--only", "fit"]])
+def test_a_part_of_the_numbers_never_takes_the_place_of_the_docs(arguments, capsys):
     with pytest.raises(SystemExit):
-        bench.main(["--quick"])
-    assert "--quick needs --out" in capsys.readouterr().err
+        bench.main(arguments)
+    assert f"{arguments[0]} needs --out" in capsys.readouterr().err
 
 
 def test_what_is_compared_takes_turns_after_a_round_that_is_not_counted():
