@@ -248,7 +248,7 @@ def _chosen(found: pd.DataFrame) -> pd.Series:
         width="stretch",
         height="auto" if len(table) <= SHOWN else 240,
         key="evaluation_table",
-        alt="Measurements so far",
+        alt="Measurements so far. Arrow keys move, Shift and Space select a row.",
         on_select="rerun",
         selection_mode="single-row",
         column_config={

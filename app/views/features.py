@@ -118,7 +118,7 @@ def _table(run: str, facts: reader.RunFacts) -> None:
     key = f"features-{run}-{hash(wanted)}-{number}"
     place.dataframe(
         _for_show(rows),
-        alt="Features",
+        alt="Features. Arrow keys move, Shift and Space open a row.",
         key=key,
         hide_index=True,
         width="stretch",

@@ -226,7 +226,7 @@ def _readable_runs(readable: pd.DataFrame) -> None:
     picked = st.dataframe(
         shown,
         key="runs",
-        alt="Runs",
+        alt="Runs. Arrow keys move, Shift and Space select a row.",
         hide_index=True,
         placeholder="–",
         width="stretch",
