@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import inspect
 import sys
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
-LOADED = ("app.main", "app.views.overview", "app.views.features")
+from corrsteer_core.errors import CorrSteerError
+
+LOADED = ("app.main", "app.views.overview", "app.views.features", "PIL.Image", "pyarrow.pandas_compat")
 
 
 def main(port: str) -> None:
@@ -20,6 +23,12 @@ def main(port: str) -> None:
         import_module(name)
     inspect.stack()  # Streamlit does this when it first draws anything, and a first time takes as long as all modules do
     from streamlit.web import cli
+
+    from corrsteer_core import reader, store
+
+    for run in store.run_names()[:1]:
+        with suppress(CorrSteerError):  # what is wrong with it is said on the page
+            reader.facts(run)  # which leaves its file open
 
     options = {"server.port": port, "server.address": "localhost", "server.headless": "true", "logger.level": "warning"}
     arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
