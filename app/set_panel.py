@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import streamlit as st
 
@@ -80,7 +81,7 @@ def _try(action, *arguments, done: str = "", close: str = "") -> None:
     if done:
         st.session_state[NOTE] = ("done", done)
     if close:
-        st.session_state[close] = False
+        st.session_state[f"{close}-closed"] = st.session_state.get(f"{close}-closed", 0) + 1
 
 
 # --- loading, saving, undoing --------------------------------------------------------------------
@@ -111,12 +112,21 @@ def _title(editor: Editor) -> None:
 
 def _toolbar(desk: Desk) -> None:
     with st.container(horizontal=True, gap="xsmall"):
-        with st.popover("Load", icon=":material/folder_open:", key="load_open", on_change="rerun"):
+        with _popover("Load", "folder_open"):
             _load(desk)
-        with st.popover("Add", icon=":material/add:", key="add_open", on_change="rerun"):
+        with _popover("Add", "add"):
             _add(desk)
-        with st.popover("Save", icon=":material/save:", key="save_open", on_change="rerun"):
+        with _popover("Save", "save"):
             _save(desk)
+
+
+def _popover(label: str, icon: str) -> Any:
+    """What a button of the toolbar opens. `_try` closes it by making another of it.
+
+    To set its state to closed is not sure to: the browser may send the old state along with what it asks next.
+    """
+    times = st.session_state.get(f"{label}-closed", 0)
+    return st.popover(label, icon=f":material/{icon}:", key=f"{label}-{times}", on_change="rerun")
 
 
 def _load(desk: Desk) -> None:
@@ -132,7 +142,7 @@ def _load(desk: Desk) -> None:
             width="stretch",
             on_click=_try,
             args=(desk.editor.load, steering),
-            kwargs={"close": "load_open"},
+            kwargs={"close": "Load"},
         )
     nothing = editing.empty(desk.run, desk.config)
     st.button(
@@ -141,7 +151,7 @@ def _load(desk: Desk) -> None:
         width="stretch",
         on_click=_try,
         args=(desk.editor.load, nothing),
-        kwargs={"close": "load_open"},
+        kwargs={"close": "Load"},
     )
     st.file_uploader(
         "A set or a page from a file", type=["json"], key="set_file", on_change=_upload, args=(desk,), max_upload_size=2
@@ -156,7 +166,7 @@ def _upload(desk: Desk) -> None:
     _try(
         lambda: keeping.show(desk, snapshot.from_file(file.getvalue(), name, desk.run, desk.config)),
         done=f"Loaded {name}.",
-        close="load_open",
+        close="Load",
     )
 
 
@@ -192,7 +202,7 @@ def _keep(desk: Desk) -> None:
         desk.editor.saved(steering)
         st.query_params["set"] = steering.name
 
-    _try(keep, done="Saved with the run; Load lists it.", close="save_open")
+    _try(keep, done="Saved with the run; Load lists it.", close="Save")
 
 
 # --- features that come from elsewhere -----------------------------------------------------------
@@ -213,7 +223,7 @@ def _add(desk: Desk) -> None:
             help="How much of it is added, in units of its own activation. Empty: its mean over successful answers.",
         )
         st.form_submit_button(
-            "Add to the set", on_click=_try, args=(_added, desk), kwargs={"close": "add_open"}, width="stretch"
+            "Add to the set", on_click=_try, args=(_added, desk), kwargs={"close": "Add"}, width="stretch"
         )
 
 

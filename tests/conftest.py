@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -82,7 +81,7 @@ def first_start(embedded_cache):
             break
     assert process.poll() is None, "the app did not start"
     yield FirstStart(f"http://localhost:{port}", embedded_cache, process)
-    process.send_signal(signal.SIGINT)
+    process.terminate()  # not SIGINT: whoever runs the tests in the background has it ignored
     try:
         process.wait(timeout=60)
     except subprocess.TimeoutExpired:  # a page may still be loading a model; the tests are over
