@@ -12,12 +12,13 @@ import importlib.util
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from corrsteer_core.errors import CorrSteerError
@@ -231,32 +232,60 @@ def load_model(
 ) -> Model:
     """Load a model by hub id, folder or embedded name, in evaluation mode; for `device` see `place`.
 
-    Raises CorrSteerError when it cannot be found or is not a causal model that transformers knows.
+    Raises CorrSteerError when it cannot be found, is not whole, or is not a causal model that transformers knows.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where, spread = place(device)
     source = str(embedded_folder(report)) if name == EMBEDDED else name
     report(f"Loading {name}")
+    net: Any
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
-        net: Any = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype or pick_dtype(where), device_map=AUTO if spread else None
+        net, found = AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=dtype or pick_dtype(where),
+            device_map=AUTO if spread else None,
+            ignore_mismatched_sizes=True,  # else it raises without saying which; `_check_whole` refuses them
+            output_loading_info=True,
         )
-    except (OSError, ValueError, ImportError, KeyError) as error:
+        if not spread:
+            net = net.to(where)
+    except SafetensorError as error:
+        raise CorrSteerError(
+            f"The weights of {name} cannot be read ({first_line(error)}); a file is damaged or cut short: get it anew."
+        ) from error
+    except torch.OutOfMemoryError as error:
+        raise CorrSteerError(
+            f"The model {name} does not fit in the memory of {where}; say --device auto or cpu, or take a smaller one."
+        ) from error
+    except Exception as error:  # network, cache and broken files fail in many ways, each for the user to mend
         if reason := hub_reason(error):
             raise CorrSteerError(f"The model {name} {reason}; a folder with the model works too.") from error
         raise CorrSteerError(
-            f"The model {name!r} could not be loaded: {first_line(error)} Give a folder with a transformers model, "
-            f"or a hub id that is reachable or already in the hub's cache."
+            f"The model {name!r} could not be loaded: {first_line(error).rstrip('.:')}. Give a folder with a "
+            f"transformers model, or a hub id that is reachable or already in the hub's cache."
         ) from error
-    if not spread:
-        net = net.to(where)
-        if where.type == "cpu" and net.dtype == torch.float32:
-            quicken(net)
+    _check_whole(name, found)
+    if not spread and where.type == "cpu" and net.dtype == torch.float32:
+        quicken(net)
     net.eval().requires_grad_(False)
     tokenizer.padding_side = "left"
     return Model(name, net, tokenizer, end_tokens(net, tokenizer), fingerprint(net))
+
+
+def _check_whole(name: str, found: Mapping[str, Any]) -> None:
+    """Raise CorrSteerError for a checkpoint without all weights: transformers fills the gaps with random numbers."""
+    if mismatched := sorted(found["mismatched_keys"]):
+        weight, shape, expected = mismatched[0]
+        raise CorrSteerError(
+            f"The weight {weight} of {name} has the shape {tuple(shape)}, where its config.json says {tuple(expected)}; "
+            f"get the two from one place."
+        )
+    if missing := sorted(found["missing_keys"]):
+        raise CorrSteerError(
+            f"The checkpoint of {name} lacks {len(missing):,} of the model's weights ({missing[0]}); get the whole of it."
+        )
 
 
 def end_tokens(net: Any, tokenizer: Any) -> frozenset[int]:

@@ -6,7 +6,6 @@ registry, or "owner/repository/folder" of the hub with an SAE in SAELens' format
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,12 +60,26 @@ def _sae_folders(path: Path) -> list[Path]:
 
 def _from_folder(folder: Path) -> Any:
     from sae_lens import SAE
+    from safetensors import SafetensorError
 
     try:
         with _quiet():
             return SAE.load_from_disk(folder, device="cpu", dtype="float32")
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
-        raise CorrSteerError(f"The SAE in {folder} could not be loaded: {first_line(error)}") from error
+    except SafetensorError as error:
+        raise CorrSteerError(
+            f"The weights of the SAE in {folder} cannot be read ({first_line(error)}); the file is damaged or cut short: "
+            f"get it anew."
+        ) from error
+    except Exception as error:  # a broken cfg.json fails in as many ways as it can be broken
+        raise CorrSteerError(
+            f"The SAE in {folder} could not be loaded ({_reason(error)}); give a folder that SAELens saved."
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of an error's text; the next one too where that only announces it."""
+    first, *others = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{first} {others[0].strip()}" if first.endswith(":") and others else first
 
 
 def _from_hub(source: str) -> Any:

@@ -1,0 +1,136 @@
+"""Models and SAEs from folders whose files are broken: refused in a sentence, never filled with random numbers."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from corrsteer_core.errors import CorrSteerError
+from corrsteer_core.models import load_model
+from corrsteer_core.saes import load_saes
+from tests.architectures import ARCHITECTURES, random_sae, tiny
+
+PROJECTION = "model.layers.0.mlp.down_proj.weight"
+
+
+def saved(folder, architecture="llama"):
+    """A tiny model in a folder."""
+    made = tiny(architecture)
+    made.net.save_pretrained(folder)
+    made.tokenizer.save_pretrained(folder)
+    return folder
+
+
+def refused(folder) -> str:
+    with pytest.raises(CorrSteerError) as said:
+        load_model(str(folder))
+    assert "\n" not in str(said.value)
+    return str(said.value)
+
+
+def change_weights(folder, change) -> None:
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_whole_checkpoint_is_taken_tied_weights_or_not(architecture, tmp_path):
+    folder = saved(tmp_path, architecture)
+    stored = load_file(folder / "model.safetensors")
+    tied = tiny(architecture).net.config.tie_word_embeddings
+    assert tied == (not any("lm_head" in name or "embed_out" in name for name in stored))
+    assert load_model(str(folder), dtype=torch.float32).fingerprint == tiny(architecture).fingerprint
+
+
+def test_a_checkpoint_without_some_weights_is_refused(tmp_path):
+    folder = saved(tmp_path)
+    change_weights(folder, lambda weights: weights.pop(PROJECTION))
+    assert f"lacks 1 of the model's weights ({PROJECTION})" in refused(folder)
+
+
+def test_a_checkpoint_of_another_shape_is_refused(tmp_path):
+    folder = saved(tmp_path)
+    change_weights(folder, lambda weights: weights.update({PROJECTION: weights[PROJECTION][:-1].contiguous()}))
+    assert f"The weight {PROJECTION} of {folder} has the shape (31, 64), where" in refused(folder)
+
+
+@pytest.mark.parametrize("left", [0, 4, 5000, -1])
+def test_a_file_of_weights_that_is_cut_short_is_refused(left, tmp_path):
+    path = saved(tmp_path) / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:left])
+    assert f"The weights of {tmp_path} cannot be read" in refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", "[1]"),
+        ("config.json", "null"),
+        ("config.json", "["),
+        ("config.json", '{"model_type": "llama", "num_attention_heads": 0}'),
+        ("config.json", '{"model_type": "llama", "hidden_size": "wide"}'),
+        ("tokenizer.json", "{}"),
+        ("tokenizer.json", "[1]"),
+        ("tokenizer.json", "null"),
+    ],
+)
+def test_a_broken_description_of_a_model_is_a_sentence(file, content, tmp_path):
+    (saved(tmp_path) / file).write_text(content)
+    assert f"The model '{tmp_path}' could not be loaded: " in refused(tmp_path)
+
+
+def test_a_model_that_does_not_fit_is_a_sentence(tmp_path, monkeypatch):
+    saved(tmp_path)
+
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("Tried to allocate 20 GiB")
+
+    monkeypatch.setattr(torch.nn.Module, "to", full)
+    assert "does not fit in the memory of cpu" in refused(tmp_path)
+
+
+# --- SAEs ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sae(tmp_path):
+    """The folder of an SAE of the tiny Llama."""
+    random_sae(tiny("llama"), 1).net.save_model(tmp_path)
+    return tmp_path
+
+
+def refused_sae(folder) -> str:
+    with pytest.raises(CorrSteerError) as said:
+        load_saes([str(folder)], tiny("llama"))
+    assert "\n" not in str(said.value)
+    return str(said.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 100, None])
+def test_weights_of_an_sae_that_are_none_are_refused(sae, content):
+    path = sae / "sae_weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] if content is None else content)
+    assert f"The weights of the SAE in {sae} cannot be read" in refused_sae(sae)
+
+
+def test_an_sae_without_some_weights_is_refused(sae):
+    path = sae / "sae_weights.safetensors"
+    weights = load_file(path)
+    del weights["W_dec"]
+    save_file(weights, path)
+    assert 'Missing key(s) in state_dict: "W_dec"' in refused_sae(sae)
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "null", "{}", '{"architecture": "nope"}', "[" * 100_000])
+def test_a_broken_description_of_an_sae_is_a_sentence(sae, content):
+    (sae / "cfg.json").write_text(content)
+    assert f"The SAE in {sae} could not be loaded" in refused_sae(sae)
+
+
+@pytest.mark.parametrize("metadata", [3, None, "x"])
+def test_metadata_of_an_sae_that_are_none_are_a_sentence(sae, metadata):
+    body = json.loads((sae / "cfg.json").read_text())
+    (sae / "cfg.json").write_text(json.dumps({**body, "metadata": metadata}))
+    assert f"The SAE in {sae} could not be loaded" in refused_sae(sae)
