@@ -17,6 +17,10 @@ REMEMBERED = 200
 EDITED = " (edited)"
 STRATEGIES = ("S", "A", "P", "V")
 LONGEST_FILE = 2_000_000  # bytes
+STRONGEST = 1e6
+"""Of the coefficients that the page can show, either way from 0."""
+LARGEST_SCALE = 100.0
+"""Of the global scales that the page can show, either way from 0."""
 
 
 @dataclass(frozen=True)
@@ -144,10 +148,8 @@ def brought(content: bytes, where: str, run: str, config: RunConfig) -> Steering
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise CorrSteerError(f"{where} is not text; choose a JSON file that this tool saved.") from error
-    try:
-        steering = SteeringSet.from_json(text, where)
-    except OverflowError as error:
-        raise CorrSteerError(f"{where} has a coefficient or scale that is too large to be a number.") from error
+    steering = SteeringSet.from_json(text, where)
+    _check_bounds(steering, where)
     if steering.model_fingerprint != config.model_fingerprint:
         raise CorrSteerError(f"{where} belongs to another model ({steering.model}) than this run's ({config.model}).")
     own = {(sae.layer, sae.fingerprint) for sae in config.saes}
@@ -157,6 +159,20 @@ def brought(content: bytes, where: str, run: str, config: RunConfig) -> Steering
         raise CorrSteerError(f"{where} was made with another SAE for layer {strange[0]} than this run's.")
     # The run's own SAEs: what a file says of where they lie is not followed.
     return replace(steering, saes=config.saes, run=run)
+
+
+def _check_bounds(steering: SteeringSet, where: str) -> None:
+    """Raise CorrSteerError for numbers that the page's own fields could not hold."""
+    if abs(steering.scale) > LARGEST_SCALE:
+        raise CorrSteerError(
+            f"{where} has the global scale {steering.scale:g}; this page takes up to {LARGEST_SCALE:g} either way."
+        )
+    if strong := [row for row in steering.rows if abs(row.coefficient) > STRONGEST]:
+        row = strong[0]
+        raise CorrSteerError(
+            f"{where} has the coefficient {row.coefficient:g} for feature {row.feature} of layer {row.layer}; this page "
+            f"takes up to {STRONGEST:,.0f} either way."
+        )
 
 
 def _used(steering: SteeringSet) -> set[int]:

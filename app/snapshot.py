@@ -112,11 +112,17 @@ def _question(asked: Any, where: str, steering: SteeringSet, run: str) -> Questi
 def _text(value: Any, longest: int) -> str:
     if not isinstance(value, str) or len(value) > longest:
         raise ValueError(f"a text of at most {longest:,} characters was expected")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("a text has half a surrogate pair") from error
     return value
 
 
 def _number(value: Any, least: float, most: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    # Whole numbers are finite, but may be too large to be asked.
+    infinite = isinstance(value, float) and not math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or infinite:
         raise ValueError(f"a number was expected where it has {str(value)[:40]!r}")
     if not least <= value <= most:
         raise ValueError(f"{str(value)[:40]} is not between {least:g} and {most:g}")

@@ -130,7 +130,7 @@ class SteeringSet:
             raise CorrSteerError(
                 f"The steering set {self.name!r} needs the SAE {ref.source} of layer {layer}; load it."
             )
-        if sae.fingerprint != ref.fingerprint:
+        if (sae.fingerprint, sae.d_sae) != (ref.fingerprint, ref.d_sae):
             raise CorrSteerError(
                 f"The steering set {self.name!r} was made with another SAE for layer {layer} ({ref.source}, "
                 f"{ref.fingerprint}) than {sae.source} ({sae.fingerprint})."
@@ -159,6 +159,8 @@ class SteeringSet:
             body = json.loads(text)
         except (json.JSONDecodeError, RecursionError) as error:
             raise CorrSteerError(f"{where} is not JSON: {error}") from error
+        except ValueError as error:
+            raise CorrSteerError(f"{where} is not JSON: it has a number of thousands of digits.") from error
         if not isinstance(body, dict) or body.pop("format", None) != FORMAT:
             raise CorrSteerError(f'{where} is not a steering set: it lacks "format": "{FORMAT}".')
         if (version := body.pop("version", None)) != VERSION:
@@ -167,7 +169,8 @@ class SteeringSet:
             body["saes"] = tuple(_typed(SaeRef, sae) for sae in body["saes"])
             body["rows"] = tuple(_typed(SteeringRow, row) for row in body["rows"])
             style = dict(body["style"])
-            style["shots"] = tuple((str(prompt), str(answer)) for prompt, answer in style.get("shots", ()))
+            shots = style.get("shots", ())
+            style["shots"] = tuple((_text("shots", prompt), _text("shots", answer)) for prompt, answer in shots)
             body["style"] = _typed(PromptStyle, style)
             return _typed(cls, body)
         except (KeyError, TypeError, ValueError) as error:
@@ -220,14 +223,38 @@ def steered(model: Model, vectors: Mapping[HookPoint, Tensor]) -> Iterator[None]
 def _typed(kind: type, fields: Any):
     """Build a dataclass from JSON, refusing unknown fields and values of another type than it declares."""
     if not isinstance(fields, dict):
-        raise TypeError(f"{kind.__name__} must be an object, not {fields!r}")
-    for name, declared in kind.__annotations__.items():
-        value = fields.get(name)
-        expected: Any = {"int": int, "float": (int, float), "str": str, "bool": bool}.get(declared)
-        if (
-            expected
-            and name in fields
-            and (not isinstance(value, expected) or (isinstance(value, bool) and declared != "bool"))
-        ):
-            raise TypeError(f"{kind.__name__}.{name} must be {declared}, not {value!r}")
-    return kind(**fields)
+        raise TypeError(f"{kind.__name__} must be an object, not {_shown(fields)}")
+    declared = kind.__annotations__
+    return kind(
+        **{name: _value(f"{kind.__name__}.{name}", declared.get(name, ""), value) for name, value in fields.items()}
+    )
+
+
+def _value(where: str, declared: str, value: Any) -> Any:
+    """A field's value, if it is of the type that is declared for it; a whole number becomes a float where one is."""
+    if declared == "str":
+        return _text(where, value)
+    expected: Any = {"int": int, "float": (int, float), "bool": bool}.get(declared, object)
+    if not isinstance(value, expected) or (isinstance(value, bool) and declared in ("int", "float")):
+        raise TypeError(f"{where} must be {declared}, not {_shown(value)}")
+    if declared != "float":
+        return value
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError(f"{where} is too large for a number") from error
+
+
+def _text(where: str, value: Any) -> str:
+    """Text that can be written to a file or a database."""
+    if not isinstance(value, str):
+        raise TypeError(f"{where} must be str, not {_shown(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{where} has half a surrogate pair; write the character whole") from error
+    return value
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:60]

@@ -86,6 +86,13 @@ def in_row(**changes):
     return change
 
 
+def in_style(**changes):
+    def change(body):
+        body["style"].update(changes)
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -94,6 +101,13 @@ def in_row(**changes):
         (in_row(layer=1), "There is no SAE for feature 3 of layer 1.*layers 0, 2"),
         (in_row(coefficient=float("nan")), "coefficient of feature 3 .* is nan"),
         (in_row(coefficient="2"), "coefficient must be float, not '2'"),
+        (in_row(coefficient=10**400), "SteeringRow.coefficient is too large for a number"),
+        (changed(scale=-(10**400)), "SteeringSet.scale is too large for a number"),
+        (changed(name="\ud800"), "SteeringSet.name has half a surrogate pair"),
+        (in_row(note="\udfff"), "SteeringRow.note has half a surrogate pair"),
+        (in_style(system="\ud800"), "PromptStyle.system has half a surrogate pair"),
+        (in_style(shots=[["\ud800", "x"]]), "shots has half a surrogate pair"),
+        (in_style(shots=[["x", 3]]), "shots must be str, not 3"),
         (in_row(feature=2.5), "feature must be int"),
         (in_row(feature=True), "feature must be int"),
         (in_row(colour="red"), "missing or wrong field"),
@@ -115,10 +129,27 @@ def test_what_is_wrong_with_a_file_is_said(made, tmp_path, change, message):
         load_set(path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", "[" * 100_000, "\x00"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "[" * 100_000, "\x00", "1" * 5_000, '{"scale": ' + "1" * 5_000])
 def test_text_that_is_no_set_is_refused(text):
     with pytest.raises(CorrSteerError, match="not JSON|not a steering set"):
         SteeringSet.from_json(text)
+
+
+def test_whole_numbers_become_floats_where_floats_are_declared(made):
+    body = json.loads(made[2].to_json())
+    body["scale"], body["rows"][0]["coefficient"] = 2, 5
+    read = SteeringSet.from_json(json.dumps(body))
+    assert [type(read.scale), type(read.rows[0].coefficient), type(read.rows[0].layer)] == [float, float, int]
+    assert (read.scale, read.rows[0].coefficient) == (2.0, 5.0)
+
+
+def test_a_file_that_lies_about_the_size_of_an_sae_is_refused(made):
+    _, saes, steering = made
+    body = json.loads(steering.to_json())
+    body["saes"][0]["d_sae"] = 10_000
+    body["rows"][0]["feature"] = 9_999
+    with pytest.raises(CorrSteerError, match="another SAE for layer 0"):
+        SteeringSet.from_json(json.dumps(body)).vectors(saes)
 
 
 def test_a_missing_file_is_said(tmp_path):
