@@ -579,6 +579,10 @@ BAD_LINES = [
     ("refusal", '{"prompt": "  "}', "has no 'prompt'"),
     ("refusal", '{"prompt": {"a": 1}}', "has a dict as 'prompt'"),
     ("refusal", '{"prompt": "\\ud83d"}', "has half a surrogate pair in 'prompt'"),
+    ("refusal", '{"prompt": "p", "topic": "\\ud83d"}', "has half a surrogate pair in 'topic'"),
+    ("refusal", '{"prompt": "p", "id": "\\udfff"}', "has half a surrogate pair in 'id'"),
+    ("sentiment", '{"prompt": "p", "target": "x", "group": "\\ud800"}', "has half a surrogate pair in 'group'"),
+    ("refusal", '{"prompt": ' + "1" * 5_000 + "}", "is not valid JSON (Exceeds the limit (4300 digits)"),
     ("refusal", '{"prompt": "p", "split": "eval"}', "has 'eval' as 'split'; write one of train, validation, test"),
     ("refusal", '{"prompt": "p"', "is not valid JSON (Expecting ',' delimiter)"),
     ("refusal", '{"prompt": "p"}}', "is not valid JSON (Extra data)"),
@@ -591,6 +595,11 @@ BAD_LINES = [
         "has no 'prompt' (nor mmlu's own fields question, choices, answer)",
     ),
     ("mmlu", '{"question": "q", "choices": ["a", "b"], "answer": 2}', "has 2 as 'answer', which names none of its 2"),
+    (
+        "mmlu",
+        '{"question": "q", "choices": ["a", "b"], "answer": "' + "1" * 5_000 + '"}',
+        "names none of its 2 choices",
+    ),
     ("mmlu", '{"question": "q", "choices": ["a", "b"], "answer": -1}', "has -1 as 'answer'"),
     ("mmlu", '{"question": "q", "choices": "a b", "answer": 0}', "has no list of at least two texts as 'choices'"),
     ("mmlu", '{"question": "q", "choices": ["a"], "answer": 0}', "has no list of at least two texts as 'choices'"),
@@ -723,9 +732,11 @@ def test_custom_task_needs_prompt_target_scorer_and_a_valid_pattern(tmp_path):
         ({"prompt": "p"}, "has no 'target'"),
         ({"target": "t"}, "has no 'prompt'"),
         ({"prompt": "p", "target": "a("}, "is not a valid regular expression"),
+        ({"prompt": "p", "target": "(" * 20_000 + ")" * 20_000}, "has brackets within brackets too many times"),
     ]:
-        with pytest.raises(CorrSteerError, match=f"Line 1 of .*{message}"):
+        with pytest.raises(CorrSteerError, match=f"Line 1 of .*{message}") as said:
             load_items(custom_task("regex", write(tmp_path / "x.jsonl", [row])))
+        assert len(str(said.value)) < 500
     assert load_items(custom_task("refusal", write(tmp_path / "x.jsonl", [{"prompt": "p"}])))[0].target is None
 
 

@@ -80,7 +80,7 @@ def _check_target(task: Task, draft: Draft) -> None:
         return
     problem = target_problem(task.scorer, draft.target, draft.choices)
     if problem:
-        raise ValueError(f"has the target {draft.target!r}, {problem}")
+        raise ValueError(f"has the target {repr(draft.target)[:80]}, {problem}")
 
 
 def _split(row: Row) -> Split | None:

@@ -30,7 +30,10 @@ def text(row: Mapping[str, Any], name: str) -> str:
 def optional(row: Mapping[str, Any], name: str) -> str:
     """A field as text, "" where it is missing."""
     value = row.get(name)
-    return "" if value is None else str(value)
+    if value is None:
+        return ""
+    _check_encodable(str(value), name)
+    return str(value)
 
 
 def _check_encodable(value: str, name: str) -> None:
@@ -67,11 +70,11 @@ def letter_of(value: Any, count: int, name: str) -> str:
     found = str(value).strip()
     if isinstance(value, float) and value.is_integer():
         found = str(int(value))  # a column of numbers with a gap comes out of Parquet as floats
-    if found.isdecimal() and int(found) < count:
+    if found.isdecimal() and len(found) <= len(str(len(LETTERS))) and int(found) < count:
         return letters[int(found)]
     if len(found) == 1 and found.upper() in letters:
         return found.upper()
-    raise ValueError(f"has {value!r} as {name!r}, which names none of its {count} choices (0 to {count - 1})")
+    raise ValueError(f"has {repr(value)[:80]} as {name!r}, which names none of its {count} choices (0 to {count - 1})")
 
 
 def multiple_choice(question: str, options: Sequence[str], *, instruction: str = "") -> str:

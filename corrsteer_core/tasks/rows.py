@@ -108,7 +108,7 @@ def _json(text: str, where: str) -> Any:
         # NaN and its like are no JSON, but what pandas writes for a missing value.
         return json.loads(text, parse_constant=lambda _name: None)
     except (ValueError, RecursionError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error).partition(";")[0]
         raise CorrSteerError(f"{_capital(where)} is not valid JSON ({reason}); mend or remove it.") from error
 
 

@@ -156,6 +156,8 @@ def _pattern_problem(pattern: str) -> str | None:
         regex.compile(pattern)
     except regex.error as error:
         return f"which is not a valid regular expression ({error}); mend it"
+    except RecursionError:
+        return "which has brackets within brackets too many times; write it flatter"
     return None
 
 
