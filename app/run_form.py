@@ -47,10 +47,10 @@ def _named_task() -> dict[str, Any]:
 def _own_file() -> dict[str, Any]:
     left, right = st.columns(2)
     file = left.file_uploader(
-        "Your samples (JSON lines)", type=["jsonl", "json"], key="new_run_file",
+        "Your samples (JSON, CSV, Parquet)", type=[*uploads.ENDINGS, ".gz"], key="new_run_file",
         help=(
-            'One JSON object per line, with "prompt" and, where the scorer needs one, "target"; "split" if you have '
-            "splits of your own."
+            'JSON lines, a JSON list, CSV or Parquet, also gzipped, with "prompt" and, where the scorer needs one, '
+            '"target"; "split" if you have splits of your own.'
         ),
     )  # fmt: skip
     scorer = right.selectbox(
@@ -144,7 +144,7 @@ def _asked(asked: dict[str, Any]) -> list[str]:
     if "task" in asked:
         return [f"--task={asked['task']}"]
     if asked["file"] is None:
-        raise CorrSteerError("No file was chosen; upload one with a prompt per line.")
+        raise CorrSteerError("No file was chosen; upload one with a prompt in every row.")
     path = uploads.keep_upload(asked["file"].name, asked["file"].getvalue())
     return [f"--scorer={asked['scorer']}", f"--data={path}"]
 

@@ -13,8 +13,6 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +20,9 @@ import pandas as pd
 
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.paths import EMBEDDED_SAES
+from corrsteer_core.registry import releases
 from corrsteer_core.store import Writer, query, run_path
+from corrsteer_core.uploads import known_as
 
 Source = Literal["neuronpedia", "own"]
 GUESS = "Our own guess from promoted tokens and top texts"
@@ -119,15 +119,20 @@ def _records(path: Path, largest: int) -> Iterator[Any]:
     if text.lstrip()[:1] == "[":
         try:
             yield from json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise CorrSteerError(f"{path.name} begins like a JSON list, but is none: {error}.") from error
+        except (ValueError, RecursionError) as error:
+            raise CorrSteerError(f"{path.name} begins like a JSON list, but is none: {_reason(error)}.") from error
         return
-    for number, line in enumerate(text.splitlines(), 1):
+    # Not splitlines(): JSON strings may hold U+2028 and its like as they are.
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 yield json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
-                raise CorrSteerError(f"Line {number} of {path.name} is no JSON: {error}.") from error
+            except (ValueError, RecursionError) as error:
+                raise CorrSteerError(f"Line {number} of {path.name} is no JSON: {_reason(error)}.") from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error).partition(";")[0]  # what follows is advice for programmers
 
 
 def _text(path: Path, largest: int) -> str:
@@ -140,10 +145,10 @@ def _text(path: Path, largest: int) -> str:
             raise CorrSteerError(f"{path.name} has more than {largest:,} bytes; import the files of single layers.")
         return content.decode("utf-8-sig")
     except (OSError, EOFError, zlib.error) as error:
-        raise CorrSteerError(f"The file {path} cannot be read ({error}).") from error
+        raise CorrSteerError(f"The file {known_as(path)} cannot be read ({error}).") from error
     except UnicodeDecodeError as error:
         raise CorrSteerError(
-            f"The file {path} is no UTF-8 text; give Neuronpedia's JSON or JSON-lines file."
+            f"The file {known_as(path)} is no UTF-8 text; give Neuronpedia's JSON or JSON-lines file."
         ) from error
 
 
@@ -164,20 +169,8 @@ def neuronpedia_id(source: str) -> str | None:
 
 
 def _registered_id(release: str, sae_id: str) -> str | None:
-    saes = (_registry().get(release) or {}).get("saes") or []
-    return next((one.get("neuronpedia") for one in saes if one.get("id") == sae_id), None)
-
-
-@cache
-def _registry() -> dict[str, Any]:
-    """SAELens' list of SAEs, read without importing SAELens, which loads torch."""
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the list is long, and the other one ten times slower
-    for file in files("sae-lens") or []:
-        if file.name == "pretrained_saes.yaml":
-            return yaml.load(Path(str(file.locate())).read_text(encoding="utf-8"), Loader=loader)  # noqa: S506
-    return {}
+    found = releases().get(release)
+    return next((sae.neuronpedia for sae in found.saes if sae.id == sae_id), None) if found else None
 
 
 def neuronpedia_link(name: str | None, feature: int) -> str | None:

@@ -103,16 +103,6 @@ def _registered(release: str, body: dict) -> Registered:
     )
 
 
-def get_release(name: str) -> Release:
-    """A release by name. Raises CorrSteerError when there is none."""
-    found = releases().get(name)
-    if found is None:
-        raise CorrSteerError(
-            f"SAELens knows no release {name!r}; search them with 'python -m corrsteer_core saes WORD'."
-        )
-    return found
-
-
 def search(words: Sequence[str]) -> list[Registered]:
     """The SAEs whose release, model, id, hook or Neuronpedia page contain all of the words, case aside.
 

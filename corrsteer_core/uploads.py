@@ -10,19 +10,42 @@ from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.paths import cache_dir
 
 LARGEST = 50_000_000  # bytes
+ENDINGS = (".jsonl", ".json", ".ndjson", ".csv", ".parquet")
+"""Those that say what a file is (what tasks read; a test holds the two equal). Each may be followed by .gz."""
 
 
 def keep_upload(name: str, content: bytes) -> Path:
-    """Write an uploaded JSON or JSON-lines file to the cache and return its path; the same content is kept once.
+    """Write an uploaded file to the cache and return its path; the same content is kept once.
 
-    Of the name only letters, digits and hyphens stay. Raises CorrSteerError for an empty or too large file.
+    Of the name only letters, digits and hyphens stay, and one of ENDINGS (.jsonl where it has none of them).
+    Raises CorrSteerError for an empty or too large file, and where the cache cannot be written.
     """
     if not content.strip():
-        raise CorrSteerError("The uploaded file is empty; it needs one JSON object per line.")
+        raise CorrSteerError("The uploaded file is empty; choose one that holds something.")
     if len(content) > LARGEST:
         raise CorrSteerError(f"The uploaded file has {len(content):,} bytes; at most {LARGEST:,} are taken.")
-    stem = re.sub(r"[^a-z0-9]+", "-", re.split(r"[\\/]", name)[-1].partition(".")[0].lower()).strip("-")[:40] or "data"
-    path = cache_dir() / "uploads" / hashlib.sha256(content).hexdigest()[:12] / f"{stem}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+    path = _folder() / hashlib.sha256(content).hexdigest()[:12] / _harmless(re.split(r"[\\/]", name)[-1].lower())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        raise CorrSteerError(
+            f"The uploaded file could not be kept in {_folder()}: {error.strerror}; make room there, or let it be written."
+        ) from error
     return path
+
+
+def known_as(path: Path) -> str:
+    """A file as its user knows it: of an upload the name alone, since they never saw where it lies."""
+    return path.name if path.is_relative_to(_folder()) else str(path)
+
+
+def _folder() -> Path:
+    return cache_dir() / "uploads"
+
+
+def _harmless(name: str) -> str:
+    packed = ".gz" if name.endswith(".gz") else ""
+    ending = next((one for one in ENDINGS if name.removesuffix(packed).endswith(one)), ENDINGS[0])
+    stem = re.sub(r"[^a-z0-9]+", "-", name.partition(".")[0]).strip("-")[:40] or "data"
+    return f"{stem}{ending}{packed}"

@@ -49,6 +49,14 @@ def test_the_forms_neuronpedia_exports_are_read(run, tmp_path):
     assert reader.described_features(run) == 3
 
 
+def test_line_separators_inside_descriptions_do_not_end_a_line(run, tmp_path):
+    path = tmp_path / "e.jsonl"
+    lines = [json.dumps(record(description=f"a{mark}b"), ensure_ascii=False) for mark in "\u2028\u2029\x85"]
+    path.write_bytes("\r\n".join(lines).encode())
+    assert import_file(run, path) == descriptions.Imported(kept=1, repeated=2, other=0)
+    assert told(run)[0]["description"] == "a b"
+
+
 def test_the_first_of_several_descriptions_counts_and_an_import_replaces_an_earlier_one(run, tmp_path):
     assert import_file(run, write(tmp_path, record(), record(description="blame"))).repeated == 1
     assert told(run)[0]["description"] == "praise"
@@ -77,6 +85,8 @@ def test_two_saes_for_a_layer_are_refused_where_the_runs_is_not_known(run, tmp_p
         (b"", "no description for a feature"),
         (b"not json", "Line 1 of .* is no JSON"),
         (b"[1, 2", "begins like a JSON list"),
+        (b'{"index": ' + b"1" * 5_000 + b"}", r"Line 1 of .* is no JSON: Exceeds the limit \(4300 digits\)[^;]*\.$"),
+        (b"[" + b"1" * 5_000 + b"]", "begins like a JSON list, but is none: Exceeds the limit"),
         (b"[1, 2]", "record 1 of .* is no JSON object"),
         (b"[" * 100_000, "begins like a JSON list"),
         (b"\x1f\x8b broken", "cannot be read"),

@@ -14,6 +14,7 @@ from corrsteer_core.tasks.parse import draft_of
 from corrsteer_core.tasks.rows import Row, read_rows
 from corrsteer_core.tasks.scorers import target_problem
 from corrsteer_core.tasks.splits import ALL_THREE, FIT_ONLY, assign, drop_duplicates, limited
+from corrsteer_core.uploads import known_as
 
 _SPLIT_NAMES: dict[str, Split] = {
     "train": "train",
@@ -46,7 +47,9 @@ def load_items(task: Task, *, data: Path | None = None, seed: int = 0, limit: in
     parsed = [_parse(task, row, index) for index, row in enumerate(_rows(task, data))]
     kept = [entry for entry in parsed if entry is not None]
     if not kept:
-        raise CorrSteerError(f"{data or task.source} holds no row for the task {task.name}; see its description.")
+        raise CorrSteerError(
+            f"{known_as(data) if data else task.source} holds no row for the task {task.name}; see its description."
+        )
     kept = [kept[i] for i in drop_duplicates(entry.draft.prompt for entry in kept)]
     items = _divide(task, kept, seed)
     return items if limit is None else limited(items, limit, seed)

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from corrsteer_core.errors import CorrSteerError
+from corrsteer_core.uploads import known_as
 
 JSON_KINDS = (".jsonl", ".json", ".ndjson")
 KINDS = (*JSON_KINDS, ".csv", ".parquet")
+LARGEST = 2_000_000_000  # bytes of a file, unpacked: a small one can unpack to more than memory holds
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def kind_of(path: Path) -> str:
     if kind not in KINDS:
         found = f"ends in {path.suffix!r}" if path.suffix else "has no extension"
         raise CorrSteerError(
-            f"The data file {path} {found}; give JSON lines (.jsonl), CSV (.csv) or Parquet (.parquet), or .gz of one."
+            f"The data file {known_as(path)} {found}; give JSON lines (.jsonl), CSV (.csv) or Parquet (.parquet), or .gz of one."
         )
     return kind
 
@@ -57,18 +59,23 @@ def read_rows(path: Path) -> list[Row]:
     blob = _read_bytes(path)
     rows = list(_parquet(blob, path) if kind == ".parquet" else _text_rows(_decode(blob, path), kind, path))
     if not rows:
-        raise CorrSteerError(f"The data file {path} holds no rows; put at least one item into it.")
+        raise CorrSteerError(f"The data file {known_as(path)} holds no rows; put at least one item into it.")
     return rows
 
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        blob = path.read_bytes()
-        return gzip.decompress(blob) if path.suffix.lower() == ".gz" else blob
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+            blob = file.read(LARGEST + 1)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise CorrSteerError(f"The data file {path} is not a whole gzip file ({error}); compress it again.") from error
+        raise CorrSteerError(
+            f"The data file {known_as(path)} is not a whole gzip file ({error}); compress it again."
+        ) from error
     except OSError as error:
-        raise CorrSteerError(f"The data file {path} cannot be read: {error.strerror or error}.") from error
+        raise CorrSteerError(f"The data file {known_as(path)} cannot be read: {error.strerror or error}.") from error
+    if len(blob) > LARGEST:
+        raise CorrSteerError(f"The data file {known_as(path)} has more than {LARGEST:,} bytes; give a part of it.")
+    return blob
 
 
 def _decode(blob: bytes, path: Path) -> str:
@@ -77,7 +84,8 @@ def _decode(blob: bytes, path: Path) -> str:
     except UnicodeDecodeError as error:
         line = blob.count(b"\n", 0, error.start) + 1
         raise CorrSteerError(
-            f"The data file {path} is not UTF-8 text (byte 0x{blob[error.start]:02x} on line {line}); save it as UTF-8."
+            f"The data file {known_as(path)} is not UTF-8 text (byte 0x{blob[error.start]:02x} on line {line}); save it as "
+            f"UTF-8."
         ) from error
 
 
@@ -93,13 +101,13 @@ def _json_lines(text: str, path: Path) -> Iterator[Row]:
     # Not splitlines(): JSON strings may hold U+2028 and its like as they are.
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
-            where = f"line {number} of {path}"
+            where = f"line {number} of {known_as(path)}"
             yield Row(_mapping(_json(line, where), where), number, where)
 
 
 def _json_array(text: str, path: Path) -> Iterator[Row]:
-    for number, value in enumerate(_json(text, str(path)), start=1):
-        where = f"row {number} of {path}"
+    for number, value in enumerate(_json(text, known_as(path)), start=1):
+        where = f"row {number} of {known_as(path)}"
         yield Row(_mapping(value, where), number, where)
 
 
@@ -125,7 +133,7 @@ def _csv(text: str, path: Path) -> Iterator[Row]:
     try:
         start = 2
         for fields in reader:
-            where = f"line {start} of {path}"
+            where = f"line {start} of {known_as(path)}"
             if None in fields or None in fields.values():
                 raise CorrSteerError(
                     f"{_capital(where)} has more or fewer values than the header; quote values with commas."
@@ -133,7 +141,9 @@ def _csv(text: str, path: Path) -> Iterator[Row]:
             yield Row({key: value or None for key, value in fields.items()}, start, where)
             start = reader.line_num + 1  # a quoted value may span lines
     except csv.Error as error:
-        raise CorrSteerError(f"Line {reader.line_num} of {path} is not valid CSV ({error}); mend it.") from error
+        raise CorrSteerError(
+            f"Line {reader.line_num} of {known_as(path)} is not valid CSV ({error}); mend it."
+        ) from error
 
 
 def _parquet(blob: bytes, path: Path) -> Iterator[Row]:
@@ -145,10 +155,10 @@ def _parquet(blob: bytes, path: Path) -> Iterator[Row]:
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise CorrSteerError(
-            f"The data file {path} is not a readable Parquet file ({reason}); write it again."
+            f"The data file {known_as(path)} is not a readable Parquet file ({reason}); write it again."
         ) from error
     for number, fields in enumerate(table, start=1):
-        yield Row(fields, number, f"row {number} of {path}")
+        yield Row(fields, number, f"row {number} of {known_as(path)}")
 
 
 def _capital(where: str) -> str:
