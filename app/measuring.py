@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -140,8 +139,3 @@ def of_run(run: str) -> list[jobs.Job]:
         for job in jobs.jobs()
         if job.arguments[0] in COMMANDS and job.arguments[1] == "--set" and Path(job.arguments[2]).parent == folder
     ]
-
-
-def name_of(body: str) -> str:
-    """Name of a set from its JSON."""
-    return str(json.loads(body).get("name", ""))

@@ -114,7 +114,8 @@ HEAD = """
 
 What the method does on SmolLM2-135M-Instruct with the SAEs that come with the tool: every strategy and every control on
 each task, also where nothing works, which at this model's size is expected of knowledge tasks. Every number is written
-by the command below from what it measured; nothing is picked.
+by the command below from what it measured. The first table shows set V, which is chosen on the validation split, or A
+where V is empty or was not tried; all others stand in the tables of their tasks.
 
 ```sh
 make results DATA=folder     # folder: the published sets as files (see FILES in benchmarks/results.py)
@@ -135,9 +136,13 @@ noise. The verdict is given by a stated rule (corrsteer_core/verdict.py). One ta
 """
 
 
+ORDER = ("V", "A", "P", "S")
+"""Which set stands for its task in the overview: settled beforehand, not by what came of it."""
+
+
 def _overview(studies: dict[str, dict[str, Any]]) -> str:
     lines = [
-        "| task | test samples | unsteered | best set by effect | verdict | ranking |",
+        "| task | test samples | unsteered | set | verdict | ranking |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for name, study in studies.items():
@@ -146,11 +151,11 @@ def _overview(studies: dict[str, dict[str, Any]]) -> str:
         if not sets:
             lines.append(f"| [{name}](#{name}) | | | none | | {ranking} |")
             continue
-        best = max(sets, key=lambda one: one["effect"])
-        shown = f"{best['set']}: {_points(best['effect'])}, p {_p(best['p'])}"
-        verdict = best["verdict"].split(":")[0].lower()
+        one = min(sets, key=lambda one: ORDER.index(one["set"]) if one["set"] in ORDER else len(ORDER))
+        shown = f"{one['set']}: {_points(one['effect'])}, p {_p(one['p'])}"
+        verdict = one["verdict"].split(":")[0].lower()
         lines.append(
-            f"| [{name}](#{name}) | {best['n']} | {best['unsteered_rate']:.1%} | {shown} | {verdict} | {ranking} |"
+            f"| [{name}](#{name}) | {one['n']} | {one['unsteered_rate']:.1%} | {shown} | {verdict} | {ranking} |"
         )
     return "\n".join(lines)
 
@@ -209,8 +214,14 @@ def _baseline(found: dict[str, Any] | None) -> str:
     return (
         f"Without SAE (difference of activations of right and wrong answers, layer {place['layer']} at scale "
         f"{place['scale']:g}, chosen on validation): {one['unsteered_rate']:.1%} → {one['steered_rate']:.1%}, "
-        f"flips +{one['positive_flips']} / −{one['negative_flips']}, p {_p(one['p'])}."
+        f"flips +{one['positive_flips']} / −{one['negative_flips']}, p {_p(one['p'])}{_fluency(one.get('fluency'))}."
     )
+
+
+def _fluency(found: dict[str, float | None] | None) -> str:
+    if found is None or None in found.values():
+        return ""
+    return f", fluency {found['unsteered']:.2f} → {found['steered']:.2f}"
 
 
 def _points(effect: float) -> str:

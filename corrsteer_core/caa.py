@@ -7,6 +7,7 @@ with the outcome of the model's own answers as the contrast. It is tried and mea
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor
 from corrsteer_core import selection
 from corrsteer_core.batches import plan, prompts_that_fit
 from corrsteer_core.errors import CorrSteerError
-from corrsteer_core.evaluate import Comparison, compare, trial, unsteered_and
+from corrsteer_core.evaluate import Trial, compare, fluency, mean_fluency, trial, unsteered_and
 from corrsteer_core.generation import Vectors, decode, prefill
 from corrsteer_core.hooks import Action, HookPoint, Site
 from corrsteer_core.lengths import stream_lengths
@@ -97,7 +98,7 @@ def baseline(
     """The best difference vector on the validation split, measured on another split.
 
     Returns `tried` (layer, scale, share, rates, flips, p on validation), `chosen` (layer and scale, or None
-    when none is beyond noise) and `measured` (a Comparison, or None).
+    when none is beyond noise) and `measured` (the fields of a Comparison, effect and fluency, or None).
     """
     vectors = difference_vectors(setup.model, *_training(setup), setup.config.max_new_tokens, progress)
     listed = selection.gentle(_candidates(setup, vectors), longest)
@@ -110,8 +111,14 @@ def baseline(
     measured = _try(setup, [item for item in setup.items if item.split == split], best, vectors, "measuring", progress)
     row = best.iloc[0]
     chosen = {"layer": int(row["layer"]), "scale": float(row["scale"]), "share": float(row["share"])}
-    result: Comparison = compare(measured, 1)
-    return {"tried": tried, "chosen": chosen, "measured": result}
+    return {"tried": tried, "chosen": chosen, "measured": _summary(setup, measured, progress)}
+
+
+def _summary(setup: Setup, measured: Trial, progress: Progress) -> dict[str, Any]:
+    prompts = [render(setup.model, item.prompt, setup.config.style) for item in measured.items]
+    unsteered, steered = mean_fluency(fluency(setup.model, prompts, measured.tokens, progress=progress))
+    result = compare(measured, 1)
+    return {**asdict(result), "effect": result.effect, "fluency": {"unsteered": unsteered, "steered": steered}}
 
 
 def _training(setup: Setup) -> tuple[list[HookPoint], list[list[int]], np.ndarray]:
@@ -141,7 +148,7 @@ def _try(
     vectors: dict[HookPoint, Tensor],
     stage: str,
     progress: Progress,
-):
+) -> Trial:
     by_layer = {point.layer: (point, vector) for point, vector in vectors.items()}
     variants: list[Vectors] = []
     for row in listed.itertuples():

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from corrsteer_core.errors import CorrSteerError
@@ -21,9 +22,10 @@ def fit(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     from corrsteer_core import pipeline
     from corrsteer_core.fit import FitSettings
 
+    settings = FitSettings(options.floor, options.permutations)  # refused, if it is, before anything is collected
     setup = _set_up(options, report)
     pipeline.collect(setup, batch_size=options.batch_size, progress=report)
-    pipeline.refit(setup.run, FitSettings(options.floor, options.permutations), report)
+    pipeline.refit(setup.run, settings, report)
     return _fitted(setup.run, options.top)
 
 
@@ -34,8 +36,8 @@ def study(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
 
     return study(
         _set_up(options, report),
-        strategies=options.strategies.split(","),
-        rankings=[one for one in options.rankings.split(",") if one],
+        strategies=options.strategies,
+        rankings=options.rankings,
         per_layer=options.per_layer,
         scales=options.scales or selection.SCALES,
         longest=options.longest,
@@ -256,8 +258,7 @@ def export(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]
 
     steering, out = load_set(options.set), options.out
     suffix = export.SUFFIXES[options.format]
-    if out.suffix != suffix:
-        raise CorrSteerError(f"An export as {options.format} is a {suffix} file; name it {out.with_suffix(suffix)}.")
+    _check_ending(out, f"An export as {options.format}", suffix)
     if not options.force:
         export.refuse_existing(export.files_of(options.format, out))
     model, saes = None, []
@@ -273,10 +274,15 @@ def export(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]
 def report(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     from corrsteer_core import report as page
 
-    if options.out.suffix not in (".html", ".htm"):
-        raise CorrSteerError(f"A report is an .html file; name it {options.out.with_suffix('.html')}.")
+    _check_ending(options.out, "A report", ".html", ".htm")
     path = page.write(options.run, options.out, replace=options.force)
     return {"file": str(path), "bytes": path.stat().st_size}
+
+
+def _check_ending(out: Path, what: str, *endings: str) -> None:
+    if out.suffix not in endings:
+        better = out.with_suffix(endings[0]) if out.name else out / f"out{endings[0]}"  # "." and "/" have no name
+        raise CorrSteerError(f"{what} is a file that ends in {endings[0]}; name it {better}.")
 
 
 def evaluate(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
@@ -343,17 +349,14 @@ def _measured_row(one: Any) -> dict[str, Any]:
 
 def baseline(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     _quiet_libraries()
-    from dataclasses import asdict
-
     from corrsteer_core import caa, pipeline
 
     found = caa.baseline(pipeline.reopen(options.run), split=options.split, longest=options.longest, progress=report)
-    measured = found["measured"]
-    if measured is None:
+    if found["measured"] is None:
         print("no difference vector's effect is beyond noise on the validation split", file=sys.stderr)
     return {
         "chosen": found["chosen"],
-        "measured": measured and {**asdict(measured), "effect": measured.effect},
+        "measured": found["measured"],
         "tried": found["tried"].to_dict("records"),
     }
 

@@ -23,7 +23,7 @@ def table(evaluations: pd.DataFrame, split: str) -> pd.DataFrame:
         low, high = summary["steered_interval"]
         rows.append(
             {
-                "name": row.name,
+                "name": row.label,
                 "task": row.task,
                 "scale": row.scale,
                 **{key: summary[key] for key in ("n", "unsteered_rate", "steered_rate", "effect", "ser", "p")},

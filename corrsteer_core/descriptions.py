@@ -21,7 +21,7 @@ import pandas as pd
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.paths import EMBEDDED_SAES
 from corrsteer_core.registry import releases
-from corrsteer_core.store import Writer, query, run_path
+from corrsteer_core.store import PATIENCE, Writer, query, run_path
 from corrsteer_core.uploads import known_as
 
 Source = Literal["neuronpedia", "own"]
@@ -208,5 +208,5 @@ def _quoted(tokens: Sequence[str]) -> str:
 def keep(run: str, rows: pd.DataFrame) -> None:
     """Store descriptions (layer, feature, source, description, and neuronpedia, promoted where known)."""
     columns = ["layer", "feature", "source", "description", "neuronpedia", "promoted"]
-    with Writer(run) as store:
+    with Writer(run, wait=PATIENCE) as store:
         store.add("descriptions", rows.reindex(columns=columns).astype({"neuronpedia": "string", "promoted": "string"}))

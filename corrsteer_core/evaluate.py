@@ -133,6 +133,12 @@ def fluency(
     return found
 
 
+def mean_fluency(found: np.ndarray) -> list[float | None]:
+    """Mean over the prompts for each variant of what `fluency` returned; None where no text had a token."""
+    known = ~np.isnan(found)
+    return [float(of[here].mean()) if here.any() else None for of, here in zip(found.T, known.T, strict=True)]
+
+
 @torch.inference_mode()
 def continuation_nll(
     model: Model, prompts: Sequence[Sequence[int]], outputs: Sequence[Sequence[tuple[int, ...]]]

@@ -17,17 +17,19 @@ import pandas as pd
 from corrsteer_core import controls
 from corrsteer_core.config import RunConfig
 from corrsteer_core.errors import CorrSteerError
-from corrsteer_core.evaluate import Comparison, Trial, compare, fluency, trial, unsteered_and
+from corrsteer_core.evaluate import Comparison, Trial, compare, fluency, mean_fluency, trial, unsteered_and
 from corrsteer_core.generation import Choose, Vectors, constrained, greedy
 from corrsteer_core.models import Model, load_model
-from corrsteer_core.pipeline import features_of, saes_of, stored
+from corrsteer_core.pipeline import features_of, saes_of, stored, task_of
 from corrsteer_core.progress import Progress, silent
 from corrsteer_core.prompts import PromptStyle, render, resolve_style
 from corrsteer_core.saes import Sae
 from corrsteer_core.steering import SteeringSet
 from corrsteer_core.store import Writer, is_cached
-from corrsteer_core.tasks import Item, Task, load_items, with_judge, without_shots
+from corrsteer_core.tasks import Item, Task, get_scorer, held_to, limited, load_items, scorer_name, without_shots
 
+LONG_WAIT = 600.0
+"""Seconds that a finished measurement waits for another writer: it took as long to make."""
 CONSTRAINED = "constrained"
 CONSTRAINED_STEERED = "constrained and steered"
 
@@ -38,13 +40,15 @@ class Evaluation:
 
     name: str
     """Of the set."""
+    content: str
+    """Hash of the set (see SteeringSet.content)."""
     task: str
     split: str
     scale: float
     comparison: Comparison
-    fluency_unsteered: float
-    """Mean over the texts of the mean negative log-likelihood per token, nats."""
-    fluency_steered: float
+    fluency_unsteered: float | None
+    """Mean over the texts of the mean negative log-likelihood per token, nats; None if no text has a token."""
+    fluency_steered: float | None
     samples: pd.DataFrame = field(repr=False)
     """sample, prompt, target, unsteered, steered, outcome_unsteered, outcome_steered."""
     controls: dict[str, Comparison] = field(default_factory=dict)
@@ -60,12 +64,13 @@ class Evaluation:
 
         return {
             "set": self.name,
+            "content": self.content,
             "task": self.task,
             "split": self.split,
             "scale": self.scale,
             **asdict(self.comparison),
             "effect": self.comparison.effect,
-            "fluency": {"unsteered": _number(self.fluency_unsteered), "steered": _number(self.fluency_steered)},
+            "fluency": {"unsteered": self.fluency_unsteered, "steered": self.fluency_steered},
             "controls": rivals(self.controls),
             "constrained": rivals(self.constrained),
         }
@@ -73,7 +78,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Exam:
-    """What sets are measured on: items of one task, put to the model in one way."""
+    """What sets are measured on: items of one task, put to the model and scored in one way."""
 
     task: Task
     split: str
@@ -196,18 +201,25 @@ def transfer(
     results = []
     for task in tasks:
         exams = [exam_for(one, task, model, split=split, limit=limit) for one in sets]
-        by_style: dict[tuple[PromptStyle, int], list[int]] = {}
-        for place, exam in enumerate(exams):
-            by_style.setdefault((exam.style, exam.max_new_tokens), []).append(place)
-        for places in by_style.values():
+        for exam, places in _alike(exams):
             some = [sets[place] for place in places]
             vectors = [sets[place].vectors(saes[place]) for place in places]
-            for one, found in zip(
-                some, _measured(exams[places[0]], some, vectors, model, greedy, progress), strict=True
-            ):
+            for one, found in zip(some, _measured(exam, some, vectors, model, greedy, progress), strict=True):
                 _keep(one, found.evaluation)
                 results.append(found.evaluation)
     return results
+
+
+def _alike(exams: Sequence[Exam]) -> list[tuple[Exam, list[int]]]:
+    """Each different exam with the places it stands at: other items or another scorer are another exam."""
+    groups: list[tuple[Exam, list[int]]] = []
+    for place, exam in enumerate(exams):
+        same = next((places for other, places in groups if other == exam), None)
+        if same is None:
+            groups.append((exam, [place]))
+        else:
+            same.append(place)
+    return groups
 
 
 # --- measuring -----------------------------------------------------------------------------------
@@ -239,17 +251,18 @@ def _measured(
         progress=progress,
     )
     prompts = [render(model, item.prompt, exam.style) for item in exam.items]
-    nll = fluency(model, prompts, [row[: 1 + len(sets)] for row in found.tokens], progress=progress)
+    nll = mean_fluency(fluency(model, prompts, [row[: 1 + len(sets)] for row in found.tokens], progress=progress))
     return [
         _Found(
             Evaluation(
                 name=one.name,
+                content=one.content,
                 task=exam.task.name,
                 split=exam.split,
                 scale=one.scale,
                 comparison=compare(found, place),
-                fluency_unsteered=_mean(nll[:, 0]),
-                fluency_steered=_mean(nll[:, place]),
+                fluency_unsteered=nll[0],
+                fluency_steered=nll[place],
                 samples=_sample_table(found, exam.items, place),
             ),
             found,
@@ -263,9 +276,9 @@ def _constrained(
 ) -> list[dict[str, Comparison]]:
     """For each set, constrained decoding unsteered and steered against the free unsteered texts.
 
-    {} for each unless all is multiple choice.
+    {} for each unless all is multiple choice whose every choice can be said in one token.
     """
-    if not all(item.choices for item in exam.items):
+    if not all(item.choices and choice_tokens(model, item.choices) for item in exam.items):
         return [{} for _ in vectors]
     outcomes = np.zeros((len(exam.items), 2 + len(vectors)))
     texts: list[list[str]] = [[] for _ in exam.items]
@@ -292,10 +305,23 @@ def _constrained(
 
 
 def choice_tokens(model: Model, choices: Sequence[str]) -> list[int]:
-    """Tokens that each choice begins with, after a space and without one; words in lower case too, as scorers take them."""
-    spelled = [*choices, *(choice.lower() for choice in choices if len(choice) > 1)]
-    written = [form for choice in spelled for form in (choice, f" {choice}")]
-    return sorted({model.tokenizer.encode(form, add_special_tokens=False)[0] for form in written})
+    """Tokens that are a whole choice, after a space or without one; words in lower case too, as scorers take them.
+
+    [] when some choice takes several tokens in every spelling: the first of them would be no answer.
+    """
+    tokens: set[int] = set()
+    for choice in choices:
+        spelled = (choice, choice.lower()) if len(choice) > 1 else (choice,)
+        written = [
+            model.tokenizer.encode(f"{space}{form}", add_special_tokens=False)
+            for form in spelled
+            for space in ("", " ")
+        ]
+        whole = {ids[0] for ids in written if len(ids) == 1}
+        if not whole or not choice.strip():
+            return []
+        tokens |= whole
+    return sorted(tokens)
 
 
 def _by_choices(items: Sequence[Item]) -> Iterator[tuple[tuple[str, ...], list[int]]]:
@@ -318,36 +344,64 @@ def exam_for(
     limit: int | None = None,
     max_new_tokens: int | None = None,
 ) -> Exam:
-    """What a set is measured on; its own task is scored as when it was fitted. Raises CorrSteerError for an empty split."""
-    fitted = _fitted_on(steering, task)
-    if fitted and fitted.judge:
-        task = with_judge(task, fitted.judge)
-    data = data or (Path(fitted.data) if fitted and fitted.data else None)
+    """What a set is measured on: of its own task, what its run held back, scored as when it was fitted.
+
+    Raises CorrSteerError for an empty split, and when it cannot be known what the set was fitted on.
+    """
+    own = steering.task == task.name
     # The prompt of fitting for the task the set was fitted on; every other task has its own.
-    style = steering.style if steering.task == task.name else resolve_style(model, chat=None, task_chat=task.chat)
-    items = _split_items(task, split, data, limit, fitted.seed if fitted else 0, style.shots)
+    style = steering.style if own else resolve_style(model, chat=None, task_chat=task.chat)
+    fitted, known = _fitted_on(steering, task)
+    seed = 0
+    if fitted:
+        task, seed = _as_fitted(fitted, task), fitted.seed
+        data = data or (Path(fitted.data) if fitted.data else None)
+    every = held_to(known, without_shots(load_items(task, data=data, seed=seed), style.shots))
+    if own and steering.run and not fitted:
+        _check_fixed(steering, task, data, every)
     tokens = max_new_tokens or (fitted.max_new_tokens if fitted else task.max_new_tokens)
-    return Exam(task, split, items, style, tokens)
+    return Exam(task, split, _of_split(every, task, split, data, limit, seed), style, tokens)
 
 
-def _split_items(
-    task: Task, split: str, data: Path | None, limit: int | None, seed: int, shots: Sequence[tuple[str, str]]
+def _fitted_on(steering: SteeringSet, task: Task) -> tuple[RunConfig | None, list[Item]]:
+    """The set's run if it was fitted on this very task: its items, splits, file, scorer and length then hold."""
+    if steering.task == task.name and steering.run and is_cached(steering.run):
+        config, items = stored(steering.run)
+        if config.task == task.name:
+            return config, items
+    return None, []
+
+
+def _as_fitted(fitted: RunConfig, asked: Task) -> Task:
+    """The run's own task. Raises CorrSteerError if another scorer was asked for: its rates would be another thing's."""
+    if fitted.scorer and scorer_name(get_scorer(fitted.scorer)) != scorer_name(asked.scorer):
+        raise CorrSteerError(
+            f"The set was fitted with answers scored by {fitted.scorer}, and {scorer_name(asked.scorer)} was asked for; "
+            f"give --scorer {fitted.scorer}, or fit anew with the other one."
+        )
+    return task_of(fitted)
+
+
+def _check_fixed(steering: SteeringSet, task: Task, data: Path | None, every: Sequence[Item]) -> None:
+    """Raise CorrSteerError when another seed would divide the items otherwise, and nobody knows the run's."""
+    other = {item.id: item.split for item in load_items(task, data=data, seed=1)}
+    if any(other[item.id] != item.split for item in every):
+        raise CorrSteerError(
+            f"The set {steering.name!r} was fitted on {task.name} in the run {steering.run}, which is not cached, so it is "
+            f"not known which samples were held back; give a file that names the split of every row, or make the run anew."
+        )
+
+
+def _of_split(
+    every: Sequence[Item], task: Task, split: str, data: Path | None, limit: int | None, seed: int
 ) -> list[Item]:
-    every = without_shots(load_items(task, data=data, seed=seed), shots)
     items = [item for item in every if item.split == split]
     if not items:
         have = ", ".join(sorted({item.split for item in every}))
         raise CorrSteerError(
             f"The task {task.name} has no {split} items{f' in {data}' if data else ''}; it has {have}."
         )
-    return items[:limit] if limit else items
-
-
-def _fitted_on(steering: SteeringSet, task: Task) -> RunConfig | None:
-    """Configuration of the set's run if it was fitted on this very task: its split, file and length then hold."""
-    if steering.task == task.name and steering.run and is_cached(steering.run):
-        return stored(steering.run)[0]
-    return None
+    return limited(items, limit, seed) if limit else items
 
 
 def _controls(steering: SteeringSet, saes: Sequence[Sae], count: int, seed: int) -> list[SteeringSet]:
@@ -366,25 +420,26 @@ def _controls(steering: SteeringSet, saes: Sequence[Sae], count: int, seed: int)
 
 
 def _keep(steering: SteeringSet, result: Evaluation) -> None:
-    """Keep an evaluation with the set's run, unless it has one on more samples; controls measured before stay."""
+    """Keep an evaluation with the set's run, in place of the same one; controls measured before stay."""
     if not (steering.run and steering.name and is_cached(steering.run)):
         return
     summary = result.summary()
-    with Writer(steering.run) as store:
+    with Writer(steering.run, wait=LONG_WAIT) as store:
         known = store.query(
-            "SELECT summary FROM evaluations WHERE name = ? AND task = ? AND split = ? AND scale = ?",
-            [steering.name, result.task, result.split, result.scale],
+            "SELECT summary FROM evaluations WHERE name = ? AND content = ? AND task = ? AND split = ? AND scale = ? "
+            "AND n = ?",
+            [steering.name, result.content, result.task, result.split, result.scale, summary["n"]],
         )
-        before = json.loads(known["summary"][0]) if len(known) else {"n": 0}
-        if before["n"] > summary["n"]:
-            return
+        before = json.loads(known["summary"][0]) if len(known) else {}
         if not result.controls and _same_flips(before, summary):
             summary |= {name: before[name] for name in ("controls", "constrained") if name in before}
         row = {
             "name": steering.name,
+            "content": result.content,
             "task": result.task,
             "split": result.split,
             "scale": result.scale,
+            "n": summary["n"],
             "created": pd.Timestamp.now("UTC").tz_localize(None),
             "summary": json.dumps(summary),
             "samples": result.samples.to_json(orient="records"),
@@ -408,13 +463,3 @@ def _sample_table(found: Trial, items: Sequence[Item], variant: int) -> pd.DataF
             "outcome_steered": found.outcomes[:, variant],
         }
     )
-
-
-def _mean(values: np.ndarray) -> float:
-    """Mean of what is defined, nan if nothing is."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else value

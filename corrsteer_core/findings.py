@@ -64,7 +64,7 @@ def of_effects(best: pd.DataFrame) -> Finding | None:
         return None
     top, winner = best.loc[best["r"].idxmax()], best.loc[best["effect"].idxmax()]
     highest = f"The feature of highest r ({top['r']:.2f}, {_name(top)}) {_does(top)}"
-    if winner["effect"] <= 0 or winner["p"] >= NOISE:
+    if not _raises(winner):
         return Finding(False, f"{highest}. Of {len(best)} features tried, none raises it by more than noise.")
     if (winner["layer"], winner["feature"]) == (top["layer"], top["feature"]):
         return Finding(True, f"{highest}, the best effect of {len(best)} features tried.")
@@ -76,15 +76,20 @@ def of_effects(best: pd.DataFrame) -> Finding | None:
     )
 
 
+def _raises(row: pd.Series) -> bool:
+    """Whether the best scale raises the rate by more than noise; the flips, which p is of, must point the same way."""
+    return row["effect"] > 0 and row["p"] < NOISE and row["positive_flips"] > row["negative_flips"]
+
+
 def _name(row: pd.Series) -> str:
     return f"layer {int(row['layer'])} feature {int(row['feature'])}"
 
 
 def _does(row: pd.Series) -> str:
     """What steering with one feature did, as a verb phrase: its gain at its best scale, else its harm at its worst."""
-    if row["effect"] > 0 and row["p"] < NOISE:
+    if _raises(row):
         return f"raises the success rate by {_size(row['effect'])} when steered (at scale {row['scale']:g})"
-    if row["worst_effect"] < 0 and row["worst_p"] < NOISE:
+    if row["worst_effect"] < 0 and row["worst_p"] < NOISE and row["worst_flips"] < 0:
         best = (
             f"; the best scale, {row['scale']:g}, brings {_points(row['effect'])}"
             if row["effect"] != row["worst_effect"]

@@ -29,7 +29,7 @@ from corrsteer_core.progress import Progress, silent
 from corrsteer_core.prompts import PromptStyle, answer_text, render, resolve_style
 from corrsteer_core.saes import EMBEDDED_SOURCE, Sae, load_saes
 from corrsteer_core.steering import SaeRef, SteeringRow, SteeringSet, empty_set
-from corrsteer_core.store import Reader, Writer, query, run_path
+from corrsteer_core.store import PATIENCE, Reader, Writer, query, run_path
 from corrsteer_core.tasks import Item, Task, custom_task, get_task, load_with_shots, with_judge
 
 Strategy = Literal["S", "A", "P", "V"]
@@ -111,8 +111,9 @@ def task_of(config: RunConfig) -> Task:
     """The task of a run: a named one, or the user's own file with its scorer."""
     if config.scorer:
         tokens, chat = config.max_new_tokens, config.style.chat
-        return custom_task(config.scorer, Path(config.data), max_new_tokens=tokens, chat=chat)
-    task = get_task(config.task)
+        task = custom_task(config.scorer, Path(config.data), max_new_tokens=tokens, chat=chat)
+    else:
+        task = get_task(config.task)
     return with_judge(task, config.judge) if config.judge else task
 
 
@@ -248,8 +249,12 @@ def try_candidates(
 
 def _tried(setup: Setup, wanted: pd.DataFrame, progress: Progress) -> pd.DataFrame:
     """The effects of some candidates, measured where they are not known yet."""
+    same = [
+        *CANDIDATE,
+        "coefficient",
+    ]  # collecting more and fitting anew moves it: then what was tried is another thing
     known = query(setup.run, "SELECT * FROM effects")
-    new = wanted.merge(known[CANDIDATE], on=CANDIDATE, how="left", indicator=True)
+    new = wanted.merge(known[same], on=same, how="left", indicator=True)
     new = new[new["_merge"] == "left_only"].drop(columns="_merge").reset_index(drop=True)
     for start in range(0, len(new), TRIED_TOGETHER):
         some = new.iloc[start : start + TRIED_TOGETHER]
@@ -261,7 +266,7 @@ def _try(setup: Setup, some: pd.DataFrame, progress: Progress) -> None:
     """Steer some candidates alone and store what each did."""
     rows = [[selection.as_row(one)] for one in some.itertuples()]
     outcomes = _validation(setup, _empty(setup), rows, "trying features one by one", progress)
-    with Writer(setup.run) as store:
+    with Writer(setup.run, wait=PATIENCE) as store:
         store.add("effects", selection.effects(some, outcomes[:, 0], outcomes[:, 1:]))
 
 
@@ -311,7 +316,7 @@ def select(
         run=run,
         task=config.task,
         style=config.style,
-        name=_set_name(strategy, per_layer, ranking, negative),
+        name=_set_name(strategy, per_layer, ranking, negative, scales, longest),
     )
     if strategy == "S":
         rows = selection.best_overall(features)
@@ -355,11 +360,16 @@ def seen_by_p(run: str, per_layer: int = 1, ranking: str = DEFAULT_RANKING, nega
     return selection.seen_by_p(query(run, "SELECT * FROM effects").merge(listed[CANDIDATE], on=CANDIDATE))
 
 
-def _set_name(strategy: Strategy, per_layer: int | None, ranking: str, negative: bool) -> str:
+def _set_name(
+    strategy: Strategy, per_layer: int | None, ranking: str, negative: bool, scales: Sequence[float], longest: float
+) -> str:
     parts = [str(strategy)]
     parts += [f"top {per_layer}"] if per_layer and strategy != "S" else []
     parts += [ranking.replace("_", " ")] if ranking != DEFAULT_RANKING else []
     parts += ["with negative"] if negative else []
+    if strategy == "V":
+        parts += [f"scales {' '.join(f'{one:g}' for one in scales)}"] if tuple(scales) != selection.SCALES else []
+        parts += [f"up to {100 * longest:g}%"] if longest != selection.LONGEST else []
     return ", ".join(parts)
 
 
@@ -367,8 +377,8 @@ def keep_set(run: str, steering: SteeringSet, strategy: str = "hand") -> None:
     """Keep a set with its run, in place of one of the same name."""
     run_path(run)
     body = {"name": steering.name, "strategy": strategy, "created": pd.Timestamp.now("UTC").tz_localize(None)}
-    with Writer(run) as store:
-        store.add("sets", pd.DataFrame([{**body, "body": steering.to_json()}]))
+    with Writer(run, wait=PATIENCE) as store:
+        store.add("sets", pd.DataFrame([{**body, "content": steering.content, "body": steering.to_json()}]))
 
 
 def kept_sets(run: str) -> dict[str, SteeringSet]:

@@ -340,13 +340,14 @@ def effects(run: str, layer: int | None = None, feature: int | None = None) -> p
 def best_effects(run: str) -> pd.DataFrame:
     """Each tried feature at the scale where it did best (columns as in `effects`, best first), and where it did worst.
 
-    The worst is in `worst_effect`, `worst_scale` and `worst_p`.
+    The worst is in `worst_effect`, `worst_scale`, `worst_p` and `worst_flips` (won minus lost).
     """
     found = effects(run)
     best = found.drop_duplicates(["layer", "feature"])
     worst = found.iloc[::-1].drop_duplicates(["layer", "feature"])
-    worst = worst[["layer", "feature", "effect", "scale", "p"]]
-    worst = worst.rename(columns={"effect": "worst_effect", "scale": "worst_scale", "p": "worst_p"})
+    worst = worst.assign(flips=worst["positive_flips"] - worst["negative_flips"])
+    worst = worst[["layer", "feature", "effect", "scale", "p", "flips"]]
+    worst = worst.rename(columns={name: f"worst_{name}" for name in ("effect", "scale", "p", "flips")})
     return best.merge(worst, on=["layer", "feature"]).reset_index(drop=True)
 
 
@@ -460,6 +461,9 @@ def fit_arguments(run: str) -> list[str]:
 
 # --- samples, sets and what was measured ---------------------------------------------------------
 
+CURRENT = "e.content = coalesce(sets.content, e.content)"
+"""SQL: whether an evaluation e is of the set as it is kept now, not of what it was before it was changed."""
+
 
 def samples(run: str, splits: Sequence[str] = (), limit: int | None = None) -> pd.DataFrame:
     """The run's samples: sample, split, prompt, target, output, outcome."""
@@ -472,22 +476,43 @@ def samples(run: str, splits: Sequence[str] = (), limit: int | None = None) -> p
 
 
 def sets(run: str) -> pd.DataFrame:
-    """The steering sets kept with a run: name, strategy, created, body (JSON), oldest first."""
-    return query(run, "SELECT name, strategy, created, body FROM sets ORDER BY created")
+    """The steering sets kept with a run: name, strategy, created, content (hash), body (JSON), oldest first."""
+    return query(run, "SELECT name, strategy, created, content, body FROM sets ORDER BY created")
 
 
 def evaluations(run: str) -> pd.DataFrame:
-    """What was measured with the run's sets, newest first: name, task, split, scale, created, summary (a dict)."""
-    found = query(run, "SELECT name, task, split, scale, created, summary FROM evaluations ORDER BY created DESC")
-    return found.assign(summary=[json.loads(summary) for summary in found["summary"]])
+    """What was measured with the run's sets, newest first.
+
+    Columns are name, content, task, split, scale, n, created, summary (a dict), label (the name, with a mark where the
+    set has been changed since) and own_scale (whether it was measured at the scale the set is kept with).
+    """
+    found = query(
+        run,
+        "SELECT name, e.content, task, split, scale, n, e.created, summary, sets.content AS kept, "
+        "scale = coalesce(CAST(body->>'scale' AS DOUBLE), 1) AS own_scale "
+        "FROM evaluations e LEFT JOIN sets USING (run, name) ORDER BY e.created DESC",
+    )
+    newest = found.groupby("name")["content"].transform("first")
+    changed = found["content"] != found["kept"].fillna(newest)
+    label = found["name"].where(~changed, found["name"] + " (before it was changed, " + found["content"] + ")")
+    summaries = [json.loads(summary) for summary in found["summary"]]
+    return found.drop(columns="kept").assign(label=label, summary=summaries)
 
 
-def evaluated_samples(run: str, name: str, task: str, split: str, scale: float) -> pd.DataFrame:
-    """Every sample of one evaluation, with both texts and outcomes. Raises CorrSteerError if there is no such one."""
+def evaluated_samples(
+    run: str, name: str, task: str, split: str, scale: float, content: str | None = None, n: int | None = None
+) -> pd.DataFrame:
+    """Every sample of one evaluation, with both texts and outcomes. Raises CorrSteerError if there is no such one.
+
+    Without `content`, of the set as it is kept now; without `n`, on the most samples.
+    """
     rows = query(
         run,
-        "SELECT samples FROM evaluations WHERE name = ? AND task = ? AND split = ? AND scale = ?",
-        [name, task, split, scale],
+        "SELECT samples FROM evaluations e LEFT JOIN sets USING (run, name) "
+        "WHERE name = $name AND task = $task AND split = $split AND scale = $scale "
+        "AND e.content = coalesce($content, e.content) AND n = coalesce($n, n) "
+        f"ORDER BY {CURRENT} DESC, n DESC, e.created DESC LIMIT 1",
+        {"name": name, "task": task, "split": split, "scale": scale, "content": content, "n": n},
     )
     if rows.empty:
         raise CorrSteerError(f"The set {name!r} of {run} has not been measured on {task} ({split}) at scale {scale:g}.")
@@ -495,11 +520,15 @@ def evaluated_samples(run: str, name: str, task: str, split: str, scale: float) 
 
 
 def headline(run: str) -> Mapping[str, Any] | None:
-    """The evaluation that tells what came of a run: set V on unseen test samples of its own task, else None."""
+    """The evaluation that tells what came of a run: set V on the most unseen test samples of its own task, else None.
+
+    Of V as it is kept now, at the scale it is kept with.
+    """
     found = query(
         run,
-        "SELECT summary FROM evaluations, runs WHERE name = 'V' AND split = 'test' AND task = config->>'task' "
-        "ORDER BY evaluations.created DESC LIMIT 1",
+        "SELECT summary FROM evaluations e JOIN runs USING (run) LEFT JOIN sets USING (run, name) "
+        f"WHERE name = 'V' AND split = 'test' AND task = config->>'task' AND {CURRENT} "
+        "AND scale = coalesce(CAST(body->>'scale' AS DOUBLE), 1) ORDER BY n DESC, e.created DESC LIMIT 1",
     )
     return None if found.empty else json.loads(found["summary"][0])
 

@@ -73,12 +73,20 @@ class Measured:
     """One evaluation, ready to be shown."""
 
     name: str
+    """The set's, with a mark if it has been changed since."""
+    set: str
+    content: str
+    own_scale: bool
     task: str
     split: str
     scale: float
     summary: Mapping[str, Any]
     verdict: verdict.Verdict
     word: str
+
+    @property
+    def fluency_loss(self) -> float | None:
+        return verdict.fluency_loss(self.summary)
 
 
 def html(run: str, theme: Theme = "") -> str:
@@ -178,15 +186,19 @@ def _layer_rows(best: pd.DataFrame) -> Iterator[tuple[str, ...]]:
 
 def _measured(row: Any) -> Measured:
     found = verdict.verdict(row.summary)
-    return Measured(row.name, row.task, row.split, row.scale, row.summary, found, verdict.WORDS[found.kind])
+    where = (row.label, row.name, row.content, row.own_scale, row.task, row.split, row.scale)
+    return Measured(*where, row.summary, found, verdict.WORDS[found.kind])
 
 
 def _main(every: list[Measured], task: str) -> Measured | None:
-    """The evaluation that tells most: on the run's own task, on held-back samples, of the set chosen with most care."""
+    """The evaluation that tells most: on the run's own task, on held-back samples, of the set chosen with most care.
+
+    Then at the scale the set is kept with, and on the most samples.
+    """
 
     def rank(one: Measured) -> tuple:
         by_name = PREFERRED.index(one.name) if one.name in PREFERRED else len(PREFERRED)
-        return one.task != task, one.split != "test", by_name
+        return one.task != task, one.split != "test", by_name, not one.own_scale, -one.summary["n"]
 
     return min(every, key=rank, default=None)  # the newest of equals: they come newest first
 
@@ -197,7 +209,8 @@ def _headline(facts: reader.RunFacts, every: list[Measured], main: Measured | No
         return Point("not finished", f"This run is not finished: {done}. What follows is what there is so far.")
     if main:
         _, _, why = main.verdict.sentence.partition(": ")  # the sentence begins with the word
-        return Point(main.word, why[:1].upper() + why[1:] if why else main.verdict.sentence)
+        said = why[:1].upper() + why[1:] if why else main.verdict.sentence
+        return Point(main.word, said if main.own_scale else f"At scale {main.scale:g}: {why or said}")
     if facts.fit is None:
         return Point("not analysed", "The model has answered, but its features have not been ranked yet.")
     if facts.fit["constant"]:
@@ -232,6 +245,7 @@ def _sets(run: str) -> Iterator[dict[str, Any]]:
         yield {
             "name": row.name,
             "what": SETS.get(row.name, "put together by hand"),
+            "empty": "no candidate helped beyond noise" if row.strategy in SETS else "every feature is switched off",
             "scale": body["scale"],
             "rows": rows,
         }
@@ -242,7 +256,7 @@ def _sets(run: str) -> Iterator[dict[str, Any]]:
 
 def _examples(run: str, main: Measured) -> dict[str, dict[str, Any]]:
     """The first samples won, lost and changed: in the order of the task, so that none is picked for its looks."""
-    samples = verdict.with_flips(reader.evaluated_samples(run, main.name, main.task, main.split, main.scale))
+    samples = verdict.with_flips(_samples(run, main))
     ends = shared_ends(samples["prompt"].tolist())
     found = {}
     for kind in ("won", "lost", "changed"):
@@ -250,6 +264,11 @@ def _examples(run: str, main: Measured) -> dict[str, dict[str, Any]]:
         shown = of_kind.head(EXAMPLES if kind != "changed" else EXAMPLES // 2)
         found[kind] = {"count": len(of_kind), "examples": [_example(row, ends) for row in shown.itertuples()]}
     return found
+
+
+def _samples(run: str, one: Measured) -> pd.DataFrame:
+    where = (one.set, one.task, one.split, one.scale)
+    return reader.evaluated_samples(run, *where, content=one.content, n=one.summary["n"])
 
 
 def _example(row: Any, ends: tuple[int, int]) -> Example:

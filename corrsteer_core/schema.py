@@ -112,4 +112,24 @@ MIGRATIONS: tuple[str, ...] = (
         UNIQUE (run, layer, feature, source)
     );
     """,
+    """
+    ALTER TABLE sets ADD COLUMN content VARCHAR;  -- hash of what the set adds and how it asks; its name does not count
+    ALTER TABLE evaluations RENAME TO evaluations_before;
+    CREATE TABLE evaluations (      -- sets measured on a split
+        run VARCHAR,
+        name VARCHAR,               -- the set
+        content VARCHAR DEFAULT '', -- hash of the set as it was when measured; '' if not known
+        task VARCHAR,               -- what it was measured on: the run's own task, or another to see side effects
+        split VARCHAR,
+        scale DOUBLE,               -- global scale of the set
+        n INTEGER DEFAULT 0,        -- samples
+        created TIMESTAMP,
+        summary JSON,               -- rates, intervals, flips, SER, p, fluency, controls
+        samples JSON,               -- every sample with both texts and outcomes
+        UNIQUE (run, name, content, task, split, scale, n)
+    );
+    INSERT INTO evaluations SELECT run, name, '', task, split, scale, CAST(summary->>'n' AS INTEGER), created, summary,
+        samples FROM evaluations_before;
+    DROP TABLE evaluations_before;
+    """,
 )

@@ -68,7 +68,8 @@ def gentle(candidates: pd.DataFrame, longest: float = LONGEST, shortest: float =
     longest of each feature: all k are tried.
     """
     over = (candidates["share"] / longest).clip(lower=1)
-    scale = candidates["scale"].where(over == 1, (candidates["scale"] / over).map(_two_digits))
+    scale = candidates["scale"].copy()
+    scale[over > 1] = (candidates["scale"] / over)[over > 1].map(_two_digits)
     share = candidates["share"] * scale / candidates["scale"]
     found = candidates.assign(scale=scale, share=share)
     what = [name for name in ("layer", "feature") if name in found]  # a difference vector is no feature
@@ -98,8 +99,10 @@ def effects(candidates: pd.DataFrame, unsteered: np.ndarray, steered: np.ndarray
 
 def beyond_noise(effects: pd.DataFrame) -> pd.DataFrame:
     """Candidates that raise the rate by more than noise, the best first (ties: the smaller scale)."""
-    # The distribution of flips is symmetric, so the two-sided p halves into the one-sided one.
-    better = effects[(effects["steered_rate"] > effects["unsteered_rate"]) & (effects["p"] / 2 < NOISE)]
+    # The distribution of flips is symmetric, so the two-sided p halves into the one-sided one. Graded outcomes can rise
+    # on average while more of them flip down than up: then p speaks of the harm.
+    up = (effects["steered_rate"] > effects["unsteered_rate"]) & (effects["positive_flips"] > effects["negative_flips"])
+    better = effects[up & (effects["p"] / 2 < NOISE)]
     return better.sort_values(["steered_rate", "scale", "r"], ascending=[False, True, False])
 
 
@@ -151,7 +154,8 @@ def pruned(effects: pd.DataFrame) -> list[SteeringRow]:
 def seen_by_p(effects: pd.DataFrame) -> pd.DataFrame:
     """What P saw, layer by layer: `effects` with `kept`, and `noise` where flips that uneven come about by chance."""
     seen = effects.sort_values("layer", kind="stable")
-    return seen.assign(kept=seen["steered_rate"] > seen["unsteered_rate"], noise=seen["p"] / 2 >= NOISE)
+    against = seen["positive_flips"] <= seen["negative_flips"]
+    return seen.assign(kept=seen["steered_rate"] > seen["unsteered_rate"], noise=against | (seen["p"] / 2 >= NOISE))
 
 
 def as_row(feature: Any) -> SteeringRow:

@@ -6,6 +6,7 @@ vectors are made once from the SAEs; while steering, no SAE is needed.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -98,6 +99,14 @@ class SteeringSet:
     def with_rows(self, rows: Sequence[SteeringRow], name: str | None = None) -> SteeringSet:
         """The same model, SAEs and scale with other rows."""
         return replace(self, rows=tuple(rows), name=self.name if name is None else name)
+
+    @property
+    def content(self) -> str:
+        """A short hash of what the set adds at scale 1 and of how it puts prompts; its name and notes do not count."""
+        rows = sorted((row.layer, row.feature, row.coefficient) for row in self.active_rows)
+        saes = [(sae.layer, sae.fingerprint) for sae in self.active_saes]
+        body = [self.model_fingerprint, saes, rows, asdict(self.style)]
+        return hashlib.sha256(json.dumps(body).encode()).hexdigest()[:8]
 
     @property
     def active_rows(self) -> tuple[SteeringRow, ...]:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:  # reading a run must not load torch, which these do
 
 PUBLISHED = "run.duckdb"
 PRIVATE = "writing.duckdb"
+PATIENCE = 30.0
+"""Seconds that a short write waits for another writer of the same run."""
 PUBLISH_SHARE = 0.05  # of a writer's time may go into publishing what it has so far
 
 
@@ -95,6 +97,7 @@ def reading(run: str) -> Iterator[duckdb.DuckDBPyConnection]:
     """A read-only connection to a run's published file. Raises CorrSteerError if it is not a readable database."""
     path = database_path(run)
     try:
+        _bring_up_to_date(run, path)
         with _opened.reading(path) as connection:
             yield connection
     except (
@@ -104,6 +107,18 @@ def reading(run: str) -> Iterator[duckdb.DuckDBPyConnection]:
         duckdb.InternalException,
     ) as error:
         raise _unreadable(path, error) from error
+
+
+def _bring_up_to_date(run: str, path: Path) -> None:
+    """Give a file that an older release wrote the tables of today."""
+    if _version(path) in _up_to_date:
+        return
+    with _opened.reading(path) as connection:
+        old = _migrations_in(connection) < len(MIGRATIONS)
+    if old:
+        with Writer(run, wait=PATIENCE):
+            pass  # every writer does
+    _up_to_date.add(_version(path))
 
 
 class _Version(NamedTuple):
@@ -167,6 +182,8 @@ class _Opened:
 
 
 _opened = _Opened()
+_up_to_date: set[_Version] = set()
+"""Files that have been looked at and have the tables of today."""
 atexit.register(_opened.close)  # or DuckDB complains when the interpreter ends
 
 
@@ -198,17 +215,20 @@ class Reader:
 
 
 class Writer:
-    """The one process that adds to a run. Use as a context manager; leaving it publishes what was written."""
+    """The one process that adds to a run. Use as a context manager; leaving it publishes what was written.
 
-    def __init__(self, run: str) -> None:
-        self.run = run
+    Raises CorrSteerError when another process is still writing after `wait` seconds.
+    """
+
+    def __init__(self, run: str, *, wait: float = 0.0) -> None:
+        self.run, self.wait = run, wait
         self.folder = runs_dir() / run
         self._published_at = 0.0
         self._publish_cost = 0.0
 
     def __enter__(self) -> Writer:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(self.folder)
+        self._lock = _locked(self.folder, self.wait)
         try:
             private, published = self.folder / PRIVATE, self.folder / PUBLISHED
             if published.exists() and not private.exists():
@@ -336,13 +356,18 @@ def _known(table: str) -> str:
 
 def _migrate(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY)")
-    ((done,),) = connection.execute("SELECT coalesce(max(number), 0) FROM migrations").fetchall()
+    done = _migrations_in(connection)
     for number, statements in enumerate(MIGRATIONS, 1):
         if number > done:
             connection.execute("BEGIN")
             connection.execute(statements)
             connection.execute("INSERT INTO migrations VALUES (?)", [number])
             connection.execute("COMMIT")
+
+
+def _migrations_in(connection: duckdb.DuckDBPyConnection) -> int:
+    ((done,),) = connection.execute("SELECT coalesce(max(number), 0) FROM migrations").fetchall()
+    return done
 
 
 def _connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
@@ -371,11 +396,11 @@ def _copy(source: Path, target: Path) -> None:
         scratch.unlink(missing_ok=True)
 
 
-def _locked(folder: Path) -> FileLock:
+def _locked(folder: Path, wait: float = 0.0) -> FileLock:
     """The run's writer lock, taken; the system gives it back when the process dies. Raises CorrSteerError if held."""
     lock = FileLock(folder / "writer.lock")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=wait)
     except Timeout as error:
         raise CorrSteerError(
             f"The run {folder.name} is being written by another process; wait for it or cancel it, then try again."

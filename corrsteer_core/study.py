@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any, get_args
 
 from corrsteer_core import caa, pipeline, reader, selection
@@ -84,8 +83,4 @@ def _baseline(setup: Setup, split: str, longest: float, progress: Progress) -> d
         found = caa.baseline(setup, split=split, longest=longest, progress=progress)
     except CorrSteerError as error:
         return {"chosen": None, "measured": None, "problem": str(error)}
-    measured = found["measured"]
-    return {
-        "chosen": found["chosen"],
-        "measured": measured and {**asdict(measured), "effect": measured.effect},
-    }
+    return {"chosen": found["chosen"], "measured": found["measured"]}

@@ -48,28 +48,46 @@ def verdict(summary: Mapping[str, Any]) -> Verdict:
     """
     before, after, p = summary["unsteered_rate"], summary["steered_rate"], summary["p"]
     moved = f"success {_moved(before, after)} on {summary['n']:,} samples ({_p(p)})"
-    flips = summary["positive_flips"] + summary["negative_flips"]
-    if not flips:
+    won, lost = summary["positive_flips"], summary["negative_flips"]
+    if not won + lost:
         return Verdict("nothing", f"Does nothing here: no outcome of the {summary['n']:,} samples changed.")
     if p >= NOISE:
         return Verdict("noise", f"No better than chance: {moved}; flips this uneven come about by chance.")
+    if (after - before) * (won - lost) <= 0:  # graded outcomes only
+        return Verdict(
+            "noise",
+            f"No better than chance: {moved}, but {won} samples went from failure to success and {lost} back, so the average "
+            f"and the flips point opposite ways.",
+        )
     if after < before:
         return Verdict("harmful", f"Harmful: {moved}.")
-    rivals = {name: one["effect"] for name, one in summary.get("controls", {}).items()}
+    rivals = _rivals(summary)
+    return _no_better(summary, rivals, moved) or Verdict(
+        "works", f"Works: {moved}{_against(rivals)}.{_debris(summary)}"
+    )
+
+
+def _rivals(summary: Mapping[str, Any]) -> dict[str, float]:
+    return {name: one["effect"] for name, one in summary.get("controls", {}).items()}
+
+
+def _no_better(summary: Mapping[str, Any], rivals: Mapping[str, float], moved: str) -> Verdict | None:
+    """The verdict when a control raises success as much as the set does; equal counts, up to rounding, are as much."""
+    enough = summary["steered_rate"] - summary["unsteered_rate"] - 1e-9
     free = summary.get("constrained", {}).get(CONSTRAINED)
-    if free is not None and free["effect"] >= after - before - 1e-9:
+    if free is not None and free["effect"] >= enough:
         return Verdict(
             "no better",
             f"No better than controls: {moved}, but unsteered answers held to the choices do as much "
             f"({_points(free['effect'])}).",
         )
     best = max(rivals, key=rivals.__getitem__, default=None)
-    if best is not None and rivals[best] >= after - before - 1e-9:  # equal counts, up to rounding
+    if best is not None and rivals[best] >= enough:
         rival = "turning its sign round" if best == FLIPPED else "a random set of the same size"
         return Verdict(
             "no better", f"No better than controls: {moved}, but {rival} does as much ({_points(rivals[best])})."
         )
-    return Verdict("works", f"Works: {moved}{_against(rivals)}.{_debris(summary)}")
+    return None
 
 
 def _against(rivals: Mapping[str, float]) -> str:

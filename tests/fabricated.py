@@ -168,6 +168,6 @@ def _evaluation(samples: pd.DataFrame, noise: bool) -> dict:
          "steered": " Positive", "outcome_unsteered": test["outcome"], "outcome_steered": 1.0}
     )  # fmt: skip
     return {
-        "name": "V", "task": "sentiment", "split": "test", "scale": 1.0, "created": NOW,
+        "name": "V", "task": "sentiment", "split": "test", "scale": 1.0, "n": n, "created": NOW,
         "summary": json.dumps(summary), "samples": rows.to_json(orient="records"),
     }  # fmt: skip

@@ -25,7 +25,7 @@ def evaluation(name, task, scale, before, after, split="test", n=100):
         "steered_interval": [after - 0.1, after + 0.1], "positive_flips": won, "negative_flips": lost,
         "ser": lost / (won + lost) if won + lost else None, "fluency": {"unsteered": 1.0, "steered": 1.5}, "controls": {},
     }  # fmt: skip
-    return {"name": name, "task": task, "split": split, "scale": scale, "summary": summary}
+    return {"label": name, "task": task, "split": split, "scale": scale, "summary": summary}
 
 
 def test_pareto_points_are_those_no_other_scale_beats():

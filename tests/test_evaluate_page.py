@@ -379,7 +379,9 @@ def test_the_selected_row_of_the_table_is_the_one_that_is_shown():
     test = opened()
     assert test.dataframe[0].value["Set"].tolist() == ["V", "older"]
     assert test.dataframe[0].value["Verdict"].tolist() == ["works", "no better than chance"]
-    test.session_state["evaluation_table"] = {"selection": {"rows": [1], "columns": [], "cells": []}}
+    key = test.dataframe[0].proto.id.split("-", 2)[2]
+    assert key.startswith("evaluation_table")
+    test.session_state[key] = {"selection": {"rows": [1], "columns": [], "cells": []}}
     test.run()
     assert "older on sentiment" in said(test)
 

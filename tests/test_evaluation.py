@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
-from corrsteer_core import caa, evidence, lengths, pipeline, reader, store
+from corrsteer_core import caa, evidence, lengths, pipeline, reader, report, store
 from corrsteer_core.errors import CorrSteerError
-from corrsteer_core.evaluate import trial, unsteered_and
+from corrsteer_core.evaluate import fluency, trial, unsteered_and
 from corrsteer_core.evaluation import (
     CONSTRAINED,
     CONSTRAINED_STEERED,
@@ -21,7 +21,7 @@ from corrsteer_core.evaluation import (
 )
 from corrsteer_core.hooks import hooked
 from corrsteer_core.prompts import PromptStyle, render
-from corrsteer_core.tasks import get_task, load_items
+from corrsteer_core.tasks import get_task, limited, load_items
 from corrsteer_core.verdict import verdict
 from tests import tiny
 
@@ -78,10 +78,55 @@ def test_controls_once_measured_are_not_lost_to_a_sweep(loaded, steering, run):
     sweep(steering, [task], (1.0,), limit=LIMIT, model=model, saes=saes)
     summary = reader.evaluations(run).iloc[0]["summary"]
     assert set(summary["controls"]) == {"random 1", "random 2", "sign flipped"}
-    sweep(steering, [task], (1.0,), limit=LIMIT - 2, model=model, saes=saes)
-    assert reader.evaluations(run).iloc[0]["summary"] == summary, "fewer samples do not displace more"
     sweep(steering, [task], (1.0,), limit=LIMIT + 2, model=model, saes=saes)
-    assert reader.evaluations(run).iloc[0]["summary"]["controls"] == {}, "other samples, other controls"
+    sweep(steering, [task], (1.0,), limit=LIMIT - 2, model=model, saes=saes)
+    kept = reader.evaluations(run)
+    assert kept["n"].tolist() == [LIMIT - 2, LIMIT + 2, LIMIT], "each number of samples has its own, newest first"
+    assert kept.iloc[2]["summary"] == summary
+    assert kept.iloc[0]["summary"]["controls"] == {}, "other samples, other controls"
+    assert len(reader.evaluated_samples(run, "A", "sentiment", "test", 1.0)) == LIMIT + 2
+    assert len(reader.evaluated_samples(run, "A", "sentiment", "test", 1.0, n=LIMIT)) == LIMIT
+
+
+def test_what_was_measured_before_a_set_was_changed_is_not_taken_for_the_set(loaded, steering, run):
+    model, saes = loaded
+    task = get_task("sentiment")
+    evaluate_set(steering, task, limit=LIMIT, control_count=1, model=model, saes=saes)
+    changed = steering.with_rows([replace(steering.rows[0], coefficient=40.0), *steering.rows[1:]])
+    assert changed.content != steering.content
+    pipeline.keep_set(run, changed)
+    (row,) = reader.evaluations(run).itertuples()
+    assert row.label == f"A (before it was changed, {steering.content})"
+    found = evaluate_set(changed, task, limit=LIMIT - 2, model=model, saes=saes)
+    new, old = reader.evaluations(run).itertuples()
+    assert (new.label, new.content, new.n) == ("A", changed.content, LIMIT - 2)
+    assert (old.label, old.content, old.n) == (row.label, steering.content, LIMIT)
+    kept = reader.evaluated_samples(run, "A", "sentiment", "test", 1.0)
+    assert kept["steered"].tolist() == found.samples["steered"].tolist()
+    assert len(reader.evaluated_samples(run, "A", "sentiment", "test", 1.0, content=steering.content)) == LIMIT
+
+
+def test_what_a_set_is_does_not_depend_on_its_name_notes_scale_or_switched_off_rows(steering):
+    off = replace(steering.rows[0], feature=9, enabled=False)
+    other = steering.with_rows([*(replace(row, note="") for row in reversed(steering.rows)), off], "B").scaled(2.0)
+    assert other.content == steering.content
+    assert (-steering).content == steering.content
+    assert replace(steering, style=PromptStyle(chat=True)).content != steering.content
+
+
+def test_the_headline_is_of_the_sets_own_scale_and_of_most_samples(loaded, steering, run):
+    model, saes = loaded
+    best = replace(steering, name="V")
+    pipeline.keep_set(run, best, "V")
+    evaluate_set(best, get_task("sentiment"), limit=LIMIT, model=model, saes=saes)
+    sweep(best, [get_task("sentiment")], (1.0,), limit=LIMIT - 2, model=model, saes=saes)
+    sweep(best, [get_task("sentiment")], (2.0,), limit=LIMIT + 2, model=model, saes=saes)
+    told = reader.headline(run)
+    assert told is not None
+    assert (told["scale"], told["n"]) == (1.0, LIMIT)
+    assert report.contents(run)["main"].summary == told
+    pipeline.keep_set(run, best.with_rows(best.rows[:1]), "V")
+    assert reader.headline(run) is None, "V as it is now was not measured"
 
 
 def test_transfer_measures_every_set_on_every_task(loaded, steering):
@@ -111,7 +156,7 @@ def test_constrained_decoding_takes_the_best_choice(loaded, steering):
     task = get_task("capitals")
     steering = replace(steering, task="")
     found = evaluate_set(steering, task, limit=LIMIT, control_count=1, model=model, saes=saes)
-    items = [item for item in load_items(task) if item.split == "test"][:LIMIT]
+    items = limited([item for item in load_items(task) if item.split == "test"], LIMIT, 0)
     right = []
     for item in items:
         ids = render(model, item.prompt, PromptStyle(chat=True))
@@ -129,10 +174,14 @@ def test_constrained_decoding_takes_the_best_choice(loaded, steering):
 def test_choices_are_allowed_with_and_without_a_space(loaded):
     model, _ = loaded
     encode = model.tokenizer.encode
-    found = choice_tokens(model, ("A", "B"))
-    assert {encode(form, add_special_tokens=False)[0] for form in ("A", " A", "B", " B")} == set(found)
-    words = choice_tokens(model, ("Positive", "Negative"))
-    assert {encode(form, add_special_tokens=False)[0] for form in ("Positive", " negative")} <= set(words)
+    every = [encode(form, add_special_tokens=False) for form in ("A", " A", "B", " B")]
+    assert choice_tokens(model, ("A", "B")) == sorted({ids[0] for ids in every if len(ids) == 1})
+
+
+def test_choices_that_take_several_tokens_are_not_held_to_their_first(loaded):
+    model, _ = loaded
+    assert choice_tokens(model, ("New York", "New Delhi")) == []
+    assert choice_tokens(model, ("", "A")) == []
 
 
 def test_a_gain_that_constrained_decoding_gives_is_no_better_than_controls():
@@ -184,6 +233,28 @@ def test_shares_are_vector_length_over_activation_length(loaded, run):
     assert kept["share"].max() <= effects["share"].median()
     assert set(kept["scale"]) - {2.0, 4.0}, "those too long are tried at the longest length"
     assert kept["share"].max() > 0.9 * effects["share"].median()
+
+
+def test_what_was_tried_with_another_coefficient_is_tried_again(loaded, run):
+    """Collecting more samples and fitting anew moves coefficients."""
+    setup = pipeline.reopen(run, loaded[0])
+    features = pipeline.rankable_features(run)
+    asked = {"per_layer": 1, "scales": (1.0,), "longest": np.inf, "setup": setup}
+    before = pipeline.try_candidates(run, features=features, **asked)
+    again = pipeline.try_candidates(run, features=features.assign(coefficient=features["coefficient"] * 2), **asked)
+    assert again["coefficient"].tolist() == pytest.approx((2 * before["coefficient"]).tolist())
+    assert again["share"].tolist() == pytest.approx((2 * before["share"]).tolist())
+    assert len(reader.effects(run)) == len(before)
+
+
+def test_a_v_of_other_lengths_or_scales_has_another_name(loaded, run):
+    setup = pipeline.reopen(run, loaded[0])
+    names = [
+        pipeline.select(run, "V", per_layer=1, setup=setup, **named).name
+        for named in ({}, {"longest": 0.12}, {"scales": (1.0, 3.0)})
+    ]
+    assert names == ["V, top 1", "V, top 1, up to 12%", "V, top 1, scales 1 3"]
+    assert set(names) <= set(pipeline.kept_sets(run))
 
 
 def test_intervals_hold_r_and_differ_from_a_point(run):
@@ -267,6 +338,20 @@ def test_the_baseline_is_chosen_on_validation_and_measured_on_test(loaded, run):
         model, items, unsteered_and(), style=setup.config.style, scorer=setup.task.scorer, max_new_tokens=6
     )
     assert tried["unsteered_rate"].unique().tolist() == pytest.approx([unsteered.outcomes.mean()])
+
+
+def test_the_baselines_rate_stands_beside_its_fluency(loaded, run, monkeypatch):
+    model, _ = loaded
+    monkeypatch.setattr(caa.selection, "beyond_noise", lambda effects: effects)
+    setup = pipeline.reopen(run, model)
+    found = caa.baseline(setup, longest=np.inf)
+    items = [item for item in setup.items if item.split == "test"]
+    texts = trial(model, items, unsteered_and(), style=setup.config.style, scorer=setup.task.scorer, max_new_tokens=6)
+    prompts = [render(model, item.prompt, setup.config.style) for item in items]
+    expected = np.nanmean(fluency(model, prompts, texts.tokens))
+    assert found["measured"]["n"] == len(items)
+    assert found["measured"]["fluency"]["unsteered"] == pytest.approx(expected, rel=1e-5)
+    assert found["measured"]["fluency"]["steered"] > 0
 
 
 def test_an_evaluation_without_a_finite_fluency_is_stored_all_the_same(loaded, steering, run):

@@ -208,7 +208,9 @@ def test_a_constant_outcome_and_an_empty_ranking_are_said():
 
 def effects(*rows: tuple[int, int, float, float, float]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["layer", "feature", "r", "effect", "p"])
-    return frame.assign(scale=2.0, worst_effect=frame["effect"], worst_scale=2.0, worst_p=frame["p"])
+    won = (frame["effect"] > 0).astype(int)
+    frame = frame.assign(scale=2.0, positive_flips=9 * won, negative_flips=9 - 9 * won)
+    return frame.assign(worst_effect=frame["effect"], worst_scale=2.0, worst_p=frame["p"], worst_flips=18 * won - 9)
 
 
 def test_the_highest_r_that_harms_is_told_apart_from_the_best_effect():
@@ -235,6 +237,17 @@ def test_effects_within_noise_are_said_to_be():
     assert found is not None
     assert not found.beyond_noise
     assert "none raises it by more than noise" in found.sentence
+
+
+def test_an_average_that_rises_while_more_fall_than_rise_is_no_effect():
+    """Graded outcomes: p is of the flips, and they speak of harm."""
+    both = effects((22, 7, 0.5, 0.1, 0.001), (8, 1, 0.3, -0.1, 0.001))
+    both[["positive_flips", "negative_flips"]] = both[["negative_flips", "positive_flips"]]
+    found = findings.of_effects(both.assign(worst_flips=-both["worst_flips"]))
+    assert found is not None
+    assert not found.beyond_noise
+    assert "lowers" not in found.sentence
+    assert "raises the success rate by 10" not in found.sentence
 
 
 def test_where_the_highest_r_is_the_best_effect_it_says_so():

@@ -66,6 +66,19 @@ def test_noise_is_judged_by_the_one_sided_test_that_the_rate_rises():
     assert selection.beyond_noise(found)[["feature", "scale"]].values.tolist() == [[11, 8.0], [20, 1.0]]
 
 
+def test_an_average_that_rises_while_more_outcomes_flip_down_is_no_effect():
+    """Graded outcomes: what the flips make significant is then the harm."""
+    before = np.r_[np.full(12, 0.55), np.zeros(20)]
+    after = np.r_[np.full(12, 0.45), np.full(20, 0.4)]
+    listed = pd.DataFrame({"layer": [1], "feature": [3], "r": [0.2], "coefficient": [1.0], "scale": [1.0]})
+    found = selection.effects(listed, before, after[:, None])
+    assert found["steered_rate"][0] > found["unsteered_rate"][0]
+    assert (found["positive_flips"][0], found["negative_flips"][0]) == (0, 12)
+    assert found["p"][0] < 0.05
+    assert selection.beyond_noise(found).empty
+    assert selection.seen_by_p(found)["noise"].tolist() == [True]
+
+
 def test_what_is_within_noise_or_harmful_is_dropped():
     assert selection.beyond_noise(measured())[["feature", "scale"]].values.tolist() == [[11, 8.0], [20, 8.0]]
 

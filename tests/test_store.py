@@ -1,5 +1,6 @@
 """The run's file: batch by batch, whole or not at all, and nobody locked out."""
 
+import json
 import subprocess
 import sys
 import textwrap
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from corrsteer_core import store
+from corrsteer_core import reader, store
 from corrsteer_core.config import RunConfig
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.prompts import PromptStyle
@@ -79,6 +80,41 @@ def test_a_second_writer_is_told():
             store.delete_run("r")
     store.delete_run("r")
     assert store.run_names() == []
+
+
+def test_a_short_write_waits_for_the_writer_before_it():
+    order = []
+
+    def late():
+        with store.Writer("r", wait=30) as writer:
+            order.append("second")
+            add(writer, ["s1"])
+
+    with store.Writer("r") as writer:
+        writer.begin(CONFIG, ITEMS, 4)
+        second = threading.Thread(target=late)
+        second.start()
+        second.join(0.3)
+        assert second.is_alive()
+        order.append("first")
+        add(writer, ["s0"])
+    second.join()
+    assert order == ["first", "second"]
+    assert done() == 2
+
+
+def test_a_file_of_an_older_release_is_brought_up_to_date_when_it_is_read(monkeypatch):
+    with monkeypatch.context() as older:
+        older.setattr(store, "MIGRATIONS", store.MIGRATIONS[:3])
+        with store.Writer("r") as writer:
+            writer.begin(CONFIG, ITEMS, 4)
+            row = {"name": "V", "task": "t", "split": "test", "scale": 1.0, "created": store._now(), "samples": "[]"}
+            writer.add("evaluations", pd.DataFrame([{**row, "summary": json.dumps({"n": 7})}]))
+            set_row = {"name": "V", "strategy": "V", "created": store._now(), "body": json.dumps({"scale": 1.0})}
+            writer.add("sets", pd.DataFrame([set_row]))
+    (found,) = reader.evaluations("r").itertuples()
+    assert (found.label, found.content, found.n, found.own_scale) == ("V", "", 7, True)
+    assert reader.sets("r")["content"].isna().all()
 
 
 def done(run="r"):

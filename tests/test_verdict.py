@@ -105,3 +105,10 @@ def test_flips_are_won_lost_changed_or_same():
         }
     )
     assert with_flips(samples)["flip"].tolist() == ["won", "lost", "changed", "same", "changed"]
+
+
+def test_an_average_that_rises_while_more_samples_are_lost_than_won_does_not_work():
+    graded = {**summary(0, 12), "steered_rate": 0.7, "effect": 0.1}
+    found = verdict(graded)
+    assert found.kind == "noise"
+    assert "0 samples went from failure to success and 12 back" in found.sentence

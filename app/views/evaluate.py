@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import streamlit as st
@@ -17,8 +18,12 @@ from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.progress import seconds
 from corrsteer_core.tasks import TASKS
 
+if TYPE_CHECKING:  # the page must not load torch, which this does
+    from corrsteer_core.steering import SteeringSet
+
 POLL = 1.0  # seconds between looks at a running measurement
 PAGE = 20  # samples shown at once
+WHICH = ("name", "content", "task", "split", "scale", "n")  # what tells one evaluation from another
 SHOWN = 6  # evaluations shown without scrolling
 SPLITS = {
     "test": "Test (held back)",
@@ -75,8 +80,14 @@ def _sets(run: str) -> dict[str, str]:
     kept = resources.ask(reader.sets, run)
     bodies = dict(zip(kept["name"], kept["body"], strict=True))
     desk = st.session_state.get("desks", {}).get(run)
-    if desk is not None and desk.editor.current.name not in bodies and desk.editor.current.active_rows:
-        bodies[desk.editor.current.name] = desk.editor.current.to_json()
+    if desk is None or not desk.editor.current.active_rows:
+        return bodies
+    edited: SteeringSet = desk.editor.current
+    saved = dict(zip(kept["name"], kept["content"], strict=True)).get(edited.name)
+    if isinstance(saved, str) and saved != edited.content:  # brought from elsewhere under a name that is taken here
+        edited = replace(edited, name=f"{edited.name} (on the Steer page)")
+    if edited.name not in bodies:
+        bodies[edited.name] = edited.to_json()
     return bodies
 
 
@@ -96,14 +107,15 @@ def _form(run: str, bodies: dict[str, str]) -> None:
     names = sorted(bodies, key=lambda name: (name != "V", name))
     sets = {name: measuring.NamedSet(run, name, bodies[name]) for name in names}
     config = resources.ask(reader.facts, run).config
-    asked = {"one": _one_set, "scales": _several_scales, "tasks": _sets_on_tasks}[kind](sets, config)
-    if asked is not None:
-        try:
-            measuring.start(asked, config)
-        except CorrSteerError as error:
-            ui.problem(error)
+    try:
+        asked = {"one": _one_set, "scales": _several_scales, "tasks": _sets_on_tasks}[kind](sets, config)
+        if asked is None:
             return
-        st.rerun()
+        measuring.start(asked, config)
+    except CorrSteerError as error:
+        ui.problem(error)
+        return
+    st.rerun()
 
 
 def _title_of(task: str) -> str:
@@ -214,13 +226,16 @@ def _job(job: jobs.Job) -> None:
             label = "Stop now" if job.stopping else "Cancel"
             button.button(label, key=f"cancel-{job.id}", width="stretch", on_click=jobs.cancel, args=(job.id,))
             return
-        ended = (
-            "Cancelled; nothing was stored."
-            if job.state == "cancelled"
-            else f":material/error: {ui.for_markdown(job.error)}"
-        )
+        ended = _left_behind(job) if job.state == "cancelled" else f":material/error: {ui.for_markdown(job.error)}"
         text.markdown(ended)
         button.button("Dismiss", key=f"forget-{job.id}", width="stretch", on_click=jobs.forget, args=(job.id,))
+
+
+def _left_behind(job: jobs.Job) -> str:
+    """What a cancelled measurement has left."""
+    if job.arguments[0] == "evaluate":
+        return "Cancelled; nothing was stored."
+    return "Cancelled; tasks that were finished are among the measurements."
 
 
 # --- what has been measured ----------------------------------------------------------------------
@@ -231,7 +246,7 @@ def _chosen(found: pd.DataFrame) -> pd.Series:
     st.subheader("Measured so far", anchor=False)
     table = pd.DataFrame(
         {
-            "Set": [ui.plain(name) for name in found["name"]],
+            "Set": [ui.plain(name) for name in found["label"]],
             "Task": [ui.plain(task) for task in found["task"]],
             "Samples": [f"{row.summary['n']} {row.split}" for row in found.itertuples()],
             "Scale": found["scale"],
@@ -247,7 +262,7 @@ def _chosen(found: pd.DataFrame) -> pd.Series:
         hide_index=True,
         width="stretch",
         height="auto" if len(table) <= SHOWN else 240,
-        key="evaluation_table",
+        key=f"evaluation_table-{pd.util.hash_pandas_object(found[list(WHICH)]).sum()}",  # a selection is of a place
         alt="Measurements so far. Arrow keys move, Shift and Space select a row.",
         on_select="rerun",
         selection_mode="single-row",
@@ -267,7 +282,7 @@ def _chosen(found: pd.DataFrame) -> pd.Series:
 
 def _result(run: str, row: pd.Series) -> None:
     """One evaluation: verdict, numbers, comparison, samples."""
-    summary, name = row["summary"], ui.shortened(row["name"], 40)
+    summary, name = row["summary"], ui.shortened(row["label"], 60)
     st.subheader(f"{ui.for_markdown(name)} on {ui.for_markdown(row['task'])}, {row['split']} samples", anchor=False)
     found = verdict.verdict(summary)
     box, icon = SIGNS.get(found.kind, (st.warning, ":material/casino:"))
@@ -381,11 +396,16 @@ def _matrix(matrix: pd.DataFrame, split: str) -> None:
 def _samples(run: str, row: pd.Series) -> None:
     st.subheader("Sample by sample", anchor=False)
     samples = verdict.with_flips(
-        resources.ask(reader.evaluated_samples, run, row["name"], row["task"], row["split"], float(row["scale"]))
+        resources.ask(
+            reader.evaluated_samples,
+            *(run, row["name"], row["task"], row["split"], float(row["scale"])),
+            content=row["content"],
+            n=int(row["n"]),
+        )
     )
     counts = samples["flip"].value_counts()
     present = [kind for kind in FLIPS if counts.get(kind)]
-    key = f"flips-{run}-{row['name']}-{row['task']}-{row['split']}-{row['scale']}"
+    key = f"flips-{run}-{'-'.join(str(row[name]) for name in WHICH)}"
     left, right = st.columns([5, 1], vertical_alignment="center")
     kind = left.segmented_control(
         "Which samples",

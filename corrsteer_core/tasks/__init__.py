@@ -26,6 +26,7 @@ from corrsteer_core.tasks.judges import JUDGES, load_judge, with_judge
 from corrsteer_core.tasks.load import load_items
 from corrsteer_core.tasks.scorers import SCORERS, scorer_name
 from corrsteer_core.tasks.shots import load_with_shots, without_shots
+from corrsteer_core.tasks.splits import held_to, limited
 
 TASKS: dict[str, Task] = {
     task.name: task
@@ -67,6 +68,8 @@ __all__ = [
     "custom_task",
     "get_scorer",
     "get_task",
+    "held_to",
+    "limited",
     "load_items",
     "load_judge",
     "load_with_shots",

@@ -54,6 +54,12 @@ def assign(items: Sequence[Item], seed: int, pattern: Sequence[Split]) -> list[I
     return result
 
 
+def held_to(known: Iterable[Item], items: Iterable[Item]) -> list[Item]:
+    """The items, those with the prompt of a known one in its split: a file that has grown deals its rows out anew."""
+    splits = {normalised(item.prompt): item.split for item in known}
+    return [replace(item, split=splits.get(normalised(item.prompt), item.split)) for item in items]
+
+
 def limited(items: Sequence[Item], limit: int, seed: int) -> list[Item]:
     """At most `limit` items, each split and stratum in proportion, in the order they came.
 

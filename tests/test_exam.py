@@ -1,0 +1,139 @@
+"""What a set is measured on: nothing its run has seen, scored as its run was (METHOD's mistakes 9 and 10)."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from corrsteer_core import evaluation, pipeline, store
+from corrsteer_core.errors import CorrSteerError
+from corrsteer_core.evaluation import exam_for, transfer
+from corrsteer_core.steering import SteeringRow
+from corrsteer_core.tasks import custom_task, get_task, load_items
+from tests import tiny
+
+ROWS = 120
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    return tiny.load()
+
+
+@pytest.fixture
+def file(tmp_path):
+    return write(tmp_path / "own.jsonl", ROWS)
+
+
+def write(path: Path, count: int) -> Path:
+    rows = [{"prompt": f"Item {place} of the list", "target": "ab"[place < ROWS // 2]} for place in range(count)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def fitted(loaded, task, **settings):
+    """A set of a run that was set up and has its samples in the cache; nothing was generated."""
+    model, saes = loaded
+    setup = pipeline.set_up(task, model=model, sae=[sae.source for sae in saes], max_new_tokens=2, **settings)
+    with store.Writer(setup.run) as writer:
+        writer.begin(setup.config, setup.items, 8)
+    steering = pipeline._empty(setup).with_rows([SteeringRow(1, 3, 4.0)], f"of seed {setup.config.seed}")
+    return steering, {item.prompt: item.split for item in setup.items}
+
+
+def prompts(exam):
+    return {item.prompt for item in exam.items}
+
+
+def test_rows_added_to_the_file_do_not_move_those_that_were_fitted_on(loaded, file):
+    task = custom_task("contains", file)
+    steering, known = fitted(loaded, task, scorer="contains", data=file)
+    write(file, ROWS + 1)
+    asked = {split: prompts(exam_for(steering, task, loaded[0], split=split)) for split in ("validation", "test")}
+    dealt_anew = {item.prompt for item in load_items(task, data=file) if item.split == "test"}
+    assert any(known.get(prompt) == "train" for prompt in dealt_anew), "the case is one in which it matters"
+    for split, found in asked.items():
+        assert {known.get(prompt, split) for prompt in found} == {split}
+    assert asked["test"] >= {prompt for prompt, split in known.items() if split == "test"}
+
+
+def test_a_transfer_asks_each_set_what_its_own_run_held_back(loaded, file):
+    task = get_task("simpleqa")
+    rows = [{"problem": f"Item {place}", "answer": "a"} for place in range(ROWS)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    one, of_one = fitted(loaded, task, data=file, seed=0)
+    two, of_two = fitted(loaded, task, data=file, seed=1)
+    assert of_one != of_two
+    found = transfer([one, two], [task], model=loaded[0])
+    for result, known in zip(found, (of_one, of_two), strict=True):
+        assert {known[prompt] for prompt in result.samples["prompt"]} == {"test"}
+        assert len(result.samples) == Counter(known.values())["test"]
+
+
+def test_sets_with_one_exam_are_measured_together(loaded, file, monkeypatch):
+    task = get_task("sentiment")
+    steering, _ = fitted(loaded, task, limit=40)
+    other = steering.with_rows([SteeringRow(2, 1, 1.0)], "other")
+    asked = []
+    real = evaluation._measured
+    monkeypatch.setattr(
+        evaluation, "_measured", lambda exam, sets, *more: asked.append(len(sets)) or real(exam, sets, *more)
+    )
+    transfer([steering, other], [task], limit=4, model=loaded[0])
+    assert asked == [2]
+
+
+def test_a_set_whose_run_is_unknown_is_not_measured_on_samples_it_may_have_seen(loaded, file):
+    task = custom_task("contains", file)
+    steering, _ = fitted(loaded, task, scorer="contains", data=file)
+    store.delete_run(steering.run)
+    with pytest.raises(CorrSteerError, match="not known which samples were held back"):
+        exam_for(steering, task, loaded[0], split="test")
+
+
+def test_where_every_row_names_its_split_an_unknown_run_does_not_matter(loaded):
+    task = get_task("sentiment")
+    steering, known = fitted(loaded, task)
+    before = prompts(exam_for(steering, task, loaded[0], split="test"))
+    store.delete_run(steering.run)
+    assert prompts(exam_for(steering, task, loaded[0], split="test")) == before
+    assert {known[prompt] for prompt in before} == {"test"}
+
+
+def test_another_scorer_than_the_runs_is_refused(loaded, file):
+    steering, _ = fitted(loaded, custom_task("contains", file), scorer="contains", data=file)
+    with pytest.raises(CorrSteerError, match="scored by contains, and exact was asked for"):
+        exam_for(steering, custom_task("exact", file), loaded[0], split="test")
+
+
+def test_a_judge_scores_a_task_of_ones_own_when_it_is_opened_again(loaded, file, monkeypatch):
+    judged = []
+
+    def with_judge(task, name):
+        judged.append(name)
+        return replace(task, scorer=lambda output, item: 0.25)
+
+    monkeypatch.setattr(pipeline, "with_judge", with_judge)
+    task = custom_task("contains", file)
+    steering, _ = fitted(loaded, task, scorer="contains", judge="similarity-judge", data=file)
+    config, items = pipeline.stored(steering.run)
+    assert pipeline.task_of(config).scorer("", items[0]) == 0.25
+    assert exam_for(steering, task, loaded[0], split="test").task.scorer("", items[0]) == 0.25
+    assert judged == ["similarity-judge"] * 3
+
+
+def test_a_limit_takes_strata_in_turn(loaded, file):
+    """Files are often ordered by subject; the first rows would be of one."""
+    rows = [{"prompt": f"Item {place}", "target": "ab"[place >= ROWS // 2], "split": "test"} for place in range(ROWS)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = custom_task("contains", file)
+    steering = replace(tiny.steering_set(*loaded, (1, 3, 4.0)), task="")
+    exam = exam_for(steering, task, loaded[0], split="test", limit=20)
+    assert Counter(item.target for item in exam.items) == {"a": 10, "b": 10}
