@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -75,6 +76,8 @@ class Comparison:
     negative_flips: int
     changed: int
     """Samples whose text changed."""
+    effect_interval: stats.Interval | None
+    """95% interval of steered minus unsteered over the same samples; None where it is undefined (one sample)."""
     ser: float | None
     negative_share: float | None
     """Negative flips / samples whose text changed."""
@@ -91,6 +94,7 @@ def compare(found: Trial, variant: int, baseline: int = 0) -> Comparison:
     """A variant of a trial against its baseline (the unsteered one)."""
     before, after = found.outcomes[:, baseline], found.outcomes[:, variant]
     flipped = stats.flips(before, after)
+    gain = stats.paired_difference(before, after)
     changed = sum(row[baseline] != row[variant] for row in found.texts)
     return Comparison(
         n=len(before),
@@ -101,6 +105,7 @@ def compare(found: Trial, variant: int, baseline: int = 0) -> Comparison:
         positive_flips=flipped.positive,
         negative_flips=flipped.negative,
         changed=changed,
+        effect_interval=None if math.isnan(gain.low) else stats.Interval(gain.low, gain.high),
         ser=stats.ser(flipped.positive, flipped.negative),
         negative_share=stats.negative_share(flipped.negative, changed),
         p=stats.mcnemar_p(flipped.positive, flipped.negative),

@@ -319,7 +319,7 @@ def _limits_of(main: Measured, every: list[Measured], task: str) -> Iterator[Poi
     yield Point(
         "How sure",
         f"{summary['n']:,} samples: with steering, a success rate from {percent(low)} to {percent(high)} is compatible with "
-        f"what was seen.",
+        f"what was seen. {verdict.gain_words(summary)}".rstrip(),
     )
     yield Point("Side effects", verdict.side_effects(summary))
     yield Point("Fluency", verdict.fluency_words(summary) or "How natural the steered texts are was not measured.")

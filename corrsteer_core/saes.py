@@ -71,10 +71,6 @@ class Sae:
         """Feature activations (n, d_sae), float32, of the model's activations (n, d_in)."""
         return self.net.encode(self.read(activations))
 
-    def reconstruct(self, activations: Tensor) -> Tensor:
-        """decode(encode(x)), (n, d_in) in float32: what should be near `read(x)`."""
-        return self.net.decode(self.encode(activations))
-
     def directions(self, features: Sequence[int]) -> Tensor:
         """What the decoder adds per unit of each feature: decode(e_i) - decode(0), (k, d_in), in residual units."""
         units = torch.zeros(len(features) + 1, self.d_sae, device=self.net.device)

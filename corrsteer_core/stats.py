@@ -158,20 +158,6 @@ def pearson_p(r: ArrayLike, n: ArrayLike) -> FloatArray:
     return special.betainc(shape, 0.5, (1 - rs) * (1 + rs))
 
 
-def fisher_interval(r: ArrayLike, n: ArrayLike, level: float = 0.95) -> Intervals:
-    """Interval of a Pearson correlation: tanh(atanh r +- z / sqrt(n - 3)), in r's shape.
-
-    Fisher (1921), Metron 1:3. nan where r is nan or n < 4. At r = +-1 the transform is infinite
-    and the interval is that point, as in scipy: do not read it as certainty.
-    """
-    z = _normal_quantile(level)
-    rs, ns = _checked_r(r), np.asarray(n, dtype=np.float64)
-    half = z / np.sqrt(np.where(ns >= 4, ns - 3, np.nan))
-    with np.errstate(divide="ignore"):  # atanh(+-1) is meant to be infinite
-        centre = np.arctanh(rs)
-    return Intervals(np.tanh(centre - half), np.tanh(centre + half))
-
-
 def benjamini_hochberg(p: ArrayLike) -> FloatArray:
     """q-values: the lowest false discovery rate at which each hypothesis would be rejected.
 
@@ -190,18 +176,6 @@ def benjamini_hochberg(p: ArrayLike) -> FloatArray:
     q = np.full_like(values, np.nan)
     q[~np.isnan(values)] = adjusted  # at most the largest p, so never above 1
     return q
-
-
-def chance_r(n: int, m: int) -> float:
-    """About the highest r that chance alone reaches among `m` features over `n` samples, at most 1.
-
-    sqrt(2 ln m / n): r is about normal with variance 1 / n under no association, and the maximum
-    of m standard normals is about sqrt(2 ln m). A rule of thumb that takes features for
-    independent and dense; `correlation.permutation_levels` measures it.
-    """
-    if n < 1 or m < 1:
-        raise CorrSteerError(f"The level of chance needs samples and features; found n = {n}, m = {m}.")
-    return min(1.0, math.sqrt(2 * math.log(m) / n))
 
 
 # --- checks ------------------------------------------------------------------------------------

@@ -115,6 +115,17 @@ def fluency_loss(summary: Mapping[str, Any]) -> float | None:
     return None if before is None or after is None else after - before
 
 
+def gain_words(summary: Mapping[str, Any]) -> str:
+    """The paired 95% interval of the effect in a sentence; empty where there is none, or where all samples moved alike."""
+    low, high = summary.get("effect_interval") or (0.0, 0.0)
+    if low == high:
+        return ""
+    return (
+        f"What was seen is compatible with a true effect from {_points(low)} to {_points(high)} "
+        f"(95%, each sample compared with itself)."
+    )
+
+
 def side_effects(summary: Mapping[str, Any]) -> str:
     """The side effect ratio in a sentence."""
     won, lost, ratio = summary["positive_flips"], summary["negative_flips"], _number(summary["ser"])

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from statsmodels.stats.weightstats import DescrStatsW
 
 from corrsteer_core import caa, evidence, lengths, pipeline, reader, report, store
 from corrsteer_core.errors import CorrSteerError
@@ -59,6 +60,15 @@ def test_a_sweep_is_the_evaluations_of_its_scales(loaded, steering):
         assert one.fluency_steered == pytest.approx(alone.fluency_steered, rel=1e-4)
     assert together[0].comparison.changed == 0
     assert together[0].fluency_steered == together[0].fluency_unsteered
+
+
+def test_the_interval_of_the_effect_is_of_the_paired_differences(loaded, steering):
+    model, saes = loaded
+    steering = replace(steering.scaled(20.0), task="")
+    found = evaluate_set(steering, get_task("overrefusal"), limit=LIMIT, model=model, saes=saes)
+    differences = found.samples["outcome_steered"] - found.samples["outcome_unsteered"]
+    low, high = DescrStatsW(differences).zconfint_mean()
+    assert found.summary()["effect_interval"] == pytest.approx((low, high), nan_ok=True)
 
 
 def test_what_a_sweep_measured_is_kept_scale_by_scale(loaded, steering, run):

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from corrsteer_core import stats
-from corrsteer_core.verdict import fluency_words, rates, side_effects, verdict, with_flips
+from corrsteer_core.verdict import fluency_words, gain_words, rates, side_effects, verdict, with_flips
 
 
 def compared(won: int, lost: int, n: int = 160, before: float = 0.6) -> dict:
@@ -112,3 +112,9 @@ def test_an_average_that_rises_while_more_samples_are_lost_than_won_does_not_wor
     found = verdict(graded)
     assert found.kind == "noise"
     assert "0 samples went from failure to success and 12 back" in found.sentence
+
+
+def test_the_gains_interval_in_words():
+    assert gain_words(summary(5, 1)) == ""
+    told = gain_words({**summary(5, 1), "effect_interval": (-0.012, 0.0431)})
+    assert "from \u22121.2 points to +4.3 points" in told

@@ -288,7 +288,8 @@ def _result(run: str, row: pd.Series) -> None:
     box, icon = SIGNS.get(found.kind, (st.warning, ":material/casino:"))
     box(ui.for_markdown(found.sentence), icon=icon)
     _numbers(summary)
-    st.markdown(ui.for_markdown(f"{verdict.side_effects(summary)} {verdict.fluency_words(summary)}".strip()))
+    words = (verdict.gain_words(summary), verdict.side_effects(summary), verdict.fluency_words(summary))
+    st.markdown(ui.for_markdown(" ".join(filter(None, words))))
     _comparison(summary, name)
     _samples(run, row)
 
