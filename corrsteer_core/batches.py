@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from corrsteer_core.capture import Pooler, Pooling
+from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.generation import (
     UNSTEERED,
     Choose,
@@ -160,14 +161,20 @@ class _Work:
         try:
             yield self._answer(batch)
             return
-        except torch.OutOfMemoryError:
+        except torch.OutOfMemoryError as error:
             if len(batch) == 1:
-                raise
+                raise self._too_long(batch[0]) from error
             logging.getLogger(__name__).warning("out of memory with %d prompts; going on with half", len(batch))
         torch.cuda.empty_cache()  # here, where no traceback holds the failed batch's tensors any more
         half = len(batch) // 2
         for part in (batch[:half], batch[half:]):
             yield from self.answered(part)
+
+    def _too_long(self, place: int) -> CorrSteerError:
+        return CorrSteerError(
+            f"A prompt of {len(self.prompts[place])} tokens with answers of {self.max_new_tokens} does not fit in the memory "
+            f"of {self.model.device}, even alone; shorten it, ask for fewer tokens, or name another --device."
+        )
 
     def _answer(self, batch: list[int]) -> Answers:
         texts = [self.prompts[place] for place in batch]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from corrsteer_core import correlation
-from corrsteer_core.fit import sae_sizes, training_activations, training_outcomes
+from corrsteer_core.fit import fitted_floor, sae_sizes, training_activations, training_outcomes
 from corrsteer_core.store import Reader
 
 RESAMPLES = 1000
@@ -42,10 +42,11 @@ def convergence(run: str, *, sizes: Sequence[int] = (), top: int = TOP, seed: in
     """What fewer samples would have found: size, overlap (with the top features of all samples), best_r.
 
     Without `sizes`, shares of the training samples. The floor of support is the fit's at every size.
+    Raises CorrSteerError for a run that has not been fitted.
     """
     with Reader(run) as store:
+        floor = fitted_floor(store)
         y = training_outcomes(store).to_numpy()
-        floor = int(store.query("SELECT floor FROM fits")["floor"].iloc[0])
         pooled = {layer: training_activations(store, layer, d_sae) for layer, d_sae in sae_sizes(store).items()}
     chosen = list(sizes) or sorted({max(3, round(share * len(y))) for share in SHARES})
     points = correlation.convergence(pooled, y, chosen, seed=seed, top=top, floor=floor)

@@ -15,6 +15,7 @@ from corrsteer_core.progress import Progress, silent
 from corrsteer_core.store import Reader, Writer
 
 PERMUTATIONS = 200
+FEWEST_PERMUTATIONS = 19  # that can show a level of 0.95 (correlation.permutation_levels)
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,11 @@ class FitSettings:
     def __post_init__(self) -> None:
         if self.floor is not None and self.floor < 1:
             raise CorrSteerError(f"A floor of {self.floor} samples was asked for; ask for at least 1.")
-        if self.permutations < 1:
-            raise CorrSteerError(f"{self.permutations} permutations were asked for; ask for at least 1.")
+        if self.permutations < FEWEST_PERMUTATIONS:
+            raise CorrSteerError(
+                f"{self.permutations} permutations were asked for; it takes at least {FEWEST_PERMUTATIONS} to show what chance "
+                f"reaches in 5 of 100 runs."
+            )
 
 
 def fit(store: Writer, settings: FitSettings = FitSettings(), progress: Progress = silent) -> None:
@@ -86,6 +90,16 @@ def training_outcomes(store: Reader | Writer) -> pd.Series:
             f"hundreds. Raise the limit or give more data."
         )
     return frame.set_index("sample")["outcome"].astype(float)
+
+
+def fitted_floor(store: Reader | Writer) -> int:
+    """The floor that the run was fitted with. Raises CorrSteerError when it has not been fitted."""
+    floors = store.query("SELECT floor FROM fits")["floor"]
+    if floors.empty:
+        raise CorrSteerError(
+            f"The run {store.run} has been collected but not fitted yet; run 'fit' again with its settings."
+        )
+    return int(floors.iloc[0])
 
 
 def sae_sizes(store: Reader | Writer) -> dict[int, int]:

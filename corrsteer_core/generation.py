@@ -31,6 +31,8 @@ Vectors = Mapping[HookPoint, Tensor]
 
 UNSTEERED: Vectors = {}
 
+_SEEDS = 2**63  # that PyTorch takes
+
 Choose = Callable[[Tensor, int], Tensor]
 """Picks the next token of each row from logits (rows, vocabulary) at a step: (rows,)."""
 
@@ -91,7 +93,7 @@ def sampled(temperature: float, seed: int) -> Choose:
         return greedy
 
     def choose(logits: Tensor, step: int) -> Tensor:
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        generator = torch.Generator().manual_seed((seed * 1_000_003 + step) % _SEEDS)
         noise = -torch.log(-torch.log(torch.rand(logits.shape[-1], generator=generator).clamp_min(1e-20)))
         return (logits.float() / temperature + noise.to(logits.device)).argmax(-1)
 

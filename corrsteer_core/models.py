@@ -239,16 +239,16 @@ def load_model(
     where, spread = place(device)
     source = str(embedded_folder(report)) if name == EMBEDDED else name
     report(f"Loading {name}")
-    net: Any
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
-        net, found = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=dtype or pick_dtype(where),
             device_map=AUTO if spread else None,
             ignore_mismatched_sizes=True,  # else it raises without saying which; `_check_whole` refuses them
             output_loading_info=True,
         )
+        net, found = loaded
         if not spread:
             net = net.to(where)
     except SafetensorError as error:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from corrsteer_core import commands
 
+STRATEGIES = ("S", "A", "P", "V")
 RANKINGS = ("pearson_r", "difference_of_means", "fisher_ratio", "mutual_information")
 DEFAULT_LONGEST = 0.05
-# Both are named again where they are used; a test holds them equal. Importing them from there would load torch.
+# All are named again where they are used; a test holds them equal. Importing them from there would load torch.
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,11 +40,18 @@ def parser() -> argparse.ArgumentParser:
         "study", commands.study, "the whole method on one task: fit, every strategy, controls and a baseline"
     )
     _run_options(study)
-    study.add_argument("--strategies", default="S,A,P,V", help="sets to choose (default: %(default)s)")
-    study.add_argument("--rankings", default="", help="also set A by these other rankings, as fisher_ratio,...")
+    study.add_argument(
+        "--strategies", type=_some_of(STRATEGIES), default="S,A,P,V", help="sets to choose (default: %(default)s)"
+    )
+    study.add_argument(
+        "--rankings",
+        type=_some_of(RANKINGS),
+        default=(),
+        help="also set A by these other rankings, as fisher_ratio,...",
+    )
     study.add_argument("--controls", type=int, default=5, metavar="N", help="random sets each (default: %(default)s)")
     study.add_argument("--per-layer", type=_positive, help="features that V tries in each layer (default: 8)")
-    study.add_argument("--scales", type=_scales, help="scales that V tries (default: 1,2,4,8)")
+    study.add_argument("--scales", type=_scales_above_0, help="scales that V tries (default: 1,2,4,8)")
     study.add_argument(
         "--baseline", action=argparse.BooleanOptionalAction, default=True, help="also steer without SAE, to compare"
     )
@@ -93,10 +102,10 @@ def parser() -> argparse.ArgumentParser:
 
     select = command("select", commands.select, "choose a steering set: S, A (by correlation), P or V (by effect)")
     select.add_argument("run", metavar="RUN")
-    select.add_argument("--strategy", required=True, choices=("S", "A", "P", "V"))
+    select.add_argument("--strategy", required=True, choices=STRATEGIES)
     select.add_argument("--out", type=Path, help="write the set to this file")
     select.add_argument("--per-layer", type=_positive, help="features per layer: A and P take 1, V tries 8")
-    select.add_argument("--scales", type=_scales, help="scales that V tries (default: 1,2,4,8)")
+    select.add_argument("--scales", type=_scales_above_0, help="scales that V tries (default: 1,2,4,8)")
     _longest_option(select)
     select.add_argument(
         "--negative", action="store_true", help="features of negative r too, subtracted (the paper found that harmful)"
@@ -113,7 +122,7 @@ def parser() -> argparse.ArgumentParser:
     generate.add_argument("--prompt", required=True)
     generate.add_argument("--scale", type=float, help="in place of the set's own global scale")
     generate.add_argument("--max-new-tokens", type=_positive, default=60)
-    generate.add_argument("--temperature", type=float, default=0.0, help="0 takes the most probable token")
+    generate.add_argument("--temperature", type=_temperature, default=0.0, help="0 takes the most probable token")
     generate.add_argument("--seed", type=int, default=0)
 
     export = command("export", commands.export, "write a set for other programs: transformers, llama.cpp, your own")
@@ -273,6 +282,26 @@ def _scales(text: str) -> tuple[float, ...]:
     return scales
 
 
+def _scales_above_0(text: str) -> tuple[float, ...]:
+    """Scales of candidates: the coefficient says the direction, and at 0 nothing is tried."""
+    scales = _scales(text)
+    if min(scales) <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} holds a scale that is not above 0")
+    return scales
+
+
+def _some_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """Reads names with commas between them, each once."""
+
+    def read(text: str) -> tuple[str, ...]:
+        names = tuple(dict.fromkeys(name for name in text.split(",") if name))
+        if unknown := [name for name in names if name not in known]:
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(known)}")
+        return names
+
+    return read
+
+
 def _share(text: str) -> float:
     try:
         share = float(text)
@@ -281,6 +310,16 @@ def _share(text: str) -> float:
     if not 0 < share < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a share above 0, like 0.05")
     return share
+
+
+def _temperature(text: str) -> float:
+    try:
+        temperature = float(text)
+    except ValueError:
+        temperature = math.nan
+    if not 0 <= temperature < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a temperature of 0 or above, like 0.7")
+    return temperature
 
 
 def _count(text: str) -> int:

@@ -7,7 +7,10 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+
+from corrsteer_core.errors import CorrSteerError
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -112,6 +115,13 @@ def seconds(count: float) -> str:
 
 
 def _replace(path: Path, content: dict) -> None:
-    scratch = path.with_suffix(f".{os.getpid()}.tmp")
-    scratch.write_text(json.dumps(content))
-    os.replace(scratch, path)
+    scratch = Path(f"{path}.{os.getpid()}.tmp")
+    try:
+        scratch.write_text(json.dumps(content))
+        os.replace(scratch, path)
+    except OSError as error:
+        with suppress(OSError):
+            scratch.unlink()
+        raise CorrSteerError(
+            f"Progress cannot be written to {path}: {error.strerror}; name a file in a folder that is there."
+        ) from error

@@ -267,6 +267,19 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(monkeypatch):
     assert by_us(model, ids, batch_size=5) == expected
 
 
+def test_a_prompt_that_memory_does_not_hold_alone_is_a_sentence(monkeypatch):
+    from corrsteer_core import batches
+
+    def full(*_):
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(batches, "prefill", full)
+    with pytest.raises(
+        CorrSteerError, match="A prompt of 32 tokens with answers of 7 does not fit in the memory of cpu"
+    ):
+        by_us(tiny("llama"), prompts(tiny("llama")))
+
+
 def test_groups_of_variants_give_what_all_at_once_gives(monkeypatch):
     from corrsteer_core import batches
 
