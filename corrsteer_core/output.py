@@ -47,8 +47,11 @@ def scalars(fields: dict[str, Any]) -> dict[str, Any]:
 def _table(rows: list[dict[str, Any]]) -> str:
     if not rows:
         return "(none)"
-    cells = [list(rows[0]), *([_short(value) for value in row.values()] for row in rows)]
-    widths = [max(len(row[place]) for row in cells) for place in range(len(cells[0]))]
+    # Rows may have fields that others lack; what is nested is for --json.
+    found = dict.fromkeys(name for row in rows for name in row)
+    names = [name for name in found if not any(isinstance(row.get(name), dict) for row in rows)]
+    cells = [names, *([_short(row.get(name)) for name in names] for row in rows)]
+    widths = [max(len(row[place]) for row in cells) for place in range(len(names))]
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
 
 
