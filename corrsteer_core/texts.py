@@ -10,8 +10,10 @@ import gzip
 import json
 import random
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from corrsteer_core.errors import CorrSteerError
 
@@ -27,43 +29,55 @@ def read_documents(path: Path) -> list[Document]:
     """All documents of one .txt or .jsonl file (either may end in .gz).
 
     JSON lines may hold prompt + completion, instruction (+ input) + output, question + answer,
-    chosen (a dialogue marked "Human:" / "Assistant:"), or text.
+    chosen (a dialogue marked "Human:" / "Assistant:", or a list of messages), or text.
     Raises CorrSteerError for a file that cannot be read or has none of these.
     """
     try:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
-            lines = [line for line in file if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
+            lines = [(number, line) for number, line in enumerate(file, 1) if line.strip()]
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise CorrSteerError(f"The text file {path} could not be read: {error}") from error
     if path.name.removesuffix(".gz").endswith(".txt"):
-        return [line.strip() for line in lines]
-    return [_document(line, path, number) for number, line in enumerate(lines, 1)]
+        return [line.strip() for _, line in lines]
+    return [_document(line, f"{path}, line {number}") for number, line in lines]
 
 
-def _document(line: str, path: Path, number: int) -> Document:
+def _document(line: str, where: str) -> Document:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise CorrSteerError(f"{path}, line {number} is not JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise CorrSteerError(f"{where} is not JSON: {str(error).partition(';')[0]}") from error
     if isinstance(row, dict):
         for request, answer in _PAIRS:
             if request[0] in row and answer in row:
                 asked = "\n\n".join(str(row[key]) for key in request if row.get(key))
                 return [{"role": "user", "content": asked}, {"role": "assistant", "content": str(row[answer])}]
         if "chosen" in row:
-            return _dialogue(row["chosen"])
+            return _dialogue(row["chosen"], where)
         if "text" in row:
             return str(row["text"])
     raise CorrSteerError(
-        f"{path}, line {number} has none of the known fields: prompt + completion, instruction + output, "
+        f"{where} has none of the known fields: prompt + completion, instruction + output, "
         f"question + answer, chosen, text."
     )
 
 
-def _dialogue(text: str) -> Messages:
-    parts = _SPEAKER.split(text)[1:]
-    roles = {"Human": "user", "Assistant": "assistant"}
-    return [{"role": roles[speaker], "content": said} for speaker, said in zip(parts[::2], parts[1::2], strict=True)]
+def _dialogue(chosen: Any, where: str) -> Messages:
+    if isinstance(chosen, str):
+        parts = _SPEAKER.split(chosen)[1:]
+        roles = {"Human": "user", "Assistant": "assistant"}
+        said = [{"role": roles[one], "content": words} for one, words in zip(parts[::2], parts[1::2], strict=True)]
+    else:
+        said = [_message(one, where) for one in chosen] if isinstance(chosen, list) else []
+    if not said:
+        raise CorrSteerError(f'{where} has no dialogue as "chosen": mark it "Human:" / "Assistant:", or list messages.')
+    return said
+
+
+def _message(value: Any, where: str) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(value.get(name), str) for name in ("role", "content")):
+        raise CorrSteerError(f'{where} has a message in "chosen" without a text as "role" and as "content"; mend it.')
+    return {"role": value["role"], "content": value["content"]}
 
 
 def mixed(sources: list[list[Document]], seed: int) -> Iterator[Document]:

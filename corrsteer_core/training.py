@@ -57,6 +57,8 @@ class TrainConfig:
             raise CorrSteerError(
                 f"{self.tokens} tokens are too few to train on; at least {10 * self.batch} are needed."
             )
+        if self.seed < 0:
+            raise CorrSteerError(f"The seed is {self.seed}; give a whole number of at least 0.")
         if not 0 < self.k <= self.d_sae:
             raise CorrSteerError(f"k = {self.k} active features do not fit in {self.d_sae} features.")
 
