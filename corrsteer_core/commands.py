@@ -19,11 +19,12 @@ from corrsteer_core.progress import Reporter
 
 def fit(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     _quiet_libraries()
-    from corrsteer_core import pipeline
+    from corrsteer_core import demo, pipeline
     from corrsteer_core.fit import FitSettings
 
     settings = FitSettings(options.floor, options.permutations)  # refused, if it is, before anything is collected
     setup = _set_up(options, report)
+    report.weights = dict(demo.FIT)
     pipeline.collect(setup, batch_size=options.batch_size, progress=report)
     pipeline.refit(setup.run, settings, report)
     return _fitted(setup.run, options.top)
@@ -199,9 +200,10 @@ def convergence(options: argparse.Namespace, report: Reporter) -> list[dict[str,
 
 def select(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     _quiet_libraries()
-    from corrsteer_core import pipeline, selection
+    from corrsteer_core import demo, pipeline, selection
     from corrsteer_core.steering import save_set
 
+    report.weights = dict(demo.SELECT)
     chosen = pipeline.select(
         options.run,
         options.strategy,

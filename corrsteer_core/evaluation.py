@@ -21,7 +21,7 @@ from corrsteer_core.evaluate import Comparison, Trial, compare, fluency, mean_fl
 from corrsteer_core.generation import Choose, Vectors, constrained, greedy
 from corrsteer_core.models import Model, load_model
 from corrsteer_core.pipeline import features_of, saes_of, stored, task_of
-from corrsteer_core.progress import Progress, silent
+from corrsteer_core.progress import Progress, part_of, silent
 from corrsteer_core.prompts import PromptStyle, render, resolve_style
 from corrsteer_core.saes import Sae
 from corrsteer_core.steering import SteeringSet
@@ -30,6 +30,11 @@ from corrsteer_core.tasks import Item, Task, get_scorer, held_to, limited, load_
 
 LONG_WAIT = 600.0
 """Seconds that a finished measurement waits for another writer: it took as long to make."""
+MEASURING = "measuring"
+ANSWERING_SHARE = 0.75
+"""Of the time of a measurement, roughly; the rest goes into fluency."""
+CONSTRAINED_SHARE = 0.3
+"""Of the time of a measurement that has constrained decoding too, roughly."""
 CONSTRAINED = "constrained"
 CONSTRAINED_STEERED = "constrained and steered"
 
@@ -133,9 +138,11 @@ def evaluate_sets(
     """Measure several sets, each with its controls, in one go. Returns and keeps an evaluation for each."""
     rivals = [_controls(one, saes, control_count, seed) for one in sets]
     vectors = [one.vectors(saes) for one in (*sets, *(rival for of_set in rivals for rival in of_set))]
-    measured = _measured(exam, sets, vectors, model, choose, progress)
-    own = vectors[: len(sets)]
-    held = _constrained(exam, measured[0].trial, own, model, progress) if control_count else [{} for _ in sets]
+    held_too = bool(control_count) and _one_token_choices(exam, model)
+    share = 1 - CONSTRAINED_SHARE * held_too
+    measured = _measured(exam, sets, vectors, model, choose, part_of(progress, 0, share))
+    rest = part_of(progress, share, 1 - share)
+    held = _constrained(exam, measured[0].trial, vectors[: len(sets)], model, rest) if held_too else [{} for _ in sets]
     results, place = [], 1 + len(sets)
     for one, found, of_set, constrained_too in zip(sets, measured, rivals, held, strict=True):
         places = range(place, place + len(of_set))
@@ -172,9 +179,10 @@ def sweep(
     saes = saes or saes_of(steering.saes, model)
     sets = [replace(steering, scale=scale) for scale in scales]
     results = []
-    for task in tasks:
+    for place, task in enumerate(tasks):
         exam = exam_for(steering, task, model, split=split, limit=limit)
-        results += evaluate_sets(sets, exam, model, saes, progress=progress)
+        of_task = part_of(progress, place / len(tasks), 1 / len(tasks))
+        results += evaluate_sets(sets, exam, model, saes, progress=of_task)
     return results
 
 
@@ -192,19 +200,22 @@ def transfer(
     The sets must be of one model. A set is measured with the prompt it was fitted with on its own
     task, and with the task's own prompt on any other; the unsteered texts of both are then different.
     """
-    if not sets:
-        raise CorrSteerError("A transfer matrix needs at least one steering set.")
+    if not sets or not tasks:
+        raise CorrSteerError("A transfer matrix needs at least one steering set and one task.")
     model = model or load_model(sets[0].model)
     for one in sets:
         one.check_model(model)
     saes = [saes_of(one.saes, model) for one in sets]
-    results = []
-    for task in tasks:
+    results, share = [], 1 / len(tasks) / len(sets)
+    for nth, task in enumerate(tasks):
         exams = [exam_for(one, task, model, split=split, limit=limit) for one in sets]
+        done = nth * len(sets)
         for exam, places in _alike(exams):
             some = [sets[place] for place in places]
             vectors = [sets[place].vectors(saes[place]) for place in places]
-            for one, found in zip(some, _measured(exam, some, vectors, model, greedy, progress), strict=True):
+            part = part_of(progress, done * share, len(some) * share)
+            done += len(some)
+            for one, found in zip(some, _measured(exam, some, vectors, model, greedy, part), strict=True):
                 _keep(one, found.evaluation)
                 results.append(found.evaluation)
     return results
@@ -248,10 +259,11 @@ def _measured(
         scorer=exam.task.scorer,
         max_new_tokens=exam.max_new_tokens,
         choose=choose,
-        progress=progress,
+        progress=part_of(progress, 0, ANSWERING_SHARE, MEASURING),
     )
+    scoring = part_of(progress, ANSWERING_SHARE, 1 - ANSWERING_SHARE, MEASURING)
     prompts = [render(model, item.prompt, exam.style) for item in exam.items]
-    nll = mean_fluency(fluency(model, prompts, [row[: 1 + len(sets)] for row in found.tokens], progress=progress))
+    nll = mean_fluency(fluency(model, prompts, [row[: 1 + len(sets)] for row in found.tokens], progress=scoring))
     return [
         _Found(
             Evaluation(
@@ -276,10 +288,9 @@ def _constrained(
 ) -> list[dict[str, Comparison]]:
     """For each set, constrained decoding unsteered and steered against the free unsteered texts.
 
-    {} for each unless all is multiple choice whose every choice can be said in one token.
+    All must be multiple choice whose every choice can be said in one token.
     """
-    if not all(item.choices and choice_tokens(model, item.choices) for item in exam.items):
-        return [{} for _ in vectors]
+    done = 0
     outcomes = np.zeros((len(exam.items), 2 + len(vectors)))
     texts: list[list[str]] = [[] for _ in exam.items]
     for choices, places in _by_choices(exam.items):
@@ -291,9 +302,9 @@ def _constrained(
             scorer=exam.task.scorer,
             max_new_tokens=1,
             choose=constrained(choice_tokens(model, choices)),
-            stage="measuring with constrained decoding",
-            progress=progress,
+            progress=part_of(progress, done / len(exam.items), len(places) / len(exam.items), MEASURING),
         )
+        done += len(places)
         for place, row, of_item in zip(places, found.texts, found.outcomes, strict=True):
             texts[place] = [free.texts[place][0], *row]
             outcomes[place] = [free.outcomes[place, 0], *of_item]
@@ -302,6 +313,10 @@ def _constrained(
         {CONSTRAINED: compare(whole, 1), CONSTRAINED_STEERED: compare(whole, 2 + place)}
         for place in range(len(vectors))
     ]
+
+
+def _one_token_choices(exam: Exam, model: Model) -> bool:
+    return all(item.choices and choice_tokens(model, item.choices) for item in exam.items)
 
 
 def choice_tokens(model: Model, choices: Sequence[str]) -> list[int]:

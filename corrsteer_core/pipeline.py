@@ -25,7 +25,7 @@ from corrsteer_core.fit import FitSettings, fit, sae_sizes, training_activations
 from corrsteer_core.generation import Choose, greedy
 from corrsteer_core.lengths import stream_lengths
 from corrsteer_core.models import EMBEDDED, Model, load_model
-from corrsteer_core.progress import Progress, silent
+from corrsteer_core.progress import Progress, part_of, silent
 from corrsteer_core.prompts import PromptStyle, answer_text, render, resolve_style
 from corrsteer_core.saes import EMBEDDED_SOURCE, Sae, load_saes
 from corrsteer_core.steering import SaeRef, SteeringRow, SteeringSet, empty_set
@@ -258,7 +258,7 @@ def _tried(setup: Setup, wanted: pd.DataFrame, progress: Progress) -> pd.DataFra
     new = new[new["_merge"] == "left_only"].drop(columns="_merge").reset_index(drop=True)
     for start in range(0, len(new), TRIED_TOGETHER):
         some = new.iloc[start : start + TRIED_TOGETHER]
-        _try(setup, some, _part_of(progress, start / len(new), len(some) / len(new)))
+        _try(setup, some, part_of(progress, start / len(new), len(some) / len(new)))
     return query(setup.run, "SELECT * FROM effects").merge(wanted[CANDIDATE], on=CANDIDATE)
 
 
@@ -281,11 +281,6 @@ def _with_shares(setup: Setup, candidates: pd.DataFrame) -> pd.DataFrame:
         lengths = sae.directions(rows["feature"].tolist()).norm(dim=-1).cpu().numpy()
         shares[here] = lengths * rows["coefficient"].abs() * rows["scale"] / streams[sae.point]
     return candidates.assign(share=shares)
-
-
-def _part_of(progress: Progress, before: float, share: float) -> Progress:
-    """Progress of a part of a stage, in thousandths of the whole stage."""
-    return lambda stage, done, total: progress(stage, round(1000 * (before + share * done / max(total, 1))), 1000)
 
 
 def select(

@@ -153,6 +153,24 @@ def test_transfer_measures_every_set_on_every_task(loaded, steering):
         assert one.comparison == alone.comparison
 
 
+def test_progress_is_one_bar_that_never_goes_back(loaded, steering):
+    model, saes = loaded
+    tasks = [get_task("sentiment"), get_task("capitals")]
+    chatty = replace(steering, name="chat", style=PromptStyle(chat=True))
+    ways = (
+        lambda told: evaluate_set(steering, tasks[1], limit=5, control_count=1, model=model, saes=saes, progress=told),
+        lambda told: sweep(steering, tasks, (1.0, 2.0), limit=5, model=model, saes=saes, progress=told),
+        lambda told: transfer([steering, chatty], tasks, limit=5, model=model, progress=told),
+    )
+    for way in ways:
+        told = []
+        way(lambda stage, done, total, told=told: told.append((stage, done / total)))
+        assert {stage for stage, _ in told} == {"measuring"}
+        shares = [share for _, share in told]
+        assert shares == sorted(shares)
+        assert shares[-1] == 1
+
+
 def test_each_set_is_measured_with_its_own_prompt_on_its_own_task(loaded, steering):
     model, _ = loaded
     chatty = replace(steering, name="chat", style=PromptStyle(chat=True))
