@@ -6,6 +6,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import fabricated
 import pandas as pd
@@ -16,7 +17,7 @@ from streamlit.testing.v1 import AppTest
 from app import measuring
 from corrsteer_core import jobs, pipeline, reader
 from corrsteer_core.errors import CorrSteerError
-from corrsteer_core.steering import load_set
+from corrsteer_core.steering import SteeringSet, load_set
 from corrsteer_core.store import Writer
 from tests import tiny
 
@@ -153,6 +154,31 @@ def test_a_sweep_without_a_task_is_answered_in_words(started):
     press(test, "Measure")
     assert "Choose at least one task" in said(test)
     assert not started
+
+
+def test_that_a_file_of_ones_own_is_measured_set_by_set_is_said():
+    run = fabricated.make_run()
+    with Writer(run) as store:
+        config = json.loads(store.query("SELECT config FROM runs")["config"][0])
+        body = json.dumps({**config, "task": "custom-mine", "scorer": "exact", "data": "/x/mine.jsonl"})
+        store.replace("runs", pd.DataFrame([{"created": fabricated.NOW, "config": body, "batch_size": 16}]))
+    for way in ("scales", "tasks"):
+        assert "measured under *One set*" in said(kind(opened(), way))
+
+
+def test_a_set_edited_under_a_name_that_is_taken_can_be_measured_beside_it():
+    """What was brought from elsewhere may be called V too."""
+    run = fabricated.make_run()
+    test = opened()
+    body = json.loads(reader.sets(run).set_index("name").loc["V", "body"])
+    edited = SteeringSet.from_json(json.dumps({**body, "rows": [{**body["rows"][0], "coefficient": 1.25}]}))
+    with Writer(run) as store:
+        kept = store.query("SELECT * FROM sets").drop(columns="run").assign(content="00000000")
+        store.add("sets", kept)
+    test.session_state["desks"] = {run: SimpleNamespace(editor=SimpleNamespace(current=edited))}
+    test.run()
+    (choice,) = [one for one in test.selectbox if one.label == "Steering set"]
+    assert choice.options == ["V", "A", "S", "V (on the Steer page)"]
 
 
 def test_scales_and_tasks_beside_one_another_are_drawn():

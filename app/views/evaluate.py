@@ -153,6 +153,7 @@ def _one_set(sets: dict[str, measuring.NamedSet], config: dict[str, Any]) -> mea
 def _several_scales(sets: dict[str, measuring.NamedSet], config: dict[str, Any]) -> measuring.Sweep | None:
     st.caption(
         "One set, weaker and stronger, on its own task and on others: what is won on the one and lost on the others."
+        + _own_file(config)
     )
     with st.form("sweep", border=False):
         one, two = st.columns([1, 2])
@@ -171,7 +172,10 @@ def _several_scales(sets: dict[str, measuring.NamedSet], config: dict[str, Any])
 
 
 def _sets_on_tasks(sets: dict[str, measuring.NamedSet], config: dict[str, Any]) -> measuring.Transfer | None:
-    st.caption("Every chosen set on every chosen task: does what was found on one task help or harm on another?")
+    st.caption(
+        "Every chosen set on every chosen task: does what was found on one task help or harm on another?"
+        + _own_file(config)
+    )
     with st.form("transfer", border=False):
         one, two = st.columns(2)
         names = one.multiselect("Steering sets", list(sets), default=list(sets)[:3])
@@ -190,6 +194,11 @@ def _sets_on_tasks(sets: dict[str, measuring.NamedSet], config: dict[str, Any]) 
 def _named_tasks(config: dict[str, Any]) -> list[str]:
     """Tasks with a name, the run's own first; a task from a file of the user's can only be measured set by set."""
     return [*_own(config), *(name for name in TASKS if name != config["task"])]
+
+
+def _own_file(config: dict[str, Any]) -> str:
+    """Why the run's own task is not offered, if it is not."""
+    return "" if _own(config) else " This run's own task is a file of yours: that is measured under *One set*."
 
 
 def _own(config: dict[str, Any]) -> list[str]:
