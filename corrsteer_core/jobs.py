@@ -29,6 +29,9 @@ import psutil
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.paths import PACKAGE, cache_dir
 
+INSTANCE = "CORRSTEER_INSTANCE"
+"""Environment variable that names the app a job is started from; the app ends its own jobs with itself."""
+
 State = Literal["running", "finished", "failed", "cancelled"]
 
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
@@ -57,6 +60,8 @@ class Job:
     """UTC."""
     stopping: bool = False
     """It has been asked to stop and has not yet."""
+    instance: str = ""
+    """Of the app, where it was started from (see INSTANCE)."""
 
 
 def start(arguments: Sequence[str], title: str) -> str:
@@ -66,7 +71,7 @@ def start(arguments: Sequence[str], title: str) -> str:
     folder = _jobs_dir() / job
     folder.mkdir(parents=True)
     about = {"id": job, "title": title, "arguments": list(arguments), "started": started.isoformat()}
-    _write(folder / "job.json", about)
+    _write(folder / "job.json", {**about, "instance": os.environ.get(INSTANCE, "")})
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "corrsteer_core.job_process", str(folder)],
@@ -102,20 +107,24 @@ def running(arguments: Sequence[str]) -> Job | None:
 
 
 def cancel(id: str) -> None:
-    """Ask a job to stop, which keeps what it has finished; asked a second time, end it at once."""
-    folder = _folder(id)
-    process = _process(folder)
-    if process is None:
+    """Ask a job to stop, which keeps what it has finished; asked a second time, end it at once.
+
+    One that has ended or been forgotten meanwhile, in another window say, is left alone.
+    """
+    folder = _known(id)
+    process = _process(folder) if folder else None
+    if folder is None or process is None:
         return
-    again = (folder / "cancelled").exists()
-    (folder / "cancelled").touch()
-    with suppress(psutil.NoSuchProcess):  # it may end by itself just now
+    with suppress(psutil.NoSuchProcess, FileNotFoundError):  # it may end and be forgotten just now
+        again = (folder / "cancelled").exists()
+        (folder / "cancelled").touch()
         process.send_signal(signal.SIGKILL if again else signal.SIGINT)
 
 
 def stop(id: str, patience: float = 10.0) -> None:
     """Cancel a job and wait until it has ended; after so many seconds end it at once."""
-    process = _process(_folder(id))
+    folder = _known(id)
+    process = _process(folder) if folder else None
     if process is None:
         return
     cancel(id)
@@ -125,10 +134,15 @@ def stop(id: str, patience: float = 10.0) -> None:
 
 
 def forget(id: str) -> None:
-    """Remove a job that has ended from the list; its results stay. Raises CorrSteerError while it runs."""
-    if job(id).state == "running":
+    """Remove a job that has ended from the list, if it is there; its results stay. Raises CorrSteerError while it runs."""
+    folder = _known(id)
+    found = _read_job(folder) if folder else None
+    if folder is None or found is None:
+        return
+    if found.state == "running":
         raise CorrSteerError("This job is still running; cancel it first.")
-    shutil.rmtree(_folder(id))
+    with suppress(FileNotFoundError):  # another window may do the same just now
+        shutil.rmtree(folder.rename(folder.with_suffix(".gone")))  # gone as a whole, whoever looks meanwhile
 
 
 def resume(id: str) -> str:
@@ -147,6 +161,13 @@ def log_path(id: str) -> Path:
 
 
 def _read_job(folder: Path) -> Job | None:
+    try:
+        return _job(folder)
+    except FileNotFoundError:  # it was forgotten while it was being read
+        return None
+
+
+def _job(folder: Path) -> Job | None:
     about = _read(folder / "job.json")
     if not {"id", "title", "arguments", "started"} <= about.keys():
         return None
@@ -165,6 +186,7 @@ def _read_job(folder: Path) -> Job | None:
         error=_error(folder) if state == "failed" else "",
         started=started,
         stopping=stopping,
+        instance=str(about.get("instance", "")),
     )
 
 
@@ -221,9 +243,15 @@ def _jobs_dir() -> Path:
     return cache_dir() / "jobs"
 
 
-def _folder(id: str) -> Path:
+def _known(id: str) -> Path | None:
+    """The folder of a job; None if there is none."""
     folder = _jobs_dir() / id if _ID.fullmatch(id) else None
-    if folder is None or not folder.is_dir():
+    return folder if folder and folder.is_dir() else None
+
+
+def _folder(id: str) -> Path:
+    folder = _known(id)
+    if folder is None:
         raise CorrSteerError(f"There is no job {id!r}; it may have been removed in another window.")
     return folder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -125,9 +126,51 @@ def test_resuming_runs_the_same_command_and_forgets_the_old_job():
 
 @pytest.mark.parametrize("id", ["", "..", "../../etc", "20260101-000000-abcdef", "20260101-000000-abcdef/../x", "\0"])
 def test_an_id_that_is_none_is_an_error(id):
-    for action in (jobs.cancel, jobs.forget, jobs.job, jobs.log_path):
+    for action in (jobs.job, jobs.log_path, jobs.resume):
         with pytest.raises(CorrSteerError, match="There is no job"):
             action(id)
+    for action in (jobs.cancel, jobs.forget, jobs.stop):
+        action(id)  # another window may have put the job away: nothing is left to do
+
+
+def ended_badly(cache: Path) -> Path:
+    """The folder of a job that failed long ago."""
+    folder = cache / "jobs" / "20260101-000000-abcdef"
+    folder.mkdir(parents=True)
+    about = {"id": folder.name, "title": "old", "arguments": ["fit"], "started": "2026-01-01T00:00:00+00:00"}
+    (folder / "job.json").write_text(json.dumps(about))
+    (folder / "progress.json").write_text(json.dumps({"left": 5.0}))
+    (folder / "log").touch()
+    return folder
+
+
+@pytest.mark.parametrize("state", ["running", "failed"])
+def test_a_job_that_is_forgotten_while_it_is_read_is_no_job(cache, monkeypatch, state):
+    folder = ended_badly(cache)
+    jobs.forget("20260101-000000-000000")
+    assert [job.state for job in jobs.jobs()] == ["failed"]
+
+    def forgotten(folder: Path, started: object) -> str:
+        shutil.rmtree(folder)
+        return state
+
+    monkeypatch.setattr(jobs, "_state", forgotten)
+    assert jobs.jobs() == []
+    assert not folder.exists()
+
+
+def test_a_job_is_forgotten_as_a_whole(cache, monkeypatch):
+    folder = ended_badly(cache)
+    seen: list[list[jobs.Job]] = []
+    monkeypatch.setattr(jobs.shutil, "rmtree", lambda gone: seen.append(jobs.jobs()))
+    jobs.forget(folder.name)
+    assert seen == [[]]
+
+
+def test_a_job_knows_the_app_that_it_was_started_from(monkeypatch):
+    monkeypatch.setenv(jobs.INSTANCE, "this one")
+    id = jobs.start(["runs"], "List")
+    assert ended(id).instance == "this one"
 
 
 def test_a_damaged_job_folder_is_passed_over(cache):
