@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -13,15 +14,19 @@ import time
 import urllib.error
 import urllib.request
 import webbrowser
+from contextlib import suppress
 from pathlib import Path
 
 from corrsteer_core import jobs, reader
+from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.progress import seconds
 
 ROOT = Path(__file__).resolve().parents[1]
 HOST = "127.0.0.1"
 FIRST_PORT = 8501
 PORTS_TRIED = 50
+ENDINGS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""What asks us to end: Ctrl-C, a service, a terminal that closes."""
 DEMO = ("demo",)
 DEMO_TITLE = "First run: find what drives sentiment in the embedded model"
 
@@ -30,7 +35,8 @@ def main() -> int:
     """Run the server until it is stopped; returns its exit status."""
     options = _options()
     port = options.port or _free_port()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    os.environ[jobs.INSTANCE] = secrets.token_hex(8)  # the server's jobs have it from us
+    _listen()
     demo = start_demo()
     server = _serve(port)
     try:
@@ -45,10 +51,11 @@ def main() -> int:
         print("\nStopping; what is finished is kept, the next start goes on from there.", flush=True)
         return 0
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave half of it running
+        for one in ENDINGS:
+            signal.signal(one, signal.SIG_IGN)  # a second Ctrl-C must not leave half of it running
         _end(server)
         for job in jobs.jobs():
-            if job.state == "running":
+            if job.state == "running" and job.instance == os.environ[jobs.INSTANCE]:
                 jobs.stop(job.id)
 
 
@@ -60,6 +67,13 @@ def start_demo() -> str | None:
         if job.state == "finished" or job.arguments == DEMO:
             jobs.forget(job.id)  # of an earlier sitting: its news is old
     return None if reader.demo_run() else jobs.start(DEMO, DEMO_TITLE)
+
+
+def _listen() -> None:
+    """Let everything that asks us to end be a Ctrl-C, but for what is ignored on purpose (`nohup`)."""
+    for one in ENDINGS:
+        if one != signal.SIGINT and signal.getsignal(one) != signal.SIG_IGN:
+            signal.signal(one, signal.default_int_handler)
 
 
 def _options() -> argparse.Namespace:
@@ -110,10 +124,11 @@ def _has_display() -> bool:
 def _follow(id: str) -> None:
     """Show a job's progress in the terminal: on one line where that is possible, else every few seconds."""
     live = sys.stdout.isatty()
-    while (job := jobs.job(id)).state == "running":
-        print(("\r" if live else "") + _line(job).ljust(78), end="" if live else "\n", flush=True)
-        time.sleep(1.0 if live else 5.0)
-    print(("\r" if live else "") + _ending(job).ljust(78), flush=True)
+    with suppress(CorrSteerError):  # the browser may have dismissed it
+        while (job := jobs.job(id)).state == "running":
+            print(("\r" if live else "") + _line(job).ljust(78), end="" if live else "\n", flush=True)
+            time.sleep(1.0 if live else 5.0)
+        print(("\r" if live else "") + _ending(job).ljust(78), flush=True)
 
 
 def _line(job: jobs.Job) -> str:
