@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import html
+
 import pandas as pd
 import plotly.graph_objects as go
 
+from app import components
 from app.charts import FONT_SIZE, QUIET, STEERED, UNSTEERED
 
 DIVERGING = ((0.0, UNSTEERED), (0.5, "#d8d8d4"), (1.0, STEERED))
@@ -19,7 +22,7 @@ def rates(rows: pd.DataFrame) -> go.Figure:
         figure.add_trace(
             go.Scatter(
                 x=[row.rate],
-                y=[row.label],
+                y=[_words(row.label)],
                 mode="markers",
                 marker={
                     "size": 11,
@@ -85,6 +88,7 @@ def by_scale(rows: pd.DataFrame) -> go.Figure:
 
 def trade_off(rows: pd.DataFrame, across: str, up: str, across_title: str, up_title: str) -> go.Figure:
     """One point per scale of `comparisons.sweep`: the rate on one task against that on another; Pareto points filled."""
+    across_title, up_title = _words(across_title), _words(up_title)
     rates = rows.pivot_table(index="scale", columns="task", values="steered_rate")[[across, up]].dropna()
     best = set(rows.loc[rows["pareto"], "scale"])
     before = rows.drop_duplicates("task").set_index("task")["unsteered_rate"]
@@ -129,8 +133,8 @@ def matrix(effects: pd.DataFrame) -> go.Figure:
     figure = go.Figure(
         go.Heatmap(
             z=values.to_numpy(),
-            x=list(values.columns),
-            y=[str(name) for name in values.index],
+            x=[_words(name) for name in values.columns],
+            y=[_words(name) for name in values.index],
             text=words.to_numpy(),
             texttemplate="%{text}",
             textfont={"color": "#1b1f24"},
@@ -147,6 +151,11 @@ def matrix(effects: pd.DataFrame) -> go.Figure:
     figure.update_yaxes(autorange="reversed", type="category", automargin=True)
     figure.update_xaxes(side="top", type="category", automargin=True)
     return _plain(figure, 110 + 44 * len(values))
+
+
+def _words(text: object) -> str:
+    """Text as Plotly shows it as it is: tags would be markup to it and %{…} a value, in titles and names alike."""
+    return html.escape(components.plain(text), quote=False).replace("%{", "%&#123;")
 
 
 def _plain(figure: go.Figure, height: int) -> go.Figure:

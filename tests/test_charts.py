@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from app import charts
+from app import charts, rate_chart
 
 TRIED = pd.DataFrame(
     {
@@ -93,3 +93,27 @@ def test_the_histogram_shows_both_groups_in_the_middle_of_their_bins():
     assert list(correct.x) == [0.5, 1.5]
     assert list(correct.y) == [0.3, 0.1]
     assert list(incorrect.y) == [0.0, 0.2]
+
+
+HOSTILE = "<a href='http://x'>A & B</a> %{x} &lt;"
+SHOWN = "&lt;a href='http://x'&gt;A &amp; B&lt;/a&gt; %&#123;x} &amp;lt;"
+
+
+def test_names_in_the_charts_of_rates_are_shown_as_they_are():
+    rates = pd.DataFrame(
+        [{"label": HOSTILE, "rate": 0.5, "low": 0.4, "high": 0.6, "effect": 0.0, "kind": kind} for kind in ("unsteered", "steered")]
+    )  # fmt: skip
+    assert {name for trace in rate_chart.rates(rates).data for name in trace.y} == {SHOWN}
+    grid = rate_chart.matrix(pd.DataFrame({HOSTILE: [0.1]}, index=[HOSTILE])).data[0]
+    assert (list(grid.x), list(grid.y)) == ([SHOWN], [SHOWN])
+    swept = pd.DataFrame(
+        [
+            {"task": task, "scale": scale, "steered_rate": 0.5, "unsteered_rate": 0.4, "pareto": True}
+            for task in ("a", "b")
+            for scale in (1.0, 2.0)
+        ]
+    )
+    figure = rate_chart.trade_off(swept, "a", "b", HOSTILE, HOSTILE)
+    said = [figure.layout.xaxis.title.text, figure.layout.yaxis.title.text, figure.data[0].hovertemplate]
+    assert not any(HOSTILE[:3] in one or "%{x} &" in one for one in said)
+    assert all(SHOWN in one for one in said)
