@@ -25,12 +25,11 @@ class Work:
     """Something that needs the model, being worked out or done."""
 
     def __init__(self, bench: Bench, do: Callable[[Bench], Any]) -> None:
-        self.bench = bench
         self.result: Any = None
         self.problem = ""
-        self._do = do
         self._ended = threading.Event()
-        threading.Thread(target=self._run, name="drawing", daemon=True).start()
+        # The bench is the thread's alone: what is kept of the work must not keep a model in memory.
+        threading.Thread(target=self._run, args=(bench, do), name="drawing", daemon=True).start()
 
     @property
     def ready(self) -> bool:
@@ -41,9 +40,9 @@ class Work:
         """Wait for the end; whether it came."""
         return self._ended.wait(seconds)
 
-    def _run(self) -> None:
+    def _run(self, bench: Bench, do: Callable[[Bench], Any]) -> None:
         try:
-            self.result = self._do(self.bench)
+            self.result = do(bench)
         except CorrSteerError as error:
             self.problem = str(error)
         except Exception as error:  # a thread has nobody to raise to; the page shows the sentence

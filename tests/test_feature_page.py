@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import html
+import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -102,3 +105,20 @@ def test_an_empty_text_of_ones_own_is_answered_in_words(run):
     test = opened(run)
     next(one for one in test.button if one.label == "Read it").click().run()
     assert "The prompt is empty" in test.error[0].value
+
+
+def test_what_is_kept_of_a_portrait_keeps_no_model_in_memory():
+    class Bench:
+        pass
+
+    bench = Bench()
+    model = weakref.ref(bench)
+    work = drawing.Work(bench, lambda bench: "drawn")
+    assert work.wait(10)
+    del bench
+    until = time.monotonic() + 10
+    while model() is not None and time.monotonic() < until:  # until the thread is gone too
+        gc.collect()
+        time.sleep(0.01)
+    assert model() is None
+    assert work.result == "drawn"
