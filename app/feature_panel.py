@@ -77,6 +77,11 @@ def _heading(row: dict[str, Any]) -> None:
             "Add to set", icon=":material/add:", type="primary", width="stretch", on_click=state.add_to_tray,
             args=(layer, feature, float(row["coefficient"] or 0.0)),
         )  # fmt: skip
+    if not row["coefficient"]:
+        st.caption(
+            "It fires in no successful training sample, so it has no usual strength: in a set it does nothing until you "
+            "give it a coefficient there."
+        )
     if steer.button("Open Steer", icon=":material/tune:", width="stretch", help="Your set waits there."):
         state.go_to("steer")
 

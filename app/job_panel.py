@@ -17,13 +17,20 @@ WHERE = {
     "transfer": "The numbers are on the Evaluate page.",
 }
 """Where what a job made is found, by the command it ran."""
+ANEW = {
+    "describe": "Nothing of it is kept",
+    "evaluate": "Nothing of it is kept",
+    "sweep": "The numbers of the tasks it has finished are kept",
+    "transfer": "The numbers of the tasks it has finished are kept",
+}
+"""What is left of the work of a job that was stopped, for the commands that begin anew."""
 POLL = 1.0  # seconds between looks at a running job
 
 
 def draw() -> None:
     """Every job that has not been put away; looks again every second while one is running."""
     busy = any(job.state == "running" for job in jobs.jobs())
-    st.fragment(_jobs, run_every=POLL if busy else None)()
+    st.fragment(ui.page_of(_jobs), run_every=POLL if busy else None)()
 
 
 def _jobs() -> None:
@@ -45,10 +52,14 @@ def _job(job: jobs.Job) -> None:
             left = "" if job.seconds_left is None else f" · about {seconds(job.seconds_left)} left"
             st.progress(job.share, text=f"{job.share:.0%} · {ui.for_markdown(job.stage)}{left}")
             label = "Stop now" if job.stopping else "Cancel"
-            help = "What is finished is kept; you can go on later."
-            if buttons[1].button(label, key=f"cancel-{job.id}", help=help, width="stretch"):
-                jobs.cancel(job.id)
-                st.rerun(scope="fragment")
+            buttons[1].button(
+                label,
+                key=f"cancel-{job.id}",
+                help=_if_stopped(job),
+                width="stretch",
+                on_click=jobs.cancel,
+                args=(job.id,),
+            )
             return
         text.markdown(_ending(job))
         if job.state != "finished" and buttons[0].button(
@@ -65,5 +76,11 @@ def _ending(job: jobs.Job) -> str:
     if job.state == "finished":
         return f"Done. {WHERE.get(job.arguments[0], WHERE['fit'])}"
     if job.state == "cancelled":
-        return "Stopped. What was finished is kept; it goes on from there."
+        return f"Stopped. {_if_stopped(job)}"
     return f":material/error: {ui.for_markdown(job.error)}"
+
+
+def _if_stopped(job: jobs.Job) -> str:
+    """What stopping a job leaves of its work, and what going on with it does."""
+    kept = ANEW.get(job.arguments[0])
+    return f"{kept}; going on begins anew." if kept else "What is finished is kept; it goes on from there."

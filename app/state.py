@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING, TypedDict
 import streamlit as st
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from streamlit.navigation.page import Page
 
 RUN = "current_run"
 TRAY = "tray"
 PAGES = "pages"
+OF_THE_FEATURE = ("layer", "feature")
+OF_THE_RUN = (*OF_THE_FEATURE, "set", "page")
+"""What a link says of the run it names, and of no other run."""
 
 
 class Picked(TypedDict):
@@ -31,10 +36,9 @@ def current_run() -> str | None:
 
 
 def choose_run(run: str | None) -> None:
-    """Look at another run; the feature that was open belongs to the old one."""
+    """Look at another run; what else the link says belongs to the old one."""
     if run != current_run():
-        for name in ("layer", "feature"):
-            st.query_params.pop(name, None)
+        _unlink(OF_THE_RUN)
     _look_at(run)
 
 
@@ -42,8 +46,16 @@ def follow_link(known: list[str]) -> str | None:
     """Take the run from the link, else the one looked at before, else the newest; returns a name that is not cached."""
     linked = st.query_params.get("run")
     wanted = linked or current_run()
+    if wanted and wanted not in known:
+        _unlink(OF_THE_RUN)
     _look_at(wanted if wanted in known else (known[0] if known else None))
     return linked if linked and linked not in known else None
+
+
+def _unlink(names: Iterable[str]) -> None:
+    """Take names out of the link."""
+    for name in names:
+        st.query_params.pop(name, None)
 
 
 def _look_at(run: str | None) -> None:
@@ -94,8 +106,7 @@ def open_feature(layer: int, feature: int) -> None:
 
 def close_feature() -> None:
     """Back to all features."""
-    for name in ("layer", "feature"):
-        st.query_params.pop(name, None)
+    _unlink(OF_THE_FEATURE)
 
 
 def remember_pages(pages: dict[str, Page]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import fabricated
@@ -67,7 +68,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return found
 
 
-def opened(page: str = "overview", **link: object) -> AppTest:
+def opened(page: str = "overview", /, **link: object) -> AppTest:
     """A page, drawn, as if its link had been followed."""
     test = AppTest.from_file(MAIN, default_timeout=60)
     if page != "overview":  # which page a link means is known once the pages are
@@ -134,6 +135,20 @@ def test_a_link_to_a_run_that_is_not_there_says_so_and_shows_another():
         assert test.session_state["current_run"] == run
 
 
+def test_what_a_link_says_of_a_run_that_is_not_there_is_not_taken_for_another():
+    fabricated.make_run()
+    test = opened("features", run="gone-1", layer=8, feature=41)
+    assert not test.subheader
+    assert list(test.query_params) == ["run"]
+
+
+def test_what_a_link_says_of_a_run_goes_with_it():
+    first, second = fabricated.make_run(), fabricated.make_run("capitals-0fab1e01", task="capitals", seed=1)
+    test = opened("features", run=first, layer=8, feature=41, set="V", page="x")
+    test.selectbox(key="run_choice").select(second).run()
+    assert list(test.query_params) == ["run"]
+
+
 def test_a_bug_is_an_apology_without_a_traceback(cache, monkeypatch):
     fabricated.make_run()
 
@@ -181,6 +196,70 @@ def test_an_unfinished_run_can_be_gone_on_with(started):
     press(test, "Go on with it")
     assert started == [reader.fit_arguments(run)]
     assert "not ranked yet" in words(opened("features"))
+
+
+def working(run: str, *arguments: str) -> AppTest:
+    """The overview while a job with these arguments of `fit` is running."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs, "jobs", lambda: [job("running", arguments=("fit", *arguments))])
+        return opened(run=run)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--sae=embedded", "--pooling=max"],
+        ["--layers=22,8,15", "--max-new-tokens=1", "--pooling=max", "--chat"],
+    ],
+)
+def test_a_run_that_is_being_made_is_not_offered_to_be_gone_on_with(arguments):
+    run = fabricated.make_run(collected=0.4, fitted=False, measured=False)
+    own = ["--task=sentiment", "--model=SmolLM2-135M-Instruct"]
+    for some in ([*own, *arguments], reader.fit_arguments(run)[1:]):
+        assert "still being collected" in words(working(run, *some))
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["--model=tiny", "--preset=gemma-3-270m-it", "--limit=50", "--layers=8", "--max-new-tokens=9", "--pooling=mean", "--shots=2"],
+)  # fmt: skip
+def test_another_run_of_the_same_task_does_not_hide_how_to_go_on(other):
+    run = fabricated.make_run(collected=0.4, fitted=False, measured=False)
+    own = ["--task=sentiment", "--model=SmolLM2-135M-Instruct", "--pooling=max"]
+    test = working(run, *(one for one in own if one.split("=")[0] != other.split("=")[0]), other)
+    assert "Go on with it" in [one.label for one in test.button]
+
+
+def test_why_features_cannot_be_tried_is_said():
+    fabricated.make_run(constant=True, measured=False)
+    test = opened()
+    assert "no best features to try" in words(test)
+    assert next(one for one in test.button if one.label == "Try them").disabled
+
+
+def test_the_model_s_name_is_text():
+    run = fabricated.make_run()
+    with store.Writer(run) as writer:
+        rows = writer.query("SELECT * EXCLUDE (run) FROM runs")
+        rows["config"] = rows["config"].str.replace("SmolLM2-135M-Instruct", "a/**b** $x$")
+        writer.replace("runs", rows)
+    assert opened().metric[0].value == components.for_markdown("**b** $x$")
+
+
+def test_a_selection_does_not_move_to_another_run_when_the_runs_change_places(monkeypatch):
+    runs = [fabricated.make_run(), fabricated.make_run("capitals-0fab1e01", task="capitals", seed=1)]
+    keys: list[str] = []
+
+    def drawn(*_: object, key: str, **__: object) -> dict:
+        keys.append(key)
+        return {"selection": {"rows": []}}
+
+    monkeypatch.setattr(st, "dataframe", drawn)
+    for newest in (*runs, runs[1]):
+        os.utime(store.runs_dir() / newest)
+        assert store.run_names()[0] == newest
+        opened()
+    assert keys[0] != keys[1] == keys[2]
 
 
 def test_a_ranked_run_without_effects_offers_to_try_features(started):
@@ -273,6 +352,41 @@ def test_running_work_shows_its_stage_its_share_and_the_time_left(monkeypatch):
     assert test.get("progress")[0].proto.text == "40% · correlating · about 1 min 05 s left"
     press(test, "Cancel")
     assert cancelled == ["20260101-000000-abcdef"]
+
+
+@pytest.mark.parametrize(
+    ("command", "kept"),
+    [
+        ("demo", "it goes on from there"),
+        ("fit", "it goes on from there"),
+        ("select", "it goes on from there"),
+        ("evaluate", "Nothing of it is kept; going on begins anew"),
+        ("transfer", "tasks it has finished are kept; going on begins anew"),
+    ],
+)
+def test_what_stopping_leaves_is_said_of_each_kind_of_work(monkeypatch, command, kept):
+    state: list[jobs.State] = ["cancelled"]
+    monkeypatch.setattr(jobs, "jobs", lambda: [job(state[0], arguments=(command, "x"))])
+    said = words(opened())
+    assert "Stopped." in said
+    assert kept in said
+    state[0] = "running"
+    assert kept in next(one for one in opened().button if one.label == "Cancel").help
+
+
+def test_work_that_another_window_has_put_away_is_no_error_here(monkeypatch):
+    monkeypatch.setattr(jobs, "jobs", lambda: [job("cancelled")])  # as it was when the page was drawn
+    test = press(opened(), "Dismiss")
+    assert not test.exception
+    assert not test.error
+    test = press(opened(), "Go on")
+    assert not test.exception
+    assert "There is no job" in test.error[0].value
+    assert "Runs" in words(test)  # the rest of the page is there
+    monkeypatch.setattr(jobs, "jobs", lambda: [job("running")])
+    test = press(opened(), "Cancel")
+    assert not test.exception
+    assert not test.error
 
 
 def test_failed_work_shows_its_sentence_as_text(monkeypatch):
@@ -465,6 +579,15 @@ def test_a_feature_goes_into_the_tray_once_and_out_again():
     assert test.session_state["tray"] == []
 
 
+def test_a_feature_without_a_strength_of_its_own_says_so():
+    run = fabricated.make_run()
+    rows = reader.features(run, reader.FeatureFilter(support=1), limit=1000)
+    row = rows[rows["coefficient"] == 0].iloc[0]
+    said = "It fires in no successful training sample"
+    assert said in words(opened("features", run=run, layer=row["layer"], feature=row["feature"]))
+    assert said not in words(opened("features", run=run, layer=8, feature=41))
+
+
 def test_another_run_starts_with_an_empty_tray():
     first, second = fabricated.make_run(), fabricated.make_run("capitals-0fab1e01", task="capitals", seed=1)
     test = opened("features", run=first, layer=8, feature=41)
@@ -555,13 +678,14 @@ def explained(*records: dict) -> bytes:
 def test_neuronpedias_descriptions_come_in_by_upload_as_plain_text():
     run = fabricated.make_run()
     test = opened("features", run=run)
-    record = {"modelId": "tiny", "layer": "8-res-tiny", "index": 41, "description": fabricated.HOSTILE}
+    record = {"modelId": "tiny", "layer": "22-res-tiny", "index": 7, "description": fabricated.HOSTILE}
     other = {**record, "layer": "9-res-tiny"}
     test.file_uploader(key=f"neuronpedia-{run}").upload("../e.jsonl.gz", explained(record, other)).run()
     press(test, "Import")
     assert not test.exception
     assert "Described now by this file: 1 feature. Left out: 1 record of" in words(test)
-    assert reader.descriptions(run, 8, 41)["description"][0].startswith("<script>")
+    assert table(test).set_index("feature").loc[7, "described"].startswith("<script>")  # the table stands above
+    assert reader.descriptions(run, 22, 7)["description"][0].startswith("<script>")
     assert "<script>" not in "".join(one.proto.body for one in test.get("html"))
 
 

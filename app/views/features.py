@@ -15,6 +15,7 @@ from corrsteer_core.errors import CorrSteerError
 
 ROWS = 10  # of the table on one page
 LARGEST_UNPACKED = 500_000_000  # bytes of an uploaded file of descriptions; the command line takes larger ones
+IMPORTED = "imported"  # what came of an import that was just made
 RESAMPLES = 400  # for the intervals in the table; a feature's own page takes more
 
 ANY = "any"
@@ -154,6 +155,8 @@ def _offer_descriptions(run: str, facts: reader.RunFacts) -> None:
 
 def _import_descriptions(run: str) -> None:
     with st.expander("Descriptions from Neuronpedia"):
+        if done := st.session_state.pop(IMPORTED, ""):
+            st.success(done)
         file = st.file_uploader(
             "An explanations file of Neuronpedia's", type=["json", "jsonl", "gz"], key=f"neuronpedia-{run}",
             max_upload_size=uploads.LARGEST // 1_000_000,
@@ -170,7 +173,8 @@ def _import_descriptions(run: str) -> None:
                 return
         left_out = found.repeated + found.other
         rest = f" Left out: {ui.counted(left_out, 'record')} of other layers or SAEs, or repeated." if left_out else ""
-        st.success(f"Described now by this file: {ui.counted(found.kept, 'feature')}.{rest}")
+        st.session_state[IMPORTED] = f"Described now by this file: {ui.counted(found.kept, 'feature')}.{rest}"
+        st.rerun()  # the table stands above and was drawn without them
 
 
 def _filters(facts: reader.RunFacts) -> reader.FeatureFilter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -12,8 +13,11 @@ from app import job_panel, resources, run_comparison, run_form, state
 from corrsteer_core import findings, jobs, reader, store, tasks, verdict
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.paths import EMBEDDED
+from corrsteer_core.presets import PRESETS
 
 DEMO = ("demo",)
+DECIDING = ("--task", "--scorer", "--data", "--model", "--limit", "--pooling", "--shots")
+"""Options of `fit` that tell a run from another and are always written in the same way."""
 WHAT_THIS_IS = (
     "Inside a language model, thousands of small **features** each react to something in the text. "
     "This tool watches which of them are active when the model succeeds at a task and when it fails, then adds single "
@@ -55,7 +59,7 @@ def headline(run: str) -> None:
         f"{facts.collected:,}" if facts.collected == facts.samples else f"{facts.collected:,} of {facts.samples:,}"
     )
     one, two, three, four = st.columns([1.6, 1, 1, 1.2])
-    one.metric("Model", ui.plain(facts.config["model"]).rsplit("/", 1)[-1])
+    one.metric("Model", ui.for_markdown(str(facts.config["model"]).rsplit("/", 1)[-1]))
     two.metric("Samples answered", answered)
     three.metric(
         "Success rate",
@@ -85,12 +89,28 @@ def _unfinished(facts: reader.RunFacts) -> None:
 
 
 def _makes(job: jobs.Job, facts: reader.RunFacts) -> bool:
-    """Whether a job is the one that collects and fits a run."""
+    """Whether a job is the one that collects and fits a run: what it asks for is what the run was made with."""
     config = facts.config
     if job.arguments == DEMO:
         return config["task"] == reader.DEMO_TASK and config["model"] == EMBEDDED
-    named = f"--data={config['data']}" if config["data"] else f"--task={config['task']}"
-    return job.arguments[0] == "fit" and named in job.arguments
+    if job.arguments[0] != "fit":
+        return False
+    asked, own = _options(job.arguments), _options(reader.fit_arguments(facts.run))
+    if preset := PRESETS.get(asked.get("--preset", "")):
+        asked["--model"] = preset.model
+    layers = set(asked["--layers"].split(",")) if "--layers" in asked else set(map(str, facts.layers))
+    length = asked.get("--max-new-tokens", own["--max-new-tokens"])
+    return (
+        all(asked.get(name) == own.get(name) for name in DECIDING)
+        and layers == set(map(str, facts.layers))
+        and length == own["--max-new-tokens"]
+    )
+
+
+def _options(arguments: Sequence[str]) -> dict[str, str]:
+    """The options of a command line that have a value, by name."""
+    found = (one.partition("=") for one in arguments)
+    return {name: value for name, equals, value in found if equals}
 
 
 def _found(run: str, facts: reader.RunFacts) -> None:
@@ -185,8 +205,13 @@ def _next_steps(run: str, facts: reader.RunFacts) -> None:
 def _offer_trial(run: str, facts: reader.RunFacts) -> None:
     arguments = ["select", run, "--strategy=V"]
     st.markdown("**Try the best features**  \nSteer with each alone and keep those that help: a few minutes.")
-    busy = jobs.running(arguments) or jobs.running(DEMO) or (facts.fit or {})["constant"]
-    if st.button("Try them", type="primary", disabled=bool(busy)):
+    constant = (facts.fit or {})["constant"]
+    if constant:
+        st.caption("The outcome never changes in this run, so there are no best features to try.")
+    busy = jobs.running(arguments) or jobs.running(DEMO)
+    if busy:
+        st.caption("This waits for the work at the top of the page.")
+    if st.button("Try them", type="primary", disabled=bool(busy or constant)):
         jobs.start(arguments, f"{facts.config['task']}: try features one by one")
         st.rerun()
 
@@ -225,7 +250,7 @@ def _readable_runs(readable: pd.DataFrame) -> None:
     )
     picked = st.dataframe(
         shown,
-        key="runs",
+        key=f"runs-{hash(tuple(readable['run']))}",  # by its rows: a selection is of places, and runs move up
         alt="Runs. Arrow keys move, Shift and Space select a row.",
         hide_index=True,
         placeholder="–",
@@ -277,7 +302,6 @@ def confirm_delete(run: str) -> None:
         except CorrSteerError as error:
             ui.problem(error)
             return
-        st.session_state.pop("runs", None)
         st.rerun()
     if no.button("Keep it", width="stretch"):
         st.rerun()
