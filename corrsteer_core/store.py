@@ -111,14 +111,14 @@ def reading(run: str) -> Iterator[duckdb.DuckDBPyConnection]:
 
 def _bring_up_to_date(run: str, path: Path) -> None:
     """Give a file that an older release wrote the tables of today."""
-    if _version(path) in _up_to_date:
+    if _up_to_date.get(path) == _version(path):
         return
     with _opened.reading(path) as connection:
         old = _migrations_in(connection) < len(MIGRATIONS)
     if old:
         with Writer(run, wait=PATIENCE):
             pass  # every writer does
-    _up_to_date.add(_version(path))
+    _up_to_date[path] = _version(path)
 
 
 class _Version(NamedTuple):
@@ -182,8 +182,8 @@ class _Opened:
 
 
 _opened = _Opened()
-_up_to_date: set[_Version] = set()
-"""Files that have been looked at and have the tables of today."""
+_up_to_date: dict[Path, _Version] = {}
+"""Files that were looked at, as they were when they had the tables of today."""
 atexit.register(_opened.close)  # or DuckDB complains when the interpreter ends
 
 
