@@ -119,7 +119,7 @@ def parser() -> argparse.ArgumentParser:
 
     generate = command("generate", commands.generate, "answer a prompt unsteered and steered")
     generate.add_argument("--set", type=Path, required=True, help="steering set (JSON)")
-    generate.add_argument("--prompt", required=True)
+    generate.add_argument("--prompt", type=_text, required=True)
     generate.add_argument("--scale", type=float, help="in place of the set's own global scale")
     generate.add_argument("--max-new-tokens", type=_positive, default=60)
     generate.add_argument("--temperature", type=_temperature, default=0.0, help="0 takes the most probable token")
@@ -241,7 +241,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="use the chat template (default: the task's)",
     )
-    parser.add_argument("--system", default="", help="system prompt")
+    parser.add_argument("--system", type=_text, default="", help="system prompt")
     parser.add_argument(
         "--shots", type=_count, default=0, metavar="N", help="show N train items with their answers before every prompt"
     )
@@ -263,6 +263,14 @@ def _fit_options(parser: argparse.ArgumentParser) -> None:
         "--permutations", type=_positive, default=200, help="shuffled outcomes, to see what chance reaches"
     )
     parser.add_argument("--top", type=_positive, default=10, help="features to print (default: %(default)s)")
+
+
+def _text(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not UTF-8 text") from None
+    return text
 
 
 def _numbers(text: str) -> tuple[int, ...]:

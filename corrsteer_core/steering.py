@@ -121,7 +121,7 @@ class SteeringSet:
     def vectors(self, saes: Sequence[Sae]) -> dict[HookPoint, Tensor]:
         """The steering vector per hook point, (d,) float32: sum over enabled rows of scale x coefficient x direction.
 
-        Raises CorrSteerError when the SAEs are not the set's own.
+        Raises CorrSteerError when the SAEs are not the set's own, and for a vector that is too long to compute with.
         """
         by_layer = {sae.layer: sae for sae in saes}
         vectors: dict[HookPoint, Tensor] = {}
@@ -130,6 +130,11 @@ class SteeringSet:
             rows = [row for row in self.active_rows if row.layer == layer]
             weights = torch.tensor([self.scale * row.coefficient for row in rows], device=sae.net.device)
             vectors[sae.point] = weights @ sae.directions([row.feature for row in rows])
+            # A model squares what it reads; what is no number then would reach the unsteered answer beside it too.
+            if not vectors[sae.point].square().sum().isfinite():
+                raise CorrSteerError(
+                    f"The vector of {self.name!r} at {sae.point.name} is too long for a float32 number; lower its coefficients."
+                )
         return vectors
 
     def _own(self, by_layer: dict[int, Sae], layer: int) -> Sae:

@@ -73,6 +73,8 @@ def test_the_fewest_permutations_are_those_that_the_statistics_take():
         (("select", "RUN", "--strategy", "V", "--scales", "nan"), "not a finite number"),
         (("generate", "--set", "x", "--prompt", "x", "--temperature", "nan"), "is not a temperature"),
         (("generate", "--set", "x", "--prompt", "x", "--temperature", "-1"), "is not a temperature"),
+        (("generate", "--set", "x", "--prompt", "\udcff"), "argument --prompt: '\\udcff' is not UTF-8 text"),
+        (("fit", "--task", "sentiment", "--system", "\udcff"), "argument --system: '\\udcff' is not UTF-8 text"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_by_the_option(capsys, arguments, problem):

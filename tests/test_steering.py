@@ -157,6 +157,16 @@ def test_a_missing_file_is_said(tmp_path):
         load_set(tmp_path / "none.json")
 
 
+@pytest.mark.parametrize("scale", [1e300, -1e300, 1e30])
+def test_a_vector_too_long_to_compute_with_is_refused(made, scale):
+    _, saes, steering = made
+    with pytest.raises(
+        CorrSteerError, match="The vector of 'mine' at blocks.0.hook_resid_post is too long for a float32"
+    ):
+        steering.scaled(scale).vectors(saes)
+    assert steering.scaled(1e9).vectors(saes)
+
+
 def test_another_model_and_other_saes_are_refused(made):
     model, saes, steering = made
     with pytest.raises(CorrSteerError, match=r"belongs to tiny-llama .* loaded model is tiny-gpt2"):
