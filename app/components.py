@@ -21,11 +21,12 @@ log = logging.getLogger("corrsteer.app")
 STEERED = "#d9730d"
 UNSTEERED = "#4f7cac"
 STYLE = """<style>
-[class*="st-key-icon-"] button [data-testid=stMarkdownContainer] { position: absolute; width: 1px; height: 1px;
-  overflow: hidden; clip-path: inset(50%); }
+[class*="st-key-icon-"] button [data-testid=stMarkdownContainer], [class*="st-key-look-"] a em { position: absolute;
+  width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 [class*="st-key-name-"] label p { font-weight: 600; }
 </style>"""
-"""Of every page: buttons that show only their icon (`icon_button`); switches that are the title of what they switch."""
+"""Of every page: buttons that show only their icon (`icon_button`) and links of which a part is only to be heard;
+switches that are the title of what they switch."""
 
 # --- text that a model or a user wrote -----------------------------------------------------------
 

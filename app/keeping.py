@@ -49,9 +49,9 @@ def _address() -> str:
 
 
 def open_link(desk: Desk) -> None:
-    """Put on the page what its link holds, once; afterwards the page is the user's."""
-    word = st.query_params.get(LINKED, "")
-    if not word or st.session_state.get(FOLLOWED) == word:
+    """Put on the page what its link holds, once; afterwards the page is the user's, and its address says no more of it."""
+    word = st.query_params.pop(LINKED, "")
+    if not word or st.session_state.get(FOLLOWED) == word:  # a browser may send an old address once more
         return
     st.session_state[FOLLOWED] = word
     try:

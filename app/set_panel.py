@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import streamlit as st
@@ -17,6 +17,7 @@ from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.steering import SteeringRow, SteeringSet
 
 NOTE = "steer_note"
+REPLACING = "replacing"  # a set that waits for a word before it takes the place of another of its name
 KINDS = {
     "S": "the one feature that goes best with success",
     "A": "the best-correlated feature of each layer",
@@ -175,10 +176,12 @@ def _save(desk: Desk) -> None:
     with st.form("save_set", border=False):
         own = current.name.removesuffix(editing.EDITED)
         proposed = "" if own in editing.STRATEGIES else own
-        st.text_input("Name", value=proposed, key="save_name", max_chars=60, placeholder="my set")
+        box = f"save_name-{own}"
+        st.text_input("Name", value=proposed, key=box, max_chars=60, placeholder="my set")
         st.form_submit_button(
-            "Save with the run", on_click=_keep, args=(desk,), width="stretch", icon=":material/save:"
+            "Save with the run", on_click=_try, args=(_save_as, desk, box), width="stretch", icon=":material/save:"
         )
+    _replacing(desk)
     st.download_button(
         "Download the set",
         current.to_json(),
@@ -195,9 +198,28 @@ def _save(desk: Desk) -> None:
         components.problem(error)
 
 
-def _keep(desk: Desk) -> None:
+def _save_as(desk: Desk, box: str) -> None:
+    """Save under the name in the box, unless it is another set's: then only once that has been said."""
+    steering = desk.editor.named(st.session_state[box])
+    if _kept(desk.run).get(steering.name, steering) != steering:
+        st.session_state[REPLACING] = steering
+    else:
+        _keep(desk, steering)
+
+
+def _replacing(desk: Desk) -> None:
+    """That the name is taken, and the way to save under it all the same."""
+    steering: SteeringSet | None = st.session_state.get(REPLACING)
+    if steering is None or steering != replace(desk.editor.current, name=steering.name):
+        return
+    name = components.for_markdown(components.shortened(steering.name, 40))
+    st.warning(f"**{name}** is the name of another set of this run. Save under another name, or replace that set.")
+    st.button("Replace it", key="replace_set", width="stretch", on_click=_keep, args=(desk, steering))
+
+
+def _keep(desk: Desk, steering: SteeringSet) -> None:
     def keep() -> None:
-        steering = desk.editor.named(st.session_state["save_name"])
+        st.session_state.pop(REPLACING, None)
         pipeline.keep_set(desk.run, steering)
         desk.editor.saved(steering)
         st.query_params["set"] = steering.name
@@ -231,11 +253,9 @@ def _added(desk: Desk) -> None:
     layer, feature = int(st.session_state["add_layer"]), int(st.session_state["add_feature_number"])
     found = resources.ask(reader.one_feature, desk.run, layer, feature) or {}
     coefficient = st.session_state["add_coefficient"]
-    if coefficient is None:
-        coefficient = found.get("coefficient")
-    if coefficient is None:
+    if coefficient is None and not (coefficient := found.get("coefficient")):
         raise CorrSteerError(
-            f"Feature {feature} of layer {layer} never fired in this run's training samples, so it has no usual "
+            f"Feature {feature} of layer {layer} fired in no successful training sample of this run, so it has no usual "
             f"strength; give a coefficient."
         )
     desk.editor.add(layer, feature, coefficient, _note(found))
@@ -250,7 +270,7 @@ def _waiting(desk: Desk) -> None:
         names = ", ".join(f"{row['layer']} · {row['feature']}" for row in picked[:6]) + (
             " …" if len(picked) > 6 else ""
         )
-        st.markdown(f"**Picked on the Features page:** {names}{' …' if len(picked) > 6 else ''}")
+        st.markdown(f"**Picked on the Features page:** {names}")
         with st.container(horizontal=True):
             st.button("Add to the set", key="tray_add", type="primary", on_click=_try, args=(_take, desk))
             st.button("Leave out", key="tray_drop", on_click=_clear_tray)
@@ -315,15 +335,22 @@ def _feature_link(run: str, layer: int, feature: int) -> None:
     if page is not None:
         query = {"run": run, "layer": str(layer), "feature": str(feature)}
         hint = f"The texts in which feature {feature} of layer {layer} is active"
-        st.page_link(page, label="Look", query_params=query, help=hint)
+        with st.container(key=f"look-{layer}-{feature}", width="content"):
+            # What is emphasized is for screen readers (components.STYLE): by "Look" alone they could not tell the cards.
+            st.page_link(page, label=f"Look *at feature {feature} of layer {layer}*", query_params=query, help=hint)
 
 
 def _where_from(run: str, row: SteeringRow) -> str:
     """The row's note, and its coefficient against what is usual for the feature."""
-    usual = (resources.ask(reader.one_feature, run, row.layer, row.feature) or {}).get("coefficient")
-    if not usual:
-        return row.note or "This feature is silent in the training samples."
-    return f"{row.note}{'. ' if row.note else ''}Now {row.coefficient / usual:.1f} times its usual strength."
+    found = resources.ask(reader.one_feature, run, row.layer, row.feature)
+    usual = (found or {}).get("coefficient")
+    if usual:
+        now = f"Now {row.coefficient / usual:.1f} times its usual strength."
+    else:
+        where = "fires in no successful training sample" if found else "is silent in the training samples"
+        now = f"This feature {where}, so it has no usual strength."
+        now += "" if row.coefficient else " With coefficient 0 it does nothing."
+    return f"{row.note}. {now}" if row.note else now
 
 
 def _strength(desk: Desk, row: SteeringRow, key: str) -> None:
@@ -331,10 +358,16 @@ def _strength(desk: Desk, row: SteeringRow, key: str) -> None:
     values = resources.ask(reader.pooled_values, desk.run, row.layer, row.feature)["value"]
     end = _slider_end(float(values.max()) if len(values) else 0.0, row.coefficient)
     arguments = (desk, row.layer, row.feature)
+    name = f"Coefficient of feature {row.feature} of layer {row.layer}"
     sliding, typing = st.columns([5, 3], vertical_alignment="bottom", gap="small")
+    sliding.caption(
+        "Coefficient",
+        help="How much of the feature is added, in units of its own activation; below 0 it is taken away. "
+        "The slider ends at four times the strongest activation seen in this run.",
+    )
     _shown(f"{key}-slider", row.coefficient)
     sliding.slider(
-        "Coefficient",
+        f"{name}, as a slider",
         -end,
         end,
         row.coefficient,
@@ -343,13 +376,12 @@ def _strength(desk: Desk, row: SteeringRow, key: str) -> None:
         key=f"{key}-slider",
         disabled=not row.enabled,
         on_change=_strengthen,
+        label_visibility="collapsed",
         args=(*arguments, f"{key}-slider"),
-        help="How much of the feature is added, in units of its own activation; below 0 it is taken away. "
-        "The slider ends at four times the strongest activation seen in this run.",
     )
     _shown(f"{key}-number", row.coefficient)
     typing.number_input(
-        f"Coefficient of feature {row.feature} of layer {row.layer}",
+        name,
         -LIMIT,
         LIMIT,
         row.coefficient,
