@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
+from collections.abc import Iterator
 
 import pandas as pd
 import streamlit as st
@@ -17,6 +19,8 @@ from corrsteer_core.differences import differences, escaped, marked, parting, sh
 from corrsteer_core.verdict import with_flips
 
 PLAYING = "playing"
+STREAMING = "streaming"  # whether the page was drawn while texts grew
+GONE_ON = "gone_on"  # an answer has just become part of the conversation
 SPLITS = {"test": "Test (held back)", "validation": "Validation", "train": "Training"}
 POLL = 0.25  # seconds between two looks at growing texts
 
@@ -30,7 +34,7 @@ def draw(desk: Desk) -> None:
     if playing and playing.question.run != desk.run:
         playing.cancel()
         playing = None
-    running = playing is not None and playing.running
+    running = st.session_state[STREAMING] = playing is not None and playing.running
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button(
             "Generate",
@@ -181,6 +185,7 @@ def _go_on(question: Question, answer: str) -> None:
     """Make a question and one of its answers part of the conversation; the next turn begins empty."""
     st.session_state[f"turns-{question.run}"] = (*question.turns, (question.prompt, answer))
     st.session_state["typed"] = ""
+    st.session_state[GONE_ON] = True
 
 
 def _style(chat: bool) -> str:
@@ -192,14 +197,31 @@ def _style(chat: bool) -> str:
 
 
 def _labels(samples: pd.DataFrame) -> dict[str, str]:
-    """A line for each sample: whether the unsteered model succeeded, and the part of the prompt that is its own."""
+    """A line for each sample: whether the unsteered model succeeded, and the part of the prompt that is its own.
+
+    No two are the same: the browser says which line was chosen, not which sample.
+    """
     prompts = samples["prompt"].tolist()
     start, end = shared_ends(prompts)
     marks = samples["outcome"].map(
         lambda outcome: "" if components.missing(outcome) else "✓ " if outcome > 0.5 else "✗ "
     )
     own = [components.shortened(text[start : len(text) - end].strip() or text, 70) for text in prompts]
-    return {sample: mark + text for sample, mark, text in zip(samples.index, marks, own, strict=True)}
+    lines = _told_apart([mark + text for mark, text in zip(marks, own, strict=True)])
+    return dict(zip(samples.index, lines, strict=True))
+
+
+def _told_apart(lines: list[str]) -> Iterator[str]:
+    """The lines, those that look like an earlier one numbered."""
+    taken: set[str] = set()
+    times: Counter[str] = Counter()
+    for line in lines:
+        own = line
+        while own in taken:
+            times[line] += 1
+            own = f"{line} ({times[line] + 1})"
+        taken.add(own)
+        yield own
 
 
 def _won(run: str) -> list[str]:
@@ -276,21 +298,21 @@ def _settings(desk: Desk, *, sampled: bool) -> dict:
 
 def _answers() -> None:
     """The texts as they are now; drawn again and again while they grow, and once with the page when they are done."""
+    if st.session_state.pop(GONE_ON, False):
+        st.rerun()  # the conversation and the box for the next turn are not part of this fragment
     playing: Playing = st.session_state[PLAYING]
     running = playing.running
     playing.looked()
     st.subheader("Answers")
     if playing.problem:
         components.problem(playing.problem)
-    elif running and not playing.texts:
-        st.caption(f"{playing.stage} …")
+    elif not playing.texts:
+        st.caption(f"{playing.stage} …" if running else "Stopped before anything was written.")
     if playing.texts:
         st.html(side_by_side.texts(_columns(playing, running)))
         _closing(playing, running)
-    if not running and st.session_state.get("streaming"):
-        st.session_state["streaming"] = False
-        st.rerun()
-    st.session_state["streaming"] = running
+    if st.session_state[STREAMING] and not running:
+        st.rerun()  # the page was drawn before the end: Generate is to come back
 
 
 def _titles(playing: Playing) -> list[str]:
@@ -322,7 +344,8 @@ def _columns(playing: Playing, running: bool) -> list[Column]:
 def _closing(playing: Playing, running: bool) -> None:
     """What is said below the texts."""
     if running:
-        st.caption(f"{playing.stage} … {playing.steps} of at most {playing.question.max_new_tokens} tokens")
+        stage = "Stopping" if playing.cancelled else playing.stage
+        st.caption(f"{stage} … {playing.steps} of at most {playing.question.max_new_tokens} tokens")
         return
     said = []
     if len(playing.texts) == 2:

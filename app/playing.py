@@ -26,6 +26,8 @@ MORE_SCALES = (0.5, 1.0, 2.0, 4.0)
 """Global scales that can be asked for beside the set's own."""
 UNATTENDED = 120.0
 """Seconds after which a generation that no page looks at is given up."""
+LOADING = ("Loading the model", "Loading the features")
+SCORING = "Scoring"
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Playing:
 
     def __init__(self, question: Question, bench: Bench) -> None:
         self.question = question
-        self.stage = "Loading the model"
+        self.stage = LOADING[0]
         self.texts: tuple[str, ...] = ()
         """Unsteered, then steered at each scale."""
         self.outcomes: tuple[float, ...] = ()
@@ -74,7 +76,6 @@ class Playing:
         self.cancelled = False
         self._bench = bench
         self._looked_at: dict[int, list[TokenStep]] = {}
-        self._stop = threading.Event()
         self._ended = threading.Event()
         self.looked()
         threading.Thread(target=self._answer, name="generating", daemon=True).start()
@@ -88,8 +89,12 @@ class Playing:
         self._seen = time.monotonic()
 
     def cancel(self) -> None:
-        """Stop after the step at hand; what has been written so far stays."""
-        self._stop.set()
+        """Stop after the step at hand; what has been written so far stays. What is being loaded is not waited for."""
+        if not self.running or self.stage == SCORING:
+            return  # there is nothing left to stop
+        self.cancelled = True
+        if self.stage in LOADING:
+            self._ended.set()
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait for the end; whether it came."""
@@ -110,7 +115,7 @@ class Playing:
         try:
             self._generate()
             if self.question.sample and not self.cancelled:
-                self.stage = "Scoring"
+                self.stage = SCORING
                 self.outcomes = self._scored()
         except CorrSteerError as error:
             self.problem = str(error)
@@ -123,7 +128,9 @@ class Playing:
     def _generate(self) -> None:
         asked, bench = self.question, self._bench
         model = bench.model()
-        self.stage = "Loading the features"
+        if self.cancelled:
+            return
+        self.stage = LOADING[1]
         saes = bench.saes(asked.steering.saes)
         steps = playground.stream(
             model,
@@ -143,7 +150,8 @@ class Playing:
                 if texts is None:
                     return
                 self.texts, self.steps = texts, self.steps + 1
-                self.cancelled = self._stop.is_set() or time.monotonic() - self._seen > UNATTENDED
+                if time.monotonic() - self._seen > UNATTENDED:
+                    self.cancel()
         finally:
             steps.close()
 

@@ -224,7 +224,7 @@ def test_a_set_built_from_nothing_and_found_again_by_its_link(browser, page, fir
     choose(page, "Layer", str(layer), adding)
     fill(page, "Feature number", str(feature), adding)
     adding.get_by_role("button", name="Add to the set").click()
-    strength = page.get_by_label(f"Coefficient of feature {feature} of layer {layer}")
+    strength = page.get_by_role("spinbutton", name=f"Coefficient of feature {feature} of layer {layer}")
     strength.wait_for()
     times = 6 * float(best["scale"])  # far more than V may try: the answer is sure to change
     strong = f"{times * float(best['coefficient']):.2f}"
@@ -253,11 +253,11 @@ def test_a_set_built_from_nothing_and_found_again_by_its_link(browser, page, fir
     other.set_default_timeout(PATIENCE)
     other.goto(page.url)
     other.get_by_role("heading", name="Set: strong by hand").wait_for()
-    again = other.get_by_label(f"Coefficient of feature {feature} of layer {layer}")
+    again = other.get_by_role("spinbutton", name=f"Coefficient of feature {feature} of layer {layer}")
     again.wait_for()
     expect(again).to_have_value(strong)
     expect(other.get_by_role("spinbutton", name="Global scale")).to_have_value("1.00")
-    assert other.get_by_label("Coefficient of feature").count() == 1
+    assert other.get_by_role("spinbutton", name="Coefficient of feature").count() == 1
     healthy(other)
     other.context.close()
 
@@ -271,9 +271,29 @@ def test_a_set_built_from_nothing_and_found_again_by_its_link(browser, page, fir
     third.goto(link)
     third.get_by_role("heading", name="Set: strong by hand").wait_for()
     expect(third.get_by_label("Your prompt")).to_have_value("The film was so long that")
-    expect(third.get_by_label(f"Coefficient of feature {feature} of layer {layer}")).to_have_value(strong)
+    again = third.get_by_role("spinbutton", name=f"Coefficient of feature {feature} of layer {layer}")
+    expect(again).to_have_value(strong)
     healthy(third)
     third.context.close()
+
+
+def test_a_reply_is_gone_on_with_at_once(page, first_start, demo):
+    page.goto(f"{first_start.url}/steer?run={demo}")
+    page.get_by_text("My own", exact=True).click()
+    fill(page, "Your prompt", "Name a colour.")
+    page.get_by_text("Ask as in a chat").click()
+    page.get_by_text("Length, randomness, scales").click()
+    fill(page, "Longest answer, in tokens", "8")
+    _, steered = generate(page)
+    answer = steered.locator(".cs-body").inner_text()
+    page.get_by_role("button", name="Reply to: steered").click()
+    page.get_by_role("button", name="Start over").wait_for()
+    assert answer[:10] in page.locator(".cs-prompt").inner_text()
+    expect(page.get_by_label("Your next turn")).to_have_value("")
+    fill(page, "Your next turn", "And another.")
+    page.get_by_text("Something has changed since these answers").wait_for()
+    expect(page.get_by_label("Your next turn")).to_have_value("And another.")
+    healthy(page)
 
 
 def test_a_set_is_measured_and_the_report_opens_offline(browser, page, first_start, demo, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -15,14 +16,14 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app import editing, snapshot
-from app.playing import Playing, Question
+from app import answers_panel, components, editing, set_panel, snapshot
+from app.playing import LOADING, Playing, Question
 from corrsteer_core import pipeline
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.models import Model
 from corrsteer_core.prompts import PromptStyle
 from corrsteer_core.saes import Sae
-from corrsteer_core.steering import SteeringSet
+from corrsteer_core.steering import SteeringRow, SteeringSet
 from corrsteer_core.store import Writer
 from tests import tiny
 
@@ -211,6 +212,78 @@ def test_cancelling_keeps_what_was_written_and_leaves_the_model_unhooked(run, lo
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
 
 
+class SlowBench:
+    """A bench on which loading lasts until `there` is set."""
+
+    name = "slow"
+    problem = ""
+
+    def __init__(self, stage: str) -> None:
+        self.there = threading.Event()
+        self.lock = threading.Lock()
+        self.asked: list[str] = []
+        self._slow = stage
+
+    def model(self) -> None:
+        self._load(LOADING[0])
+
+    def saes(self, refs: object) -> None:
+        self._load(LOADING[1])
+
+    def _load(self, stage: str) -> None:
+        self.asked.append(stage)
+        if stage == self._slow:
+            self.there.wait(60)
+
+
+@pytest.mark.parametrize("stage", LOADING)
+def test_cancelling_does_not_wait_for_what_is_being_loaded(run, stage):
+    bench = SlowBench(stage)
+    before = set(threading.enumerate())
+    playing = Playing(Question(pipeline.kept_sets(run)["A"], "Why?", run), bench)
+    while stage not in bench.asked:
+        assert not playing.wait(0.01)
+    playing.cancel()
+    assert playing.wait(0)
+    test = opened(playing=playing)
+    assert not button(test, "Generate").disabled
+    assert "Stopped before anything was written" in said(test)
+    bench.there.set()
+    for thread in set(threading.enumerate()) - before:
+        if thread.name == "generating":
+            thread.join(60)
+    assert (bench.asked[-1], playing.texts, playing.problem) == (stage, (), "")
+
+
+def test_cancelling_what_has_ended_changes_nothing(run):
+    playing = generate(ask(opened(), "Tell me more."))
+    playing.cancel()
+    assert not playing.cancelled
+
+
+def test_an_answer_that_ends_while_the_page_is_drawn_gives_generate_back(run, monkeypatch):
+    test = ask(opened(), "Tell me more.")
+    generate(test)
+    answers, ended = answers_panel._answers, []
+    monkeypatch.setattr(Playing, "running", property(lambda self: not ended))
+    monkeypatch.setattr(answers_panel, "_answers", lambda: (ended.append(True), answers()))
+    answers_panel._answers.__name__ = answers.__name__
+    answers_panel._answers.__qualname__ = answers.__qualname__
+    test.run()
+    assert not test.exception
+    assert not button(test, "Generate").disabled
+    assert "Cancel" not in [one.label for one in test.button]
+
+
+def test_samples_that_look_alike_are_told_apart():
+    long = "x" * 80
+    prompts = [f"{long}a", f"{long}b", "the end", "the end", "the end (2)"]
+    samples = pd.DataFrame({"prompt": prompts, "outcome": 1.0}, index=[f"row-{place}" for place in range(5)])
+    labels = answers_panel._labels(samples)
+    assert list(labels) == list(samples.index)
+    assert len(set(labels.values())) == 5
+
+
 def test_two_tabs_generate_side_by_side_and_get_what_each_asked_for(run, loaded):
     model, saes = loaded
     tabs = [ask(opened(), prompt) for prompt in ("Tell me of cats.", "Tell me of dogs.")]
@@ -313,13 +386,19 @@ def test_features_picked_elsewhere_are_added_once(run):
     tray = [{"layer": 1, "feature": 3, "coefficient": 1.0}, {"layer": 2, "feature": 8, "coefficient": 0.5}]
     test = opened(tray=tray)
     assert "Picked on the Features page" in said(test)
+    assert "…" in said(opened(tray=7 * tray[1:]))
+    assert "… …" not in said(opened(tray=7 * tray[1:]))
     test.button(key="tray_add").click().run()
     assert [(row.layer, row.feature) for row in current(test, run).rows] == [(1, 3), (2, 5), (2, 8)]
     assert test.session_state["tray"] == []
 
 
+def name_box(test: AppTest):
+    return next(one for one in test.text_input if one.label == "Name")
+
+
 def save(test: AppTest, name: str) -> AppTest:
-    test.text_input(key="save_name").set_value(name)
+    name_box(test).set_value(name)
     button(test, "Save with the run").click().run()
     assert not test.exception
     return test
@@ -336,6 +415,79 @@ def test_a_set_is_saved_with_the_run_and_loaded_again(run):
     assert current(test, run).rows[0].coefficient == 4.0
     test.button(key="load-my own").click().run()
     assert current(test, run) == kept
+
+
+def test_a_set_takes_the_place_of_another_only_by_a_second_press(run):
+    test = opened()
+    test.number_input(key=f"row-{run}-1-3-number").set_value(9.0).run()
+    test = save(test, "my own")
+    assert name_box(test).value == "my own"
+    test.button(key="load-A").click().run()
+    assert name_box(test).value == ""  # what is proposed is the loaded set's name, not the last one's
+    test.number_input(key=f"row-{run}-1-3-number").set_value(2.0).run()
+    test = save(test, "my own")
+    assert pipeline.kept_sets(run)["my own"].rows[0].coefficient == 9.0
+    assert "**my own** is the name of another set of this run" in said(test)
+    button(test, "Replace it").click().run()
+    assert not test.exception
+    assert pipeline.kept_sets(run)["my own"].rows[0].coefficient == 2.0
+    assert current(test, run).name == "my own"
+    assert "Replace it" not in [one.label for one in test.button]
+    assert "another set" not in said(save(test, "my own"))  # the same once more
+
+
+def test_a_set_that_has_changed_since_takes_no_place(run):
+    test = save(opened(), "my own")
+    test.number_input(key=f"row-{run}-1-3-number").set_value(2.0).run()
+    save(test, "my own")
+    test.number_input(key=f"row-{run}-1-3-number").set_value(3.0).run()
+    assert "Replace it" not in [one.label for one in test.button]
+
+
+@pytest.mark.parametrize(
+    ("found", "said_of_it"),
+    [
+        (None, "is silent in the training samples"),
+        ({"coefficient": 0.0}, "fires in no successful training sample"),
+        ({"coefficient": 2.0}, "Now 0.0 times its usual strength"),
+    ],
+)
+def test_a_row_that_does_nothing_says_why(monkeypatch, found, said_of_it):
+    monkeypatch.setattr(set_panel.resources, "ask", lambda *_: found)
+    for note in ("", "by hand"):
+        text = set_panel._where_from("run", SteeringRow(1, 3, 0.0, note=note))
+        assert said_of_it in text
+        assert note in text
+        assert ("With coefficient 0 it does nothing" in text) == (said_of_it[0] != "N")
+
+
+def test_a_feature_without_a_strength_of_its_own_needs_one_given(run, monkeypatch):
+    test = opened()
+    ask_reader = set_panel.resources.ask
+    monkeypatch.setattr(
+        set_panel.resources,
+        "ask",
+        lambda question, *rest: {"coefficient": 0.0} if question.__name__ == "one_feature" else ask_reader(question, *rest),
+    )  # fmt: skip
+    assert "fired in no successful training sample" in add(test, 2, 7).error[0].value
+    assert current(add(test, 2, 7, 1.5), run).rows[-1].coefficient == 1.5
+
+
+def test_every_control_of_a_row_names_its_feature(run):
+    test = opened()
+    names = [one.label for one in (*test.slider, *test.number_input) if one.key.startswith("row-")]
+    assert len(set(names)) == 4
+    assert all("of feature 3 of layer 1" in name or "of feature 5 of layer 2" in name for name in names)
+
+
+def test_every_link_of_a_row_names_its_feature(run):
+    test = AppTest.from_file(str(Path(components.__file__).with_name("main.py")), default_timeout=60).run()
+    test._page_hash = test.session_state["pages"]["steer"]._script_hash
+    test.run()
+    assert not test.exception
+    links = [one.proto.label for one in test.get("page_link")]
+    assert links == ["Look *at feature 3 of layer 1*", "Look *at feature 5 of layer 2*"]
+    assert "a em {" in components.STYLE  # the part that is only to be heard
 
 
 @pytest.mark.parametrize("name", ["V", "  ", "x" * 61, "a\u202eb"])
@@ -493,6 +645,7 @@ def test_a_link_puts_the_whole_page_back_and_leaves_it_to_the_user(run):
     assert not again.exception
     assert not again.error
     assert linked(again) == word
+    assert "page" not in again.query_params  # else it would be put back over what is done from now on
     assert generate(again).question == asked
     again.text_area(key="typed").set_value("Something else.").run()
     assert generate(again).question == replace(asked, prompt="Something else.")
