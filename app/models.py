@@ -26,7 +26,8 @@ class Bench:
     def __init__(self, name: str) -> None:
         self.name = name
         self.lock = threading.Lock()
-        """Held for one step of generation, never longer, so that several tabs go on side by side."""
+        """Held for one step of generation, or while a text is read, so that several tabs go on side by side."""
+        self._loading = threading.Lock()
         self._saes: dict[tuple[SaeRef, ...], list[Sae]] = {}
         self._model: Model | None = None
         self._problem = ""
@@ -55,7 +56,7 @@ class Bench:
         from corrsteer_core.pipeline import saes_of
 
         model, key = self.model(), tuple(refs)
-        with self.lock:
+        with self._loading:  # not the model's: texts go on growing meanwhile
             if key not in self._saes:
                 self._saes[key] = saes_of(refs, model)
             return self._saes[key]

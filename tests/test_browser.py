@@ -412,7 +412,7 @@ def test_hostile_files_are_read_as_text_or_refused(watched, first_start, demo, t
     form.get_by_text("jsonl").last.wait_for()
     choose(page, "What counts as success", "contains", form)
     fill(page, "Layers", str(config.saes[0].layer), form)
-    fill(page, "Words per answer (tokens)", "4", form)
+    fill(page, "Longest answer (tokens)", "4", form)
     before = set(reader.run_names())
     form.get_by_role("button", name="Start").click()
     finished(page, "collect and rank")
