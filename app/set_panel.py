@@ -25,7 +25,6 @@ KINDS = {
     "V": "chosen by what they do, not by correlation",
 }
 PREFERRED = ("V", "P", "S", "A")
-LIMIT = 1e6
 
 
 @dataclass
@@ -237,8 +236,8 @@ def _add(desk: Desk) -> None:
         st.number_input("Feature number", 0, max(sizes.values()) - 1, 0, key="add_feature_number")
         st.number_input(
             "Coefficient",
-            -LIMIT,
-            LIMIT,
+            -editing.STRONGEST,
+            editing.STRONGEST,
             None,
             key="add_coefficient",
             placeholder="its usual strength",
@@ -382,8 +381,8 @@ def _strength(desk: Desk, row: SteeringRow, key: str) -> None:
     _shown(f"{key}-number", row.coefficient)
     typing.number_input(
         name,
-        -LIMIT,
-        LIMIT,
+        -editing.STRONGEST,
+        editing.STRONGEST,
         row.coefficient,
         step=end / 40,
         format="%.2f",
@@ -429,8 +428,8 @@ def _scale(desk: Desk) -> None:
     _shown(key, float(desk.editor.current.scale))
     st.number_input(
         "Global scale",
-        -100.0,
-        100.0,
+        -editing.LARGEST_SCALE,
+        editing.LARGEST_SCALE,
         float(desk.editor.current.scale),
         step=0.25,
         format="%.2f",

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import Tensor
 
@@ -24,7 +24,6 @@ from corrsteer_core.saes import Sae
 from corrsteer_core.steering import SteeringSet
 
 Format = Literal["json", "safetensors", "gguf", "python"]
-FORMATS: tuple[Format, ...] = get_args(Format)
 SUFFIXES: dict[Format, str] = {"json": ".json", "safetensors": ".safetensors", "gguf": ".gguf", "python": ".py"}
 
 SAFETENSORS_FORMAT = "corrsteer-steering-vectors"
@@ -188,10 +187,6 @@ def _vectors(steering: SteeringSet, model: Model, saes: Sequence[Sae]) -> dict[H
         raise CorrSteerError(
             f"No feature of the set {steering.name!r} is switched on, so there is no vector to export; switch one on."
         )
-    for point, vector in vectors.items():
+    for point in vectors:
         model.site(point)
-        if not bool(vector.isfinite().all()):
-            raise CorrSteerError(
-                f"The vector of {steering.name!r} at {point.name} is too long for a float32 number; lower its coefficients."
-            )
     return vectors

@@ -96,10 +96,13 @@ def fitted_floor(store: Reader | Writer) -> int:
     """The floor that the run was fitted with. Raises CorrSteerError when it has not been fitted."""
     floors = store.query("SELECT floor FROM fits")["floor"]
     if floors.empty:
-        raise CorrSteerError(
-            f"The run {store.run} has been collected but not fitted yet; run 'fit' again with its settings."
-        )
+        raise not_fitted(store.run)
     return int(floors.iloc[0])
+
+
+def not_fitted(run: str) -> CorrSteerError:
+    """What is said of a run that has samples and no fit."""
+    return CorrSteerError(f"The run {run} has been collected but not fitted yet; run 'fit' again with its settings.")
 
 
 def sae_sizes(store: Reader | Writer) -> dict[int, int]:

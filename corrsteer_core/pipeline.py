@@ -21,8 +21,8 @@ from corrsteer_core.capture import Pooling, sparse_rows
 from corrsteer_core.config import RunConfig
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.evaluate import trial, unsteered_and
-from corrsteer_core.fit import FitSettings, fit, sae_sizes, training_activations, training_outcomes
-from corrsteer_core.generation import Choose, greedy
+from corrsteer_core.fit import FitSettings, fit, not_fitted, sae_sizes, training_activations, training_outcomes
+from corrsteer_core.generation import Choose, check_length, greedy
 from corrsteer_core.lengths import stream_lengths
 from corrsteer_core.models import EMBEDDED, Model, load_model
 from corrsteer_core.progress import Progress, part_of, silent
@@ -143,6 +143,7 @@ def collect(setup: Setup, *, batch_size: int | None = None, progress: Progress =
     """Generate for every sample that is still missing and store outputs, outcomes and pooled activations."""
     prompts = [render(setup.model, item.prompt, setup.config.style) for item in setup.items]
     tokens = setup.config.max_new_tokens
+    check_length(setup.model, prompts, tokens)  # before there is a run
     with Writer(setup.run) as store:
         size = store.begin(setup.config, setup.items, batch_size or prompts_that_fit(setup.model, prompts, tokens))
         finished = set(store.query("SELECT sample FROM samples WHERE outcome IS NOT NULL")["sample"])
@@ -192,7 +193,7 @@ def fit_summary(run: str) -> pd.Series:
     """The row of `fits`. Raises CorrSteerError when the run has not been fitted."""
     rows = query(run, "SELECT * FROM fits")
     if rows.empty:
-        raise CorrSteerError(f"The run {run} has been collected but not fitted yet; run 'fit' again with its settings.")
+        raise not_fitted(run)
     return rows.iloc[0]
 
 

@@ -6,7 +6,7 @@ import zlib
 
 import pytest
 
-from app import editing, set_panel, snapshot
+from app import editing, snapshot
 from corrsteer_core.config import RunConfig
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.prompts import PromptStyle
@@ -38,7 +38,6 @@ def linked(made: dict, **asked: object):
 
 
 def test_the_bounds_are_those_of_the_pages_own_fields():
-    assert editing.STRONGEST == set_panel.LIMIT
     assert uploaded(body(-editing.STRONGEST, scale=-editing.LARGEST_SCALE)).scale == -100.0
 
 

@@ -137,3 +137,13 @@ def test_a_limit_takes_strata_in_turn(loaded, file):
     steering = replace(tiny.steering_set(*loaded, (1, 3, 4.0)), task="")
     exam = exam_for(steering, task, loaded[0], split="test", limit=20)
     assert Counter(item.target for item in exam.items) == {"a": 10, "b": 10}
+
+
+def test_an_answer_too_long_for_the_context_leaves_no_run(loaded):
+    model, saes = loaded
+    setup = pipeline.set_up(
+        get_task("sentiment"), model=model, sae=[sae.source for sae in saes], limit=20, max_new_tokens=10**6
+    )
+    with pytest.raises(CorrSteerError, match="do not fit"):
+        pipeline.collect(setup)
+    assert not store.is_cached(setup.run)
