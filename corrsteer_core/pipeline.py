@@ -250,10 +250,8 @@ def try_candidates(
 
 def _tried(setup: Setup, wanted: pd.DataFrame, progress: Progress) -> pd.DataFrame:
     """The effects of some candidates, measured where they are not known yet."""
-    same = [
-        *CANDIDATE,
-        "coefficient",
-    ]  # collecting more and fitting anew moves it: then what was tried is another thing
+    # Collecting more and fitting anew moves the coefficient: then what was tried is another thing.
+    same = [*CANDIDATE, "coefficient"]
     known = query(setup.run, "SELECT * FROM effects")
     new = wanted.merge(known[same], on=same, how="left", indicator=True)
     new = new[new["_merge"] == "left_only"].drop(columns="_merge").reset_index(drop=True)

@@ -31,23 +31,26 @@ class Reporter:
         self.weights = dict(stages)
         self.file = file
         self.quiet = quiet
-        self.started = self.stage_started = time.monotonic()
         self.stage = ""
+        self.stage_started = time.monotonic()
+        self._from = 0.0  # share of the stage that was done when it began: what an interrupted run had finished
         self._done = 0
+        self._past = (0.0, 0.0)  # weight and seconds of the stages that were gone through here
         self._shown = 0.0
         self._width = 0
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         now = time.monotonic()
+        share = done / total if total else 1.0
         if stage != self.stage or done < self._done:  # a new stage, or another round of the same
+            self._past = self._with_this_stage(now - self.stage_started)
             if self.stage and stage != self.stage and not self.quiet:
                 self._end_line()
-            self.stage, self.stage_started = stage, now
+            self.stage, self.stage_started, self._from = stage, now, share
         self._done = done
         if done < total and now - self._shown < 0.2 and done:
             return
         self._shown = now
-        share = done / total if total else 1.0
         left = self._left(share, now)
         if not self.quiet:
             self._line(f"{stage}: {done:,} of {total:,}" + (f", {seconds(left)} left" if left is not None else ""))
@@ -77,17 +80,28 @@ class Reporter:
         return share
 
     def _left(self, share: float, now: float) -> float | None:
-        """Seconds left: this stage's by its own pace, the coming ones' by their weight against the past ones'."""
-        if share <= 0:
+        """Seconds left: this stage's by its own pace, the coming ones' by their weight and the pace of all that was done here.
+
+        None before anything was done: there is no pace yet.
+        """
+        if share <= self._from and share < 1:
             return None
         spent = now - self.stage_started
-        own = spent * (1 - share) / share
+        own = spent * (1 - share) / (share - self._from) if share < 1 else 0.0
         if self.stage not in self.weights:
             return own
         names = list(self.weights)
         later = sum(self.weights[name] for name in names[names.index(self.stage) + 1 :])
-        pace = (spent + own) / self.weights[self.stage] if self.weights[self.stage] else 0.0
-        return own + later * pace
+        weight, took = self._with_this_stage(spent + own)
+        if not later:
+            return own
+        return own + later * took / weight if weight else None
+
+    def _with_this_stage(self, took: float) -> tuple[float, float]:
+        """Weight and seconds of the stages gone through here, were the one at hand to take so long in all."""
+        weight, before = self._past
+        here = self.weights.get(self.stage, 0.0) * (1 - self._from)
+        return (weight + here, before + took) if here else self._past
 
     def _line(self, text: str) -> None:
         if sys.stderr.isatty():
