@@ -240,9 +240,10 @@ def load_model(
     source = str(embedded_folder(report)) if name == EMBEDDED else name
     report(f"Loading {name}")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)  # left out, it asks at the keyboard
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
+            trust_remote_code=False,
             dtype=dtype or pick_dtype(where),
             device_map=AUTO if spread else None,
             ignore_mismatched_sizes=True,  # else it raises without saying which; `_check_whole` refuses them
@@ -352,12 +353,14 @@ def _unpack_embedded(folder: Path) -> None:
         # The file's own dtype is a 4-bit format; bfloat16 keeps what it holds.
         net = AutoModelForCausalLM.from_pretrained(
             source,
+            trust_remote_code=False,
             gguf_file=_EMBEDDED_FILE,
             dtype=torch.bfloat16,
             quantization_config=GgufConfig(dequantize=True),
         )
         net.save_pretrained(scratch)
-        AutoTokenizer.from_pretrained(source, gguf_file=_EMBEDDED_FILE).save_pretrained(scratch)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, gguf_file=_EMBEDDED_FILE)
+        tokenizer.save_pretrained(scratch)
         # Rename last: an interrupted unpacking leaves no half-written model behind.
         if not (folder / "model.safetensors").exists():
             shutil.rmtree(folder, ignore_errors=True)

@@ -28,6 +28,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from corrsteer_core.errors import CorrSteerError
+from corrsteer_core.hub_errors import first_line
 from corrsteer_core.paths import cache_dir
 from corrsteer_core.schema import MIGRATIONS
 
@@ -380,9 +381,17 @@ def _connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnectio
 
 
 def _unreadable(path: Path, error: Exception) -> CorrSteerError:
-    first_line = str(error).strip().splitlines()[0]
+    """What to say of a file that DuckDB would not have; only a damaged one is worth deleting."""
+    reason = first_line(error)
+    if "lock" in reason:
+        return CorrSteerError(
+            f"The cached run in {path} is open for writing in another program ({reason}); close it there and try again."
+        )
+    if not os.access(path, os.R_OK):
+        return CorrSteerError(f"The cached run in {path} may not be read by this user; give it the right to.")
     return CorrSteerError(
-        f"The cached run in {path} cannot be read ({first_line}); delete the folder {path.parent} to collect it anew."
+        f"The cached run in {path} cannot be read ({reason}); if it is damaged, delete the folder {path.parent} to "
+        f"collect it anew."
     )
 
 
