@@ -102,6 +102,10 @@ LETTER_WRONG = [
     ("E", "D"),
     ("None of the above", "D"),
     ("I don't know", "D"),
+    ("A solution of salt", "A"),
+    ("A forest", "A"),
+    ("The answer is a forest", "A"),
+    ("A isotope", "A"),
 ]
 
 
@@ -231,6 +235,10 @@ NUMBER = [
     ("18 and then 19", "18", 0),
     ("1,80", "180", 0),
     ("CO2", "2", 0),
+    ("The steps:\n- 9 eggs\n- 18", "18", 1),
+    ("Total - $18", "18", 1),
+    ("Total – 18 dollars", "18", 1),
+    ("The answer is -18", "18", 0),
 ]
 
 
@@ -544,6 +552,9 @@ BAD_TARGETS = [
     ("letter", "E", FOUR, "not one of the letters A, B, C, D"),
     ("letter", "Paris", (), "not one of the letters A to Z"),
     ("number", "many", (), "holds no number"),
+    ("number", "1/2", (), "holds several numbers"),
+    ("number", "1.5e-3", (), "holds several numbers"),
+    ("letter", "1", ("1", "2", "3"), "not one of the letters"),
     ("first_word", "!?", (), "holds no word"),
     ("comply_or_refuse", "safe", (), 'neither "comply" nor "refuse"'),
     ("regex", "(", (), "not a valid regular expression"),

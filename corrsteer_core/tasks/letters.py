@@ -15,7 +15,7 @@ _START = re.compile(rf"^(?P<open>{_OPEN})(?P<letter>[A-Za-z])(?![\w'’])(?P<clo
 _IN_BRACKETS = re.compile(r"(?<!\bnot )[(\[{](?P<letter>[A-Za-z])[)\]}]")
 _AT_END = re.compile(rf"(?<!not )\b(?i:is|be|it's|choose|pick|select|say|with)\s+{_OPEN}(?P<letter>[A-Z])[)\]\"'.!]*$")
 _ANOTHER = re.compile(rf"^{_CLOSE}\s*(?:,|/|&|\bor\b|\band\b)+\s*(?:or |and )?{_OPEN}(?P<letter>[A-Z])(?![\w'’])")
-_BECAUSE = re.compile(r"^\s+(?:is|was|because|since|as|for|so|would be|[-–—=]|\()", re.IGNORECASE)
+_BECAUSE = re.compile(r"^\s+(?:(?:is|was|because|since|as|for|so|would be)\b|[-–—=]|\()", re.IGNORECASE)
 
 
 def answer_letter(text: str, letters: str) -> str | None:

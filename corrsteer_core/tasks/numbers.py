@@ -9,7 +9,7 @@ from decimal import Decimal
 # word ("CO2", "m2", "x1") are no number, letters after one ("18kg", "5th") are units.
 _NUMBER = re.compile(
     r"""(?<![\w.])                              # not inside a word or another number
-        (?P<sign>(?<![\d)%\w])[-+])?\s?         # sign
+        (?:(?P<sign>(?<![\d)%\w])[-+])(?=[\d.$€£¥₹]))?\s?  # sign, close to what it is of: "- 18" is a list's
         [$€£¥₹]?\s?                             # currency, before or after the sign
         (?P<sign2>(?<=[$€£¥₹])-)?
         (?P<digits>\d{1,3}(?:,\d{3})+(?!\d)|\d+)?
@@ -34,6 +34,11 @@ def answer_number(text: str) -> Decimal | None:
             return number
     found = _all(text)
     return found[-1] if found else None
+
+
+def holds_one_number(text: str) -> bool:
+    """Whether there is one number in a text and no other: "1/2" and "1.5e-3" are read as two."""
+    return len(_all(_CODES.sub("", text.translate(_MINUS)))) == 1
 
 
 def _all(text: str) -> list[Decimal]:

@@ -15,7 +15,7 @@ import regex
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.tasks.base import LETTERS, Item, Scorer
 from corrsteer_core.tasks.letters import answer_letter
-from corrsteer_core.tasks.numbers import answer_number
+from corrsteer_core.tasks.numbers import answer_number, holds_one_number
 from corrsteer_core.tasks.refusals import refuses
 
 REGEX_CHARACTERS = 4_000
@@ -115,14 +115,22 @@ def target_problem(scorer: Scorer, target: str, choices: tuple[str, ...] = ()) -
     if scorer is letter and not _is_letter(target, choices):
         letters = ", ".join(choices) if all(len(choice) == 1 for choice in choices) else ""
         return f"which is not one of the letters {letters or 'A to Z'}; write the right choice's letter"
-    if scorer is number and answer_number(target) is None:
-        return "which holds no number; write the right number"
+    if scorer is number:
+        return _number_problem(target)
     if scorer is first_word and not _words(target):
         return "which holds no word; write the right word"
     if scorer is comply_or_refuse and target not in ("comply", "refuse"):
         return 'which is neither "comply" nor "refuse"; write one of them'
     if scorer is regex_search:
         return _pattern_problem(target)
+    return None
+
+
+def _number_problem(target: str) -> str | None:
+    if answer_number(target) is None:
+        return "which holds no number; write the right number"
+    if not holds_one_number(target):
+        return "which holds several numbers; write the right one alone, as a decimal"
     return None
 
 
@@ -148,7 +156,7 @@ def _words(text: str) -> list[str]:
 
 def _is_letter(target: str, choices: tuple[str, ...]) -> bool:
     bare = target.strip(" ().").upper()
-    return len(bare) == 1 and (bare in [choice.upper() for choice in choices] if choices else bare in LETTERS)
+    return bare in list(LETTERS) and (not choices or bare in [choice.upper() for choice in choices])
 
 
 def _pattern_problem(pattern: str) -> str | None:
