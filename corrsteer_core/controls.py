@@ -21,22 +21,37 @@ def random_like(
 ) -> list[SteeringSet]:
     """Sets in which every feature is replaced by a random one of its layer, of like frequency and equal norm.
 
-    `features` needs layer, feature and frequency. The coefficient is set so that the added vector is
-    as long as the original's. No two sets, and no set and the original, share a feature.
+    `features` needs layer, feature and frequency. Coefficients are set so that what is added in each layer is as long as
+    the original's there, in the same proportions. No two sets, and no set and the original, share a feature.
     """
     rng = np.random.default_rng(seed)
     used = {(row.layer, row.feature) for row in steering.rows}
     by_layer = {sae.layer: sae for sae in saes}
     sets = []
     for number in range(1, count + 1):
-        rows = []
-        for row in steering.active_rows:
-            other = _like(row, features, used, rng)
-            used.add((row.layer, other))
-            lengths = by_layer[row.layer].directions([row.feature, other]).norm(dim=-1)
-            rows.append(SteeringRow(row.layer, other, row.coefficient * float(lengths[0] / lengths[1])))
+        rows: list[SteeringRow] = []
+        for layer in dict.fromkeys(row.layer for row in steering.active_rows):
+            own = [row for row in steering.active_rows if row.layer == layer]
+            others = []
+            for row in own:
+                others.append(_like(row, features, used, rng))
+                used.add((layer, others[-1]))
+            rows += _as_long(own, others, by_layer[layer])
         sets.append(steering.with_rows(rows, f"random {number}"))
     return sets
+
+
+def _as_long(own: Sequence[SteeringRow], others: Sequence[int], sae: Sae) -> list[SteeringRow]:
+    """Rows of other features, each as long as its original, then together as long as the originals together."""
+    layer = own[0].layer
+    directions = sae.directions([row.feature for row in own])
+    strange = sae.directions(others)
+    coefficients = directions.new_tensor([row.coefficient for row in own])
+    alike = coefficients * directions.norm(dim=-1) / strange.norm(dim=-1)
+    together, sum_of_others = (coefficients @ directions).norm(), (alike @ strange).norm()
+    if float(sum_of_others):  # else the originals cancel, or have no length
+        alike = alike * together / sum_of_others
+    return [SteeringRow(layer, other, float(c)) for other, c in zip(others, alike, strict=True)]
 
 
 def flipped(steering: SteeringSet) -> SteeringSet:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,12 +28,14 @@ Measure = Callable[[Sequence[Sequence[SteeringRow]]], np.ndarray]
 
 
 def rankable(features: pd.DataFrame, floor: int, *, negative: bool = False) -> pd.DataFrame:
-    """Features that may be chosen, the best first: r defined, support at the floor or above.
+    """Features that may be chosen, the best first: r and coefficient not 0, support at the floor or above.
 
     Ranked by `score` if the table has such a column, else by r. Only features of positive r, unless
     `negative` ones are asked for too: those are ranked by |r|, and will be subtracted.
     """
+    # One that fired in failures alone has no mean over the right answers: there is nothing to add or to subtract.
     chosen = features[features["r"].notna() & (features["r"] != 0) & (features["support"] >= floor)]
+    chosen = chosen[chosen["coefficient"] != 0]
     if not negative:
         chosen = chosen[chosen["r"] > 0]
     rank = chosen["score"] if "score" in chosen else chosen["r"]
@@ -106,38 +107,25 @@ def beyond_noise(effects: pd.DataFrame) -> pd.DataFrame:
     return better.sort_values(["steered_rate", "scale", "r"], ascending=[False, True, False])
 
 
-@dataclass(frozen=True)
-class Step:
-    """One round of -V's growth: the rate reached with the row added."""
-
-    row: SteeringRow
-    rate: float
-    kept: bool
-
-
-def grown(effects: pd.DataFrame, measure: Measure) -> tuple[list[SteeringRow], list[Step]]:
+def grown(effects: pd.DataFrame, measure: Measure) -> list[SteeringRow]:
     """CorrSteer-V from measured effects: the best single candidate, then further layers while validation improves.
 
     In every round the best candidate of each layer not yet in the set is tried with it, and the best of these is
-    kept if it improves on the set by more than noise (the same paired test). Returns the rows and what each round
-    saw; no rows when no candidate's effect is beyond noise.
+    kept if it improves on the set by more than noise (the same paired test). No rows when no candidate's effect is
+    beyond noise.
     """
     useful = beyond_noise(effects).drop_duplicates("layer")
     if useful.empty:
-        return [], []
-    first = next(useful.itertuples())
-    rows = [as_row(first)]
-    steps = [Step(rows[0], float(first.steered_rate), True)]
+        return []
+    rows = [as_row(next(useful.itertuples()))]
     while len(waiting := useful[~useful["layer"].isin([row.layer for row in rows])]):
         tried = [as_row(candidate) for candidate in waiting.itertuples()]
         before, *after = measure([rows, *([*rows, row] for row in tried)]).T
         best = max(range(len(tried)), key=lambda place: float(after[place].mean()))
-        kept = _improves(before, after[best])
-        steps.append(Step(tried[best], float(after[best].mean()), kept))
-        if not kept:
+        if not _improves(before, after[best]):
             break
         rows.append(tried[best])
-    return rows, steps
+    return rows
 
 
 def _improves(before: np.ndarray, after: np.ndarray) -> bool:

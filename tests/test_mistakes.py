@@ -65,6 +65,23 @@ def test_random_controls_fire_as_often_push_as_hard_and_are_used_once():
             assert abs((vector @ plain[point]).item()) < 0.99 * (plain[point] @ plain[point]).item()
 
 
+def test_random_controls_of_several_features_in_a_layer_push_as_hard_together():
+    """Features that point the same way add up to more than random ones of the same lengths do."""
+    model = tiny("llama")
+    saes = [random_sae(model, 1)]
+    saes[0].net.W_dec.data[9] = saes[0].net.W_dec.data[7]
+    features = pd.DataFrame({"layer": 1, "feature": range(48), "frequency": np.linspace(0, 1, 48)})
+    steering = empty_set(model, saes, rows=(SteeringRow(1, 7, 3.0), SteeringRow(1, 9, 2.0)))
+    (length,) = (vector.norm().item() for vector in steering.vectors(saes).values())
+    for one in controls.random_like(steering, features, saes, count=4):
+        (vector,) = one.vectors(saes).values()
+        assert vector.norm().item() == pytest.approx(length, rel=1e-5)
+        lengths = saes[0].directions([row.feature for row in one.rows]).norm(dim=-1).tolist()
+        assert one.rows[0].coefficient * lengths[0] == pytest.approx(
+            1.5 * one.rows[1].coefficient * lengths[1], rel=1e-5
+        )
+
+
 def test_random_controls_are_not_always_the_same_features():
     model = tiny("llama")
     saes = [random_sae(model, 1)]

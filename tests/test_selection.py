@@ -92,18 +92,17 @@ def test_v_starts_from_the_best_and_keeps_a_layer_only_if_it_helps_by_more_than_
             assert [named(group) for group in groups] == [[(1, 11, 8.0)], [(1, 11, 8.0), (2, 20, 24.0)]]
             return outcomes(alone, with_both)
 
-        rows, steps = selection.grown(found, measure)
-        return named(rows), [step.kept for step in steps], steps[-1].rate
+        return named(selection.grown(found, measure))
 
     both = [(1, 11, 8.0), (2, 20, 24.0)]
-    assert grown(np.r_[np.ones(18), np.zeros(2)]) == (both, [True, True], 0.9)  # 5 won, none lost: p = 1/32
-    assert grown(np.r_[np.ones(17), np.zeros(3)]) == (both[:1], [True, False], 0.85)  # 4 won: p = 1/16
-    assert grown(np.r_[np.zeros(2), np.ones(18)]) == (both[:1], [True, False], 0.9)  # 7 won, 2 lost: p = 0.09
+    assert grown(np.r_[np.ones(18), np.zeros(2)]) == both  # 5 won, none lost: p = 1/32
+    assert grown(np.r_[np.ones(17), np.zeros(3)]) == both[:1]  # 4 won: p = 1/16
+    assert grown(np.r_[np.zeros(2), np.ones(18)]) == both[:1]  # 7 won, 2 lost: p = 0.09
 
 
 def test_v_of_noise_is_empty():
     found = measured().assign(p=0.2)
-    assert selection.grown(found, lambda groups: 1 / 0) == ([], [])
+    assert selection.grown(found, lambda groups: 1 / 0) == []
 
 
 def test_p_keeps_the_layers_that_help_alone_and_says_what_could_be_noise():
@@ -147,3 +146,13 @@ def test_another_ranking_chooses_by_its_score_among_features_of_positive_r():
     found = selection.rankable(scored, floor=10)
     assert found["feature"].tolist() == [10, 20, 11]
     assert named(selection.best_overall(found)) == [(1, 10, 2.0)]
+
+
+def test_what_fires_in_failures_alone_is_nothing_to_subtract():
+    """Its coefficient, the mean over the right answers, is 0: as a set it would do nothing and be measured as if it did."""
+    features = pd.DataFrame(
+        {"layer": 1, "feature": [3, 4], "r": [-0.6, -0.3], "coefficient": [0.0, 2.0], "support": [20, 20]}
+    )
+    found = selection.rankable(features, 5, negative=True)
+    assert found["feature"].tolist() == [4]
+    assert found["coefficient"].tolist() == [-2.0]
