@@ -122,6 +122,12 @@ def variants_that_fit(model: Model, prompts: int, length: int, max_new_tokens: i
     return max(1, min(limits.rows // prompts, (limits.tokens // prompts - length) // max_new_tokens))
 
 
+def rows_that_fit(model: Model, length: int) -> int:
+    """Rows of at most `length` tokens, prompt and answer, whose keys and values are held at once."""
+    limits = _limits(model)
+    return max(1, min(limits.rows, limits.tokens // max(1, length)))
+
+
 def _limits(model: Model) -> Limits:
     """The device's limits, or less where a share of the free memory holds less."""
     config = model.text_config

@@ -372,8 +372,8 @@ def convergence(
         raise CorrSteerError(f"Sizes must lie in 1..{len(outcome)} and top be positive; found {list(sizes)}, {top}.")
     order = np.random.default_rng(seed).permutation(len(outcome))
     found: list[list[_Ranked]] = [[] for _ in (len(outcome), *sizes)]
-    for layer, Z in Z_by_layer.items():
-        rows = csr_array(_checked(Z, outcome)[0])[order]  # csr, since parts are slices of rows
+    for layer in Z_by_layer:  # not its items: a mapping that reads a layer when asked then holds one at a time
+        rows = csr_array(_checked(Z_by_layer[layer], outcome)[0])[order]  # csr, since parts are slices of rows
         for candidates, size in zip(found, (len(outcome), *sizes), strict=True):
             candidates += _top(csc_array(rows[:size]), outcome[order[:size]], layer, top, floor)
     final, *parts = ([(layer, feature) for _, layer, feature in sorted(each)[:top]] for each in found)

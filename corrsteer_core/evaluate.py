@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from corrsteer_core import stats
-from corrsteer_core.batches import answers, plan
+from corrsteer_core.batches import answers, plan, prompts_that_fit, rows_that_fit
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.generation import UNSTEERED, Choose, Vectors, continued, greedy, prefill
 from corrsteer_core.models import Model
@@ -18,6 +18,8 @@ from corrsteer_core.progress import Progress, silent
 from corrsteer_core.prompts import PromptStyle, answer_text, render
 from corrsteer_core.tasks import Item, Scorer
 
+READ_TOGETHER = 32
+"""Prompts whose answers are scored together, where memory holds so many."""
 LOGITS_BYTES = 2**29
 """Logits held at once while likelihoods are measured."""
 
@@ -117,25 +119,41 @@ def fluency(
     prompts: Sequence[Sequence[int]],
     outputs: Sequence[Sequence[Sequence[int]]],
     *,
-    batch_size: int = 32,
     stage: str = "measuring fluency",
     progress: Progress = silent,
 ) -> np.ndarray:
     """Mean negative log-likelihood per token, in nats, of each output given its prompt under the unsteered model.
 
     `outputs` are ids [prompt][variant]; the result is (prompts, variants) float64, nan for an output
-    without tokens. A prompt is read once for all its outputs, and equal outputs are scored once.
+    without tokens. A prompt is read once for all its outputs, and equal outputs are scored once. Out of memory halves
+    the batch.
     """
     found = np.full((len(prompts), len(outputs[0]) if outputs else 0), np.nan)
+    if not len(prompts):
+        return found
+    longest = max((len(output) for of_prompt in outputs for output in of_prompt), default=0)
     done = 0
-    for places in plan(prompts, batch_size):
-        distinct = [sorted({tuple(output) for output in outputs[place] if len(output)}) for place in places]
-        scores = continuation_nll(model, [prompts[place] for place in places], distinct)
-        for place, of_prompt in zip(places, scores, strict=True):
+    for places in plan(prompts, min(READ_TOGETHER, prompts_that_fit(model, prompts, longest))):
+        for place, of_prompt in zip(places, _scored(model, places, prompts, outputs), strict=True):
             found[place] = [of_prompt.get(tuple(output), np.nan) for output in outputs[place]]
         done += len(places)
         progress(stage, done, len(prompts))
     return found
+
+
+def _scored(
+    model: Model, places: Sequence[int], prompts: Sequence[Sequence[int]], outputs: Sequence[Sequence[Sequence[int]]]
+) -> list[dict[tuple[int, ...], float]]:
+    """What `continuation_nll` says of some prompts, in halves where memory does not hold them together."""
+    distinct = [sorted({tuple(output) for output in outputs[place] if len(output)}) for place in places]
+    try:
+        return continuation_nll(model, [prompts[place] for place in places], distinct)
+    except torch.OutOfMemoryError:
+        if len(places) == 1:
+            raise
+    torch.cuda.empty_cache()  # here, where no traceback holds the failed batch's tensors any more
+    half = len(places) // 2
+    return [one for part in (places[:half], places[half:]) for one in _scored(model, part, prompts, outputs)]
 
 
 def mean_fluency(found: np.ndarray) -> list[float | None]:
@@ -155,7 +173,8 @@ def continuation_nll(
         return found
     prefix = prefill(model, prompts)
     steps = max(len(output) for _, output in rows)
-    together = max(1, LOGITS_BYTES // (steps * model.text_config.vocab_size * 8))
+    in_logits = LOGITS_BYTES // (steps * model.text_config.vocab_size * 8)
+    together = max(1, min(in_logits, rows_that_fit(model, prefix.places.shape[1] + steps)))
     for start in range(0, len(rows), together):
         some = rows[start : start + together]
         logp = continued(model, prefix, [place for place, _ in some], [output for _, output in some])

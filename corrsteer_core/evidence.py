@@ -5,10 +5,11 @@ Answered from the cache, without the model. What chance reaches is part of every
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import csc_array
 
 from corrsteer_core import correlation
 from corrsteer_core.fit import fitted_floor, sae_sizes, training_activations, training_outcomes
@@ -47,7 +48,26 @@ def convergence(run: str, *, sizes: Sequence[int] = (), top: int = TOP, seed: in
     with Reader(run) as store:
         floor = fitted_floor(store)
         y = training_outcomes(store).to_numpy()
-        pooled = {layer: training_activations(store, layer, d_sae) for layer, d_sae in sae_sizes(store).items()}
-    chosen = list(sizes) or sorted({max(3, round(share * len(y))) for share in SHARES})
-    points = correlation.convergence(pooled, y, chosen, seed=seed, top=top, floor=floor)
+        chosen = list(sizes) or sorted({max(3, round(share * len(y))) for share in SHARES})
+        points = correlation.convergence(_Layers(store), y, chosen, seed=seed, top=top, floor=floor)
     return pd.DataFrame([vars(point) for point in points])
+
+
+class _Layers(Mapping[int, csc_array]):
+    """Training activations by layer, read when asked for: with many layers there is no room for all. Keeps the last."""
+
+    def __init__(self, store: Reader) -> None:
+        self._store, self._sizes = store, sae_sizes(store)
+        self._last: tuple[int, csc_array] | None = None
+
+    def __getitem__(self, layer: int) -> csc_array:
+        if self._last is None or self._last[0] != layer:
+            self._last = None  # before the next is read: one at a time
+            self._last = (layer, training_activations(self._store, layer, self._sizes[layer]))
+        return self._last[1]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._sizes)
+
+    def __len__(self) -> int:
+        return len(self._sizes)

@@ -1,6 +1,7 @@
 """Sweeps, transfer, controls and constrained decoding on a tiny model: every number against the plain way."""
 
 import json
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from statsmodels.stats.weightstats import DescrStatsW
 
-from corrsteer_core import caa, evidence, lengths, pipeline, reader, report, store
+from corrsteer_core import batches, caa, evaluate, evidence, lengths, pipeline, reader, report, store
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.evaluate import fluency, trial, unsteered_and
 from corrsteer_core.evaluation import (
@@ -250,7 +251,7 @@ def test_shares_are_vector_length_over_activation_length(loaded, run):
     effects = pipeline.try_candidates(run, per_layer=2, scales=(2.0, 4.0), longest=np.inf, setup=setup)
     assert len(effects) == 2 * len(saes) * 2
     streams = lengths.stream_lengths(model, [sae.point for sae in saes], [
-        render(model, item.prompt, setup.config.style) for item in setup.items
+        render(model, item.prompt, setup.config.style) for item in setup.items if item.split != "test"
     ])  # fmt: skip
     for row in effects.itertuples():
         sae = next(sae for sae in saes if sae.layer == row.layer)
@@ -317,6 +318,59 @@ def test_convergence_ends_in_full_agreement(run):
         pipeline.features_of(run).query("support >= @pipeline.fit_summary(@run)['floor']")["r"].max()
     )
     assert found["size"].is_monotonic_increasing
+
+
+def test_convergence_holds_one_layer_at_a_time(run, monkeypatch):
+    alive: list[weakref.ref] = []
+    most = 0
+    real = evidence.training_activations
+
+    def reading(*asked):
+        nonlocal most
+        found = real(*asked)
+        alive.append(weakref.ref(found))
+        most = max(most, sum(one() is not None for one in alive))
+        return found
+
+    whole = evidence.convergence(run, top=5)
+    monkeypatch.setattr(evidence, "training_activations", reading)
+    pd.testing.assert_frame_equal(evidence.convergence(run, top=5), whole)
+    assert len(alive) >= 2
+    assert most == 1
+
+
+def test_fluency_is_measured_in_halves_where_memory_does_not_hold_a_batch(loaded, monkeypatch):
+    model, _ = loaded
+    prompts = [render(model, "A prompt " * (1 + place), PromptStyle()) for place in range(5)]
+    outputs = [[[7, 9, 11], [place + 3], []] for place in range(5)]
+    whole = fluency(model, prompts, outputs)
+    asked = []
+    real = evaluate.continuation_nll
+
+    def little_memory(model, some, outputs):
+        asked.append(len(some))
+        if len(some) > 2:
+            raise torch.OutOfMemoryError("full")
+        return real(model, some, outputs)
+
+    monkeypatch.setattr(evaluate, "continuation_nll", little_memory)
+    np.testing.assert_allclose(fluency(model, prompts, outputs), whole, atol=1e-5)
+    assert max(asked) == 5
+
+
+def test_fluency_holds_no_more_keys_than_answering_does(loaded, monkeypatch):
+    model, _ = loaded
+    prompts = [render(model, "A prompt", PromptStyle())] * 8
+    outputs = [[[token, 5] for token in range(3, 11)]] * 8
+    whole = fluency(model, prompts, outputs)
+    longest = len(prompts[0]) + 2
+    monkeypatch.setattr(batches, "LIMITS", {model.device.type: batches.Limits(64, 64, 6 * longest)})
+    rows = []
+    real = evaluate.continued
+    monkeypatch.setattr(evaluate, "continued", lambda *asked: rows.append(len(asked[2])) or real(*asked))
+    np.testing.assert_allclose(fluency(model, prompts, outputs), whole, atol=1e-5)
+    assert sum(rows) == 64
+    assert max(rows) == 6
 
 
 def test_another_ranking_lists_its_own_scores(run):
