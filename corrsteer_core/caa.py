@@ -131,7 +131,8 @@ def _training(setup: Setup) -> tuple[list[HookPoint], list[list[int]], np.ndarra
 
 def _candidates(setup: Setup, vectors: dict[HookPoint, Tensor]) -> pd.DataFrame:
     """Layer, scale and share (of the activation's length) of every vector at every scale."""
-    prompts = [render(setup.model, item.prompt, setup.config.style) for item in setup.items]
+    known = [item for item in setup.items if item.split != "test"]
+    prompts = [render(setup.model, item.prompt, setup.config.style) for item in known]
     streams = stream_lengths(setup.model, list(vectors), prompts)
     rows = [
         {"layer": point.layer, "scale": scale, "share": scale * float(vector.norm()) / streams[point]}

@@ -48,6 +48,7 @@ class Evaluation:
     content: str
     """Hash of the set (see SteeringSet.content)."""
     task: str
+    """Name of the exam."""
     split: str
     scale: float
     comparison: Comparison
@@ -90,6 +91,13 @@ class Exam:
     items: list[Item]
     style: PromptStyle
     max_new_tokens: int
+    remarks: tuple[str, ...] = ()
+    """What was asked for otherwise than when the set was fitted: another file, another length."""
+
+    @property
+    def name(self) -> str:
+        """The task's name with the remarks: what was measured otherwise is another thing and stands beside it."""
+        return f"{self.task.name} ({', '.join(self.remarks)})" if self.remarks else self.task.name
 
 
 def evaluate_set(
@@ -195,7 +203,7 @@ def transfer(
     model: Model | None = None,
     progress: Progress = silent,
 ) -> list[Evaluation]:
-    """Every set on every task, task by task. Returns (and keeps) an evaluation for each pair.
+    """Every set on every task. Returns (and keeps) an evaluation for each pair, task by task in the sets' order.
 
     The sets must be of one model. A set is measured with the prompt it was fitted with on its own
     task, and with the task's own prompt on any other; the unsteered texts of both are then different.
@@ -210,14 +218,16 @@ def transfer(
     for nth, task in enumerate(tasks):
         exams = [exam_for(one, task, model, split=split, limit=limit) for one in sets]
         done = nth * len(sets)
+        of_task: dict[int, Evaluation] = {}
         for exam, places in _alike(exams):
             some = [sets[place] for place in places]
             vectors = [sets[place].vectors(saes[place]) for place in places]
             part = part_of(progress, done * share, len(some) * share)
             done += len(some)
-            for one, found in zip(some, _measured(exam, some, vectors, model, greedy, part), strict=True):
-                _keep(one, found.evaluation)
-                results.append(found.evaluation)
+            for place, found in zip(places, _measured(exam, some, vectors, model, greedy, part), strict=True):
+                _keep(sets[place], found.evaluation)
+                of_task[place] = found.evaluation
+        results += [of_task[place] for place in range(len(sets))]
     return results
 
 
@@ -269,7 +279,7 @@ def _measured(
             Evaluation(
                 name=one.name,
                 content=one.content,
-                task=exam.task.name,
+                task=exam.name,
                 split=exam.split,
                 scale=one.scale,
                 comparison=compare(found, place),
@@ -361,30 +371,33 @@ def exam_for(
 ) -> Exam:
     """What a set is measured on: of its own task, what its run held back, scored as when it was fitted.
 
+    Whatever the task is called, no prompt that the run fitted or chose on is in its test split.
     Raises CorrSteerError for an empty split, and when it cannot be known what the set was fitted on.
     """
     own = steering.task == task.name
     # The prompt of fitting for the task the set was fitted on; every other task has its own.
     style = steering.style if own else resolve_style(model, chat=None, task_chat=task.chat)
-    fitted, known = _fitted_on(steering, task)
-    seed = 0
+    of_run, known = stored(steering.run) if steering.run and is_cached(steering.run) else (None, [])
+    # Of the very task: the run's file, seed, scorer and length then hold.
+    fitted = of_run if of_run and own and of_run.task == task.name else None
+    seed, usual, length = 0, task.file, task.max_new_tokens
     if fitted:
-        task, seed = _as_fitted(fitted, task), fitted.seed
-        data = data or (Path(fitted.data) if fitted.data else None)
-    every = held_to(known, without_shots(load_items(task, data=data, seed=seed), style.shots))
+        task, seed, length = _as_fitted(fitted, task), fitted.seed, fitted.max_new_tokens
+        usual = Path(fitted.data) if fitted.data else usual
+    other_file = data is not None and not _same_file(data, usual)
+    data = data or (usual if fitted and fitted.data else None)
+    shown = (*style.shots, *(of_run.style.shots if of_run else ()))
+    every = held_to(known, without_shots(load_items(task, data=data, seed=seed), shown))
     if own and steering.run and not fitted:
         _check_fixed(steering, task, data, every)
-    tokens = max_new_tokens or (fitted.max_new_tokens if fitted else task.max_new_tokens)
-    return Exam(task, split, _of_split(every, task, split, data, limit, seed), style, tokens)
+    tokens = max_new_tokens or length
+    remarks = [data.name] if data and other_file else []
+    remarks += [f"{tokens}-token answers"] if tokens != length else []
+    return Exam(task, split, _of_split(every, task, split, data, limit, seed), style, tokens, tuple(remarks))
 
 
-def _fitted_on(steering: SteeringSet, task: Task) -> tuple[RunConfig | None, list[Item]]:
-    """The set's run if it was fitted on this very task: its items, splits, file, scorer and length then hold."""
-    if steering.task == task.name and steering.run and is_cached(steering.run):
-        config, items = stored(steering.run)
-        if config.task == task.name:
-            return config, items
-    return None, []
+def _same_file(one: Path, other: Path | None) -> bool:
+    return other is not None and one.resolve() == other.resolve()
 
 
 def _as_fitted(fitted: RunConfig, asked: Task) -> Task:

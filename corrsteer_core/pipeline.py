@@ -271,7 +271,8 @@ def _try(setup: Setup, some: pd.DataFrame, progress: Progress) -> None:
 
 def _with_shares(setup: Setup, candidates: pd.DataFrame) -> pd.DataFrame:
     """Candidates with `share`: length of the vector over the mean length of the activation it is added to."""
-    prompts = [render(setup.model, item.prompt, setup.config.style) for item in setup.items]
+    known = [item for item in setup.items if item.split != "test"]  # not even a length is taken from what is held back
+    prompts = [render(setup.model, item.prompt, setup.config.style) for item in known]
     streams = stream_lengths(setup.model, [sae.point for sae in setup.saes], prompts)
     shares = np.zeros(len(candidates))
     for sae in setup.saes:
@@ -329,7 +330,7 @@ def select(
             setup=opened,
             progress=progress,
         )
-        rows, _steps = selection.grown(
+        rows = selection.grown(
             found, lambda groups: _validation(opened, base, groups, "adding layers", progress)[:, 1:]
         )
     else:

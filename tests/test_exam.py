@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from corrsteer_core import evaluation, pipeline, store
+from corrsteer_core import evaluation, pipeline, reader, store
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.evaluation import exam_for, transfer
 from corrsteer_core.steering import SteeringRow
@@ -64,6 +64,50 @@ def test_rows_added_to_the_file_do_not_move_those_that_were_fitted_on(loaded, fi
     assert asked["test"] >= {prompt for prompt, split in known.items() if split == "test"}
 
 
+def test_a_file_by_another_name_does_not_move_them_either(loaded, file, tmp_path):
+    """Rows copied to another file are the rows of a task of another name; the set has seen them all the same."""
+    task = custom_task("contains", file)
+    steering, known = fitted(loaded, task, scorer="contains", data=file, shots=2)
+    shown = {prompt for prompt, _ in steering.style.shots}
+    other = write(tmp_path / "copy.jsonl", ROWS + 7)
+    copied = custom_task("contains", other)
+    exam = exam_for(steering, copied, loaded[0], split="test")
+    dealt_anew = {item.prompt for item in load_items(copied) if item.split == "test"}
+    assert any(known.get(prompt, "test") != "test" for prompt in dealt_anew), "the case is one in which it matters"
+    assert {known.get(prompt, "test") for prompt in prompts(exam)} == {"test"}
+    assert len(shown) == 2
+    assert not shown & prompts(exam)
+
+
+def test_what_was_asked_otherwise_stands_beside_the_runs_own_measurement(loaded, file, tmp_path):
+    model, saes = loaded
+    steering, _ = fitted(loaded, get_task("sentiment"), limit=40)
+    steering = replace(steering, name="V")
+    pipeline.keep_set(steering.run, steering)
+    task = get_task("sentiment")
+    evaluation.evaluate_set(steering, task, limit=6, model=model, saes=saes)
+    own = reader.headline(steering.run)
+    other = tmp_path / "other.jsonl"
+    rows = [{"prompt": f"Review {place}:", "target": "Positive", "split": "test"} for place in range(20)]
+    other.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    evaluation.evaluate_set(steering, task, data=other, model=model, saes=saes)
+    evaluation.evaluate_set(steering, task, limit=6, max_new_tokens=1, model=model, saes=saes)
+    found = reader.evaluations(steering.run)
+    assert sorted(zip(found["task"], found["n"], strict=True)) == [
+        ("sentiment", 6), ("sentiment (1-token answers)", 6), ("sentiment (other.jsonl)", 20),
+    ]  # fmt: skip
+    assert reader.headline(steering.run) == own
+    assert own["n"] == 6
+
+
+def test_the_runs_own_file_and_length_are_no_remark(loaded, file):
+    task = custom_task("contains", file)
+    steering, _ = fitted(loaded, task, scorer="contains", data=file)
+    exam = exam_for(steering, task, loaded[0], split="test", data=Path(file), max_new_tokens=2)
+    assert exam.name == task.name
+    assert exam == exam_for(steering, task, loaded[0], split="test")
+
+
 def test_a_transfer_asks_each_set_what_its_own_run_held_back(loaded, file):
     task = get_task("simpleqa")
     rows = [{"problem": f"Item {place}", "answer": "a"} for place in range(ROWS)]
@@ -71,7 +115,9 @@ def test_a_transfer_asks_each_set_what_its_own_run_held_back(loaded, file):
     one, of_one = fitted(loaded, task, data=file, seed=0)
     two, of_two = fitted(loaded, task, data=file, seed=1)
     assert of_one != of_two
-    found = transfer([one, two], [task], model=loaded[0])
+    found = transfer([one, two, one], [task], model=loaded[0])
+    assert [result.name for result in found] == ["of seed 0", "of seed 1", "of seed 0"]
+    found = found[:2]
     for result, known in zip(found, (of_one, of_two), strict=True):
         assert {known[prompt] for prompt in result.samples["prompt"]} == {"test"}
         assert len(result.samples) == Counter(known.values())["test"]
