@@ -43,7 +43,11 @@ class FitSettings:
 
 
 def fit(store: Writer, settings: FitSettings = FitSettings(), progress: Progress = silent) -> None:
-    """Correlate every feature of a collected run with the outcome; writes `features`, `fits` and `chance`."""
+    """Correlate every feature of a collected run with the outcome; writes `features`, `fits` and `chance`.
+
+    Raises CorrSteerError while answers are missing: the longest prompts are answered first, so a part is no sample.
+    """
+    _check_collected(store)
     outcomes = training_outcomes(store)
     y = outcomes.to_numpy()
     n, floor = len(y), settings.floor_for(len(y))
@@ -90,6 +94,15 @@ def training_outcomes(store: Reader | Writer) -> pd.Series:
             f"hundreds. Raise the limit or give more data."
         )
     return frame.set_index("sample")["outcome"].astype(float)
+
+
+def _check_collected(store: Writer) -> None:
+    counts = store.query("SELECT count(*) AS samples, count(outcome) AS answered FROM samples").iloc[0]
+    if counts["answered"] < counts["samples"]:
+        raise CorrSteerError(
+            f"The run {store.run} has {counts['answered']:,} of its {counts['samples']:,} samples answered; run 'fit' again "
+            f"with its settings to finish them first."
+        )
 
 
 def fitted_floor(store: Reader | Writer) -> int:

@@ -712,8 +712,8 @@ def test_a_file_that_unpacks_to_more_than_it_may_is_refused(tmp_path):
 
 
 def test_runs_are_compared_by_what_came_of_them():
-    one, other = fabricated.make_run(), fabricated.make_run("sentiment-0fab1e01", measured=False, collected=0.5, seed=3)
-    raw = fabricated.make_run("capitals-0fab1e02", task="capitals", fitted=False, measured=False)
+    one, other = fabricated.make_run(), fabricated.make_run("sentiment-0fab1e01", measured=False, seed=3)
+    raw = fabricated.make_run("capitals-0fab1e02", task="capitals", fitted=False, measured=False, collected=0.5)
     table = run_comparison.compared([one, other, raw])
     facts, summary = reader.facts(one), reader.headline(one)
     rates = facts.splits
@@ -729,7 +729,7 @@ def test_runs_are_compared_by_what_came_of_them():
         components.p_value(summary["p"]),
         "works",
     ]
-    assert table[other]["Samples answered"] == "140 of 280"
+    assert table[raw]["Samples answered"] == "140 of 280"
     assert table[other]["Best effect alone"] == "–"
     assert table[raw]["Highest r"] == "–"
     assert table[raw]["Set V on unseen samples"] == "not measured"
