@@ -62,23 +62,32 @@ def of_effects(best: pd.DataFrame) -> Finding | None:
     """What steering showed about r. `best` is the reader's `best_effects`; None if none was tried."""
     if best.empty:
         return None
-    top, winner = best.loc[best["r"].idxmax()], best.loc[best["effect"].idxmax()]
-    highest = f"The feature of highest r ({top['r']:.2f}, {_name(top)}) {_does(top)}"
-    if not _raises(winner):
-        return Finding(False, f"{highest}. Of {len(best)} features tried, none raises it by more than noise.")
+    top = best.loc[best["r"].idxmax()]
+    highest = f"Of {len(best):,} features tried, the one of highest r ({top['r']:.2f}, {_name(top)}) {_does(top)}"
+    raising = best[best.apply(_raises, axis=1)]
+    if raising.empty:
+        return Finding(False, f"{highest}. None raises it by more than noise at its best scale.")
+    winner = raising.loc[raising["effect"].idxmax()]
+    luck = _luck(float(winner["p"]) / 2, int(best["tries"].sum()))
     if (winner["layer"], winner["feature"]) == (top["layer"], top["feature"]):
-        return Finding(True, f"{highest}, the best effect of {len(best)} features tried.")
+        return Finding(True, f"{highest}, the best effect of all. {luck}")
     return Finding(
         True,
         f"{highest}. The best effect is another's: {_name(winner)}, whose r is only {winner['r']:.2f}, "
-        f"{_does(winner)}. "
-        f"A high r often marks what follows from success, not what brings it about.",
+        f"{_does(winner)}. A high r often marks what follows from success, not what brings it about. {luck}",
     )
 
 
+def _luck(p: float, tries: int) -> str:
+    """What being the best of many tries takes away from an effect: p is its own, one-sided."""
+    if p * tries < NOISE:  # Bonferroni
+        return f"It is more than noise even for the best of {tries:,} tries."
+    return f"The best of {tries:,} tries looks better than it is; what it is worth, the unseen test samples say."
+
+
 def _raises(row: pd.Series) -> bool:
-    """Whether the best scale raises the rate by more than noise; the flips, which p is of, must point the same way."""
-    return row["effect"] > 0 and row["p"] < NOISE and row["positive_flips"] > row["negative_flips"]
+    """Whether the best scale raises the rate by more than noise, as V asks it: one-sided, the flips pointing the same way."""
+    return bool(row["effect"] > 0 and row["p"] / 2 < NOISE and row["positive_flips"] > row["negative_flips"])
 
 
 def _name(row: pd.Series) -> str:

@@ -340,7 +340,7 @@ def effects(run: str, layer: int | None = None, feature: int | None = None) -> p
 def best_effects(run: str) -> pd.DataFrame:
     """Each tried feature at the scale where it did best (columns as in `effects`, best first), and where it did worst.
 
-    The worst is in `worst_effect`, `worst_scale`, `worst_p` and `worst_flips` (won minus lost).
+    The worst is in `worst_effect`, `worst_scale`, `worst_p` and `worst_flips` (won minus lost); `tries` counts scales.
     """
     found = effects(run)
     best = found.drop_duplicates(["layer", "feature"])
@@ -348,7 +348,8 @@ def best_effects(run: str) -> pd.DataFrame:
     worst = worst.assign(flips=worst["positive_flips"] - worst["negative_flips"])
     worst = worst[["layer", "feature", "effect", "scale", "p", "flips"]]
     worst = worst.rename(columns={name: f"worst_{name}" for name in ("effect", "scale", "p", "flips")})
-    return best.merge(worst, on=["layer", "feature"]).reset_index(drop=True)
+    tries = found.groupby(["layer", "feature"]).size().rename("tries").reset_index()
+    return best.merge(worst, on=["layer", "feature"]).merge(tries, on=["layer", "feature"])
 
 
 # --- one feature ---------------------------------------------------------------------------------

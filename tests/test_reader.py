@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from corrsteer_core import findings, reader, store
+from corrsteer_core import findings, pipeline, reader, store
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.reader import FeatureFilter
 
@@ -209,7 +209,7 @@ def test_a_constant_outcome_and_an_empty_ranking_are_said():
 def effects(*rows: tuple[int, int, float, float, float]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["layer", "feature", "r", "effect", "p"])
     won = (frame["effect"] > 0).astype(int)
-    frame = frame.assign(scale=2.0, positive_flips=9 * won, negative_flips=9 - 9 * won)
+    frame = frame.assign(scale=2.0, positive_flips=9 * won, negative_flips=9 - 9 * won, tries=4)
     return frame.assign(worst_effect=frame["effect"], worst_scale=2.0, worst_p=frame["p"], worst_flips=18 * won - 9)
 
 
@@ -236,7 +236,7 @@ def test_effects_within_noise_are_said_to_be():
     found = findings.of_effects(effects((22, 7, 0.5, 0.02, 0.6), (8, 1, 0.3, 0.03, 0.4)))
     assert found is not None
     assert not found.beyond_noise
-    assert "none raises it by more than noise" in found.sentence
+    assert "None raises it by more than noise" in found.sentence
 
 
 def test_an_average_that_rises_while_more_fall_than_rise_is_no_effect():
@@ -253,7 +253,31 @@ def test_an_average_that_rises_while_more_fall_than_rise_is_no_effect():
 def test_where_the_highest_r_is_the_best_effect_it_says_so():
     found = findings.of_effects(effects((22, 7, 0.5, 0.2, 0.001), (8, 1, 0.3, 0.03, 0.4)))
     assert found is not None
-    assert "the best effect of 2 features tried" in found.sentence
+    assert "the best effect of all" in found.sentence
+
+
+def test_a_feature_beyond_noise_is_not_hidden_behind_a_larger_effect_within_it():
+    found = findings.of_effects(effects((22, 7, 0.5, 0.0625, 0.11), (8, 1, 0.3, 0.056, 0.004)))
+    assert found is not None
+    assert found.beyond_noise
+    assert "layer 8 feature 1, whose r is only 0.30, raises the success rate by 5.6 points" in found.sentence
+
+
+def test_beyond_noise_is_what_it_is_for_the_strategy_that_chooses():
+    """+7 / -1 flips: two-sided p .07, one-sided .035, which V takes."""
+    found = findings.of_effects(effects((22, 7, 0.5, 0.04, 0.0703)))
+    assert found is not None
+    assert found.beyond_noise
+
+
+@pytest.mark.parametrize(
+    ("p", "said"),  # 8 tries: 8 x p / 2 is 0.0496 and 0.052
+    [(0.0124, "more than noise even for the best of 8 tries"), (0.013, "The best of 8 tries looks better than it is")],
+)
+def test_the_best_of_many_tries_is_said_to_be(p, said):
+    found = findings.of_effects(effects((22, 7, 0.5, 0.1, p), (8, 1, 0.3, 0.03, 0.4)))
+    assert found is not None
+    assert said in found.sentence
 
 
 def test_nothing_tried_is_nothing_found():
@@ -319,3 +343,10 @@ def test_features_of_at_least_an_effect(run):
     found = reader.features(run, FeatureFilter(effect_low=0.1), limit=1000)
     assert (found["effect"] >= 0.1).all()
     assert fabricated.BEST_EFFECT in keys(found)
+
+
+def test_a_run_of_which_answers_are_missing_is_not_fitted():
+    """The longest prompts are answered first: what is there is no sample of the task."""
+    run = fabricated.make_run(fitted=False, measured=False, collected=0.5)
+    with pytest.raises(CorrSteerError, match=r"has 140 of its 280 samples answered; run 'fit' again"):
+        pipeline.refit(run)
