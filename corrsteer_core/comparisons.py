@@ -65,11 +65,13 @@ def pareto(rows: pd.DataFrame) -> set[float]:
 
 
 def matrix(found: pd.DataFrame) -> pd.DataFrame:
-    """Effects, sets down and tasks across, each set at the scale nearest to 1; nan where it was not measured.
+    """Effects, sets down and tasks across, each set at the scale nearest to 1 on the most samples; nan if not measured.
 
     `found` is a `table`. Empty unless there are two sets or two tasks.
     """
-    nearest = found.assign(off=(found["scale"] - 1).abs()).sort_values("off", kind="stable")
+    nearest = found.assign(off=(found["scale"] - 1).abs()).sort_values(
+        ["off", "n"], ascending=[True, False], kind="stable"
+    )
     one = nearest.drop_duplicates(["name", "task"])
     if one["name"].nunique() < 2 and one["task"].nunique() < 2:
         return pd.DataFrame()

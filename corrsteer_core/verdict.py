@@ -49,6 +49,12 @@ def verdict(summary: Mapping[str, Any]) -> Verdict:
     before, after, p = summary["unsteered_rate"], summary["steered_rate"], summary["p"]
     moved = f"success {_moved(before, after)} on {summary['n']:,} samples ({_p(p)})"
     won, lost = summary["positive_flips"], summary["negative_flips"]
+    if not won + lost and abs(after - before) > 1e-9:  # graded outcomes only
+        return Verdict(
+            "noise",
+            f"No better than chance: the average outcome goes from {before:.1%} to {after:.1%}, but none of the "
+            f"{summary['n']:,} samples changed between failure and success, which is what the test counts.",
+        )
     if not won + lost:
         return Verdict("nothing", f"Does nothing here: no outcome of the {summary['n']:,} samples changed.")
     if p >= NOISE:

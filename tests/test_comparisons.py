@@ -64,11 +64,12 @@ def test_scales_measured_on_fewer_samples_are_not_compared():
     assert swept["scale"].tolist() == [1.0, 2.0]
 
 
-def test_the_matrix_has_each_set_at_the_scale_nearest_to_one():
+def test_the_matrix_has_each_set_at_the_scale_nearest_to_one_on_the_most_samples():
     found = comparisons.table(
         pd.DataFrame(
             [
-                evaluation("A", "a", 2.0, 0.5, 0.9), evaluation("A", "a", 1.0, 0.5, 0.6),
+                evaluation("A", "a", 2.0, 0.5, 0.9), evaluation("A", "a", 1.0, 0.5, 0.8, n=10),
+                evaluation("A", "a", 1.0, 0.5, 0.6), evaluation("A", "a", 1.0, 0.5, 0.7, n=20),
                 evaluation("A", "b", 1.0, 0.5, 0.4), evaluation("B", "a", 0.5, 0.5, 0.5),
             ]
         ),

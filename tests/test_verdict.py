@@ -114,6 +114,12 @@ def test_an_average_that_rises_while_more_samples_are_lost_than_won_does_not_wor
     assert "0 samples went from failure to success and 12 back" in found.sentence
 
 
+def test_an_average_that_moves_without_any_flip_is_not_called_nothing():
+    found = verdict({**summary(0, 0), "steered_rate": 0.45, "effect": -0.15})
+    assert found.kind == "noise"
+    assert "from 60.0% to 45.0%, but none of the 160 samples changed between failure and success" in found.sentence
+
+
 def test_the_gains_interval_in_words():
     assert gain_words(summary(5, 1)) == ""
     told = gain_words({**summary(5, 1), "effect_interval": (-0.012, 0.0431)})
