@@ -283,6 +283,21 @@ def test_a_damaged_file_is_said_and_left_alone(damage, cache):
     assert len(store.query("other", "SELECT * FROM samples")) == len(ITEMS)
 
 
+def test_a_run_that_is_open_elsewhere_is_not_called_damaged(cache):
+    with store.Writer("r") as writer:
+        writer.begin(CONFIG, ITEMS, 4)
+    code = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
+    arguments = [sys.executable, "-c", code, str(store.database_path("r"))]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "open\n"
+        store._opened.close()
+        with pytest.raises(CorrSteerError, match="open for writing in another program") as said:
+            store.query("r", "SELECT 1")
+        other.communicate("")
+    assert "delete" not in str(said.value)
+    assert len(store.query("r", "SELECT * FROM samples")) == len(ITEMS)
+
+
 @pytest.mark.parametrize("name", ["../r", "", ".", "..", "/etc", "a/b", "nowhere"])
 def test_names_that_are_no_run_reach_no_file(name, cache):
     with pytest.raises(CorrSteerError, match="There is no run"):
