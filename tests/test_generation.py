@@ -299,6 +299,48 @@ def test_what_does_not_fit_the_context_is_said():
         check_length(model, [[5]], 0)
 
 
+def test_rows_of_a_cache_are_chosen_on_the_device_of_each_layer(monkeypatch):
+    """Under a device map later layers keep their keys elsewhere; "meta" is a second device that every machine has."""
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+    from corrsteer_core.generation import _select
+
+    cache = DynamicCache()
+    cache.layers = [DynamicLayer(), DynamicSlidingWindowLayer(8), DynamicLayer()]
+    keys = torch.arange(24.0).view(3, 1, 4, 2)
+    cache.layers[0].update(keys, -keys)
+    cache.layers[1].update(keys.to("meta"), keys.to("meta"))
+    asked = []
+    real = DynamicLayer.batch_select_indices
+
+    def noted(layer, rows):
+        asked.append((layer.keys.device.type, rows.device.type))
+        return real(layer, rows)
+
+    monkeypatch.setattr(DynamicLayer, "batch_select_indices", noted)
+    _select(cache, torch.tensor([2, 0, 2]))
+    assert asked == [("cpu", "cpu"), ("meta", "meta")], "a layer that no key has reached is left alone"
+    assert torch.equal(cache.layers[0].keys, keys[[2, 0, 2]])
+    assert torch.equal(cache.layers[0].values, -keys[[2, 0, 2]])
+    assert cache.layers[1].keys.shape == (3, 1, 4, 2)
+
+
+def test_rows_that_leave_and_outputs_that_are_scored_are_chosen_so(monkeypatch):
+    from transformers import DynamicCache
+
+    from corrsteer_core.generation import continued
+
+    monkeypatch.setattr(DynamicCache, "batch_select_indices", None)
+    model = tiny("llama")
+    ids = prompts(model)
+    stops = {row[0][1] for row in by_us(model, ids)[:3]}
+    ended = type(model)(model.name, model.net, model.tokenizer, model.end_tokens | stops, model.fingerprint)
+    sizes = [len(step.rows) for step in decode(ended, prefill(ended, ids), max_new_tokens=NEW)]
+    assert sizes[-1] < sizes[0], "rows must leave for this to mean much"
+    assert continued(model, prefill(model, ids), [1, 0], [[5, 6], [7]]).shape == (2, 2)
+
+
 def test_tokens_by_row_leaves_out_what_came_after_the_end():
     model = tiny("llama")
     steps = list(decode(model, prefill(model, prompts(model)), max_new_tokens=3))
