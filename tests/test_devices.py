@@ -114,6 +114,31 @@ def test_weights_that_are_fetched_when_needed_change_no_number(architecture):
         torch.testing.assert_close(left, right)
 
 
+class OnApple(torch.Tensor):
+    """A tensor that has no float64 until it is brought to the CPU, as on Apple's GPUs."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        if func is torch.Tensor.double:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        found = super().__torch_function__(func, types, args, kwargs or {})
+        return found.as_subclass(torch.Tensor) if func is torch.Tensor.cpu else found
+
+
+def test_a_device_without_float64_gets_the_same_numbers(monkeypatch):
+    from corrsteer_core import check, evaluate
+
+    model = tiny("llama")
+    sae = random_sae(model, 1)
+    ids, outputs = prompts(model)[:2], [[(5, 6), (7,)], [(8,)]]
+    fits, scores = check.explained(model, sae, ids), evaluate.continuation_nll(model, ids, outputs)
+    activations, continued = check._activations, evaluate.continued
+    monkeypatch.setattr(check, "_activations", lambda *given: activations(*given).as_subclass(OnApple))
+    monkeypatch.setattr(evaluate, "continued", lambda *given: continued(*given).as_subclass(OnApple))
+    assert check.explained(model, sae, ids) == fits
+    assert evaluate.continuation_nll(model, ids, outputs) == scores
+
+
 def test_an_sae_lives_where_its_layer_lives(folder):
     model = load_model(str(folder / "model"), dtype=torch.float32)
     # As accelerate marks a layer that runs elsewhere; "meta" is a second device that every machine has.
