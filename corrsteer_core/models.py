@@ -303,7 +303,7 @@ def end_tokens(net: Any, tokenizer: Any) -> frozenset[int]:
 
 
 def fingerprint(net: nn.Module) -> str:
-    """12 hex digits from every parameter's name, shape and a few of its values."""
+    """12 hex digits from every parameter's name, shape and a few of its values, the same in whatever type it is loaded."""
     digest = hashlib.sha256()
     tied = getattr(net, "all_tied_weights_keys", {})
     for name, parameter in net.named_parameters():
@@ -311,7 +311,8 @@ def fingerprint(net: nn.Module) -> str:
             continue  # offloading makes two of what is one weight
         weight = _weight(net, name)
         flat = weight.detach().reshape(-1)
-        probe = flat[:: max(1, flat.numel() // 16)][:16].float().cpu().numpy()
+        # The coarsest type we load in, so that a run made on a GPU in bfloat16 goes on on a CPU in float32.
+        probe = flat[:: max(1, flat.numel() // 16)][:16].to(torch.bfloat16).float().cpu().numpy()
         digest.update(f"{name}{tuple(weight.shape)}".encode() + probe.tobytes())
     return digest.hexdigest()[:12]
 

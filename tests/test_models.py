@@ -1,5 +1,6 @@
 """Models and SAEs from folders whose files are broken: refused in a sentence, never filled with random numbers."""
 
+import hashlib
 import json
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from corrsteer_core.errors import CorrSteerError
-from corrsteer_core.models import load_model
+from corrsteer_core.models import fingerprint, load_model
 from corrsteer_core.saes import load_saes
 from tests.architectures import ARCHITECTURES, random_sae, tiny
 
@@ -42,6 +43,21 @@ def test_a_whole_checkpoint_is_taken_tied_weights_or_not(architecture, tmp_path)
     tied = tiny(architecture).net.config.tie_word_embeddings
     assert tied == (not any("lm_head" in name or "embed_out" in name for name in stored))
     assert load_model(str(folder), dtype=torch.float32).fingerprint == tiny(architecture).fingerprint
+
+
+def test_the_type_that_a_model_is_loaded_in_does_not_change_its_fingerprint(tmp_path):
+    folder = str(saved(tmp_path))  # of float32 numbers that bfloat16 does not hold
+    assert load_model(folder, dtype=torch.bfloat16).fingerprint == load_model(folder, dtype=torch.float32).fingerprint
+
+
+def test_a_checkpoint_in_bfloat16_has_the_fingerprint_of_its_very_values(tmp_path):
+    """Runs in users' caches name it."""
+    net = load_model(str(saved(tmp_path)), dtype=torch.bfloat16).net
+    digest = hashlib.sha256()
+    for name, weight in net.named_parameters():
+        flat = weight.flatten().float().numpy()
+        digest.update(f"{name}{tuple(weight.shape)}".encode() + flat[:: max(1, flat.size // 16)][:16].tobytes())
+    assert fingerprint(net) == fingerprint(net.float()) == digest.hexdigest()[:12]
 
 
 def test_a_checkpoint_without_some_weights_is_refused(tmp_path):
