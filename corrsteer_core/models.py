@@ -173,16 +173,22 @@ def computes_on(module: nn.Module) -> torch.device:
 
 
 def pick_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the hardware multiplies it, else float32 (on such CPUs bfloat16 is several times slower)."""
+    """bfloat16 where the hardware multiplies it, else float32.
+
+    Without that, bfloat16 is several times slower; and float16 does not hold the residuals of Gemma 2 and 3.
+    """
+    native = True
     if device.type == "cpu":
-        native = torch.ops.mkldnn._is_mkldnn_bf16_supported() and _cpu_multiplies_bf16()
-        return torch.bfloat16 if native else torch.float32
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
-        return torch.float16
-    return torch.bfloat16
+        native = _cpu_multiplies_bf16()
+    elif device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if native else torch.float32
 
 
 def _cpu_multiplies_bf16() -> bool:
+    # PyTorch for Apple's processors comes without oneDNN, and so without its operators.
+    if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+        return False
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
 

@@ -9,7 +9,7 @@ from corrsteer_core import models
 from corrsteer_core.batches import answers
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.hooks import HookPoint
-from corrsteer_core.models import fingerprint, load_model, place
+from corrsteer_core.models import fingerprint, load_model, pick_dtype, place
 from corrsteer_core.saes import load_saes
 from tests.architectures import FAST, prompts, random_sae, tiny
 
@@ -63,6 +63,27 @@ def test_a_device_that_is_not_there_is_a_sentence(asked, monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(CorrSteerError, match="leave --device out"):
         place(asked)
+
+
+def test_bfloat16_is_taken_only_where_the_hardware_multiplies_it(monkeypatch):
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert pick_dtype(cuda) == torch.float32, "older GPUs emulate it"
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    assert pick_dtype(cuda) == torch.bfloat16
+    onednn = types.SimpleNamespace(_is_mkldnn_bf16_supported=lambda: True)
+    monkeypatch.setattr(torch.ops, "mkldnn", onednn)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"bf16": True})
+    assert pick_dtype(cpu) == torch.bfloat16
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    assert pick_dtype(cpu) == torch.float32
+
+
+def test_pytorch_without_onednn_takes_float32(monkeypatch):
+    monkeypatch.setattr(torch.ops, "mkldnn", types.SimpleNamespace())  # as in its packages for Apple's processors
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert pick_dtype(torch.device("cpu")) == torch.float32
 
 
 def test_the_command_line_hands_the_device_on(folder, capsys, monkeypatch):
