@@ -164,6 +164,15 @@ def test_a_batch_keeps_within_what_the_device_holds(monkeypatch):
     assert variants_that_fit(model, 1, 40, 24) == 1
 
 
+def test_memory_that_pytorch_keeps_unused_is_free(monkeypatch):
+    from corrsteer_core import batches
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3, 80))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 70)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 20)
+    assert batches._free_memory(torch.device("cuda")) == 53
+
+
 @pytest.mark.parametrize("architecture", FAST)
 def test_scale_zero_is_unsteered_and_a_vector_and_its_negative_cancel(architecture):
     model = tiny(architecture)
