@@ -21,7 +21,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from corrsteer_core.errors import CorrSteerError
+from corrsteer_core.errors import CorrSteerError, out_of_memory
 from corrsteer_core.hooks import HookPoint, Kind, Site
 from corrsteer_core.hub_errors import first_line, hub_reason
 from corrsteer_core.linear import quicken
@@ -262,11 +262,11 @@ def load_model(
         raise CorrSteerError(
             f"The weights of {name} cannot be read ({first_line(error)}); a file is damaged or cut short: get it anew."
         ) from error
-    except torch.OutOfMemoryError as error:
-        raise CorrSteerError(
-            f"The model {name} does not fit in the memory of {where}; say --device auto or cpu, or take a smaller one."
-        ) from error
     except Exception as error:  # network, cache and broken files fail in many ways, each for the user to mend
+        if out_of_memory(error):
+            raise CorrSteerError(
+                f"The model {name} does not fit in the memory of {where}; say --device auto or cpu, or take a smaller one."
+            ) from error
         if reason := hub_reason(error):
             raise CorrSteerError(f"The model {name} {reason}; a folder with the model works too.") from error
         raise CorrSteerError(

@@ -259,7 +259,17 @@ def test_constrained_decoding_picks_the_best_of_the_allowed():
     assert constrained([2, 3])(logits, 0).tolist() == [2, 3]
 
 
-def test_out_of_memory_halves_the_batch_and_changes_nothing(monkeypatch):
+FULL = [
+    torch.OutOfMemoryError("CUDA out of memory."),
+    RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to"),
+    MemoryError(),
+]
+"""What the devices raise."""
+
+
+@pytest.mark.parametrize("error", FULL)
+def test_out_of_memory_halves_the_batch_and_changes_nothing(monkeypatch, error):
     from corrsteer_core import batches
 
     model = tiny("llama")
@@ -269,11 +279,38 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(monkeypatch):
 
     def cramped(model, texts, watch=None, opening=None):
         if len(texts) > 2:
-            raise torch.OutOfMemoryError("full")
+            raise error
         return real(model, texts, watch, opening)
 
     monkeypatch.setattr(batches, "prefill", cramped)
     assert by_us(model, ids, batch_size=5) == expected
+
+
+def test_an_error_that_is_not_about_memory_is_not_tried_again(monkeypatch):
+    from corrsteer_core import batches
+
+    tried = []
+
+    def broken(model, texts, *_):
+        tried.append(len(texts))
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(batches, "prefill", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        by_us(tiny("llama"), prompts(tiny("llama")), batch_size=5)
+    assert tried == [5]
+
+
+def test_what_pytorch_keeps_on_an_apple_gpu_is_given_back(monkeypatch):
+    from corrsteer_core import batches
+
+    given = []
+    monkeypatch.setattr(torch.mps, "empty_cache", lambda: given.append("mps"))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given.append("cuda"))
+    batches._let_go(torch.device("mps"))
+    batches._let_go(torch.device("cuda"))
+    assert given == ["mps", "cuda"]
+    assert batches.LIMITS["mps"].tokens < batches.ELSEWHERE.tokens
 
 
 def test_a_prompt_that_memory_does_not_hold_alone_is_a_sentence(monkeypatch):

@@ -97,11 +97,12 @@ def test_a_broken_description_of_a_model_is_a_sentence(file, content, tmp_path):
     assert f"The model '{tmp_path}' could not be loaded: " in refused(tmp_path)
 
 
-def test_a_model_that_does_not_fit_is_a_sentence(tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", [torch.OutOfMemoryError, RuntimeError])
+def test_a_model_that_does_not_fit_is_a_sentence(tmp_path, monkeypatch, kind):
     saved(tmp_path)
 
     def full(*_, **__):
-        raise torch.OutOfMemoryError("Tried to allocate 20 GiB")
+        raise kind("MPS backend out of memory")
 
     monkeypatch.setattr(torch.nn.Module, "to", full)
     assert "does not fit in the memory of cpu" in refused(tmp_path)
