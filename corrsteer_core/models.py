@@ -315,7 +315,8 @@ def fingerprint(net: nn.Module) -> str:
     for name, parameter in net.named_parameters():
         if parameter.is_meta and name in tied:
             continue  # offloading makes two of what is one weight
-        weight = _weight(net, name)
+        owner, _, leaf = name.rpartition(".")
+        weight = weight_of(net.get_submodule(owner), leaf)
         flat = weight.detach().reshape(-1)
         # The coarsest type we load in, so that a run made on a GPU in bfloat16 goes on on a CPU in float32.
         probe = flat[:: max(1, flat.numel() // 16)][:16].to(torch.bfloat16).float().cpu().numpy()
@@ -323,17 +324,15 @@ def fingerprint(net: nn.Module) -> str:
     return digest.hexdigest()[:12]
 
 
-def _weight(net: nn.Module, name: str) -> Tensor:
-    """A parameter by name, fetched where it is offloaded."""
-    weight = net.get_parameter(name)
+def weight_of(module: nn.Module, name: str = "weight") -> Tensor:
+    """A parameter of a module's own, fetched to the CPU where it is offloaded."""
+    weight = getattr(module, name)
     if not weight.is_meta:
         return weight
     from accelerate.utils import align_module_device
 
-    module, _, leaf = name.rpartition(".")
-    owner = net.get_submodule(module)
-    with align_module_device(owner, torch.device("cpu")):
-        return getattr(owner, leaf).clone()
+    with align_module_device(module, torch.device("cpu")):
+        return getattr(module, name).clone()
 
 
 def embedded_folder(report: Callable[[str], None] = lambda message: None) -> Path:

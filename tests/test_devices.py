@@ -9,6 +9,7 @@ from corrsteer_core import models
 from corrsteer_core.batches import answers
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.hooks import HookPoint
+from corrsteer_core.lens import token_scores
 from corrsteer_core.models import fingerprint, load_model, pick_dtype, place
 from corrsteer_core.saes import load_saes
 from tests.architectures import FAST, prompts, random_sae, tiny
@@ -158,6 +159,19 @@ def test_a_device_without_float64_gets_the_same_numbers(monkeypatch):
     monkeypatch.setattr(evaluate, "continued", lambda *given: continued(*given).as_subclass(OnApple))
     assert check.explained(model, sae, ids) == fits
     assert evaluate.continuation_nll(model, ids, outputs) == scores
+
+
+@pytest.mark.parametrize("architecture", FAST)
+@pytest.mark.parametrize("kind", ["resid_post", "attn_z"])
+def test_a_features_tokens_are_found_with_weights_that_are_fetched_when_needed(architecture, kind):
+    from accelerate import cpu_offload
+
+    model = tiny.__wrapped__(architecture)
+    sae = random_sae(model, 1, kind)
+    scores = token_scores(model, sae, [0, 7])
+    cpu_offload(model.net, execution_device=torch.device("cpu"))
+    assert model.net.get_output_embeddings().weight.is_meta
+    torch.testing.assert_close(token_scores(model, sae, [0, 7]), scores)
 
 
 def test_an_sae_lives_where_its_layer_lives(folder):
