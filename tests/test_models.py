@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.models import fingerprint, load_model
 from corrsteer_core.saes import load_saes
+from corrsteer_core.steering import SaeRef
 from tests.architectures import ARCHITECTURES, random_sae, tiny
 
 PROJECTION = "model.layers.0.mlp.down_proj.weight"
@@ -151,3 +152,55 @@ def test_metadata_of_an_sae_that_are_none_are_a_sentence(sae, metadata):
     body = json.loads((sae / "cfg.json").read_text())
     (sae / "cfg.json").write_text(json.dumps({**body, "metadata": metadata}))
     assert f"The SAE in {sae} could not be loaded" in refused_sae(sae)
+
+
+# --- several SAEs --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saes(tmp_path):
+    """A folder with SAEs of two layers of the tiny Llama."""
+    for layer in (1, 2):
+        random_sae(tiny("llama"), layer).net.save_model(tmp_path / f"layer_{layer}")
+    return tmp_path
+
+
+@pytest.mark.parametrize("before_6", [False, True])
+def test_saes_of_layers_that_are_not_asked_for_are_not_read(saes, before_6):
+    (saes / "layer_2" / "sae_weights.safetensors").unlink()
+    if before_6:
+        cfg = saes / "layer_2" / "cfg.json"
+        cfg.write_text(json.dumps({"hook_point": json.loads(cfg.read_text())["metadata"]["hook_name"]}))
+    assert [sae.layer for sae in load_saes([str(saes)], tiny("llama"), [1])] == [1]
+    with pytest.raises(CorrSteerError, match="no SAE for layer 0 in .*; it has layers 1, 2"):
+        load_saes([str(saes)], tiny("llama"), [0, 1])
+
+
+def test_every_sae_is_checked_and_placed_before_the_next_is_read(saes, monkeypatch):
+    from corrsteer_core import sae_sources
+    from corrsteer_core import saes as placing
+
+    seen = []
+    read, checked = sae_sources._from_folder, placing.check_pairing
+    monkeypatch.setattr(sae_sources, "_from_folder", lambda folder: seen.append(folder.name) or read(folder))
+    monkeypatch.setattr(placing, "check_pairing", lambda sae, model: seen.append(sae.layer) or checked(sae, model))
+    load_saes([str(saes)], tiny("llama"))
+    assert seen == ["layer_1", 1, "layer_2", 2]
+
+
+def test_the_app_reads_each_sae_once_whatever_set_names_it(tmp_path, saes, monkeypatch):
+    from app.models import Bench
+    from corrsteer_core import pipeline
+
+    model = load_model(str(saved(tmp_path / "model")))
+    loaded = load_saes([str(saes)], model)
+    first, second = (SaeRef.of(sae) for sae in loaded)
+    read, asked = pipeline.saes_of, []
+    monkeypatch.setattr(pipeline, "saes_of", lambda refs, model: asked.append([*refs]) or read(refs, model))
+    bench = Bench(model.name)
+    (alone,) = bench.saes([second])
+    both = bench.saes([first, second])
+    assert [sae.layer for sae in both] == [1, 2]
+    assert both[1] is alone
+    assert bench.saes([first]) == both[:1]
+    assert asked == [[second], [first]]
