@@ -25,6 +25,10 @@ EMBEDDED_SOURCE = "embedded"
 """Source of the SAEs that ship with the tool."""
 
 
+_FOLDED = "gpt2-small-hook-z-kk"
+"""A release for GPT-2's heads as TransformerLens computes them; SAELens' registry lists -7.55 to 0.43 of variance explained."""
+
+
 @dataclass(frozen=True)
 class Found:
     """An SAE of a source, not read yet."""
@@ -42,6 +46,11 @@ def saes_in(source: str, model: str) -> list[Found]:
     if folders:
         return [Found(label, _layer_in(folder), partial(_from_folder, folder)) for folder, label in folders]
     release, id = _release_and_id(source)
+    if release == _FOLDED:
+        raise CorrSteerError(
+            f"The SAE {source} reads attention heads of GPT-2 with its value biases folded away, which the published model "
+            f"does not have; choose SAEs of another release."
+        )
     return [Found(source, None, partial(_from_hub, source, release, id))]
 
 
