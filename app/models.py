@@ -28,7 +28,7 @@ class Bench:
         self.lock = threading.Lock()
         """Held for one step of generation, or while a text is read, so that several tabs go on side by side."""
         self._loading = threading.Lock()
-        self._saes: dict[tuple[SaeRef, ...], list[Sae]] = {}
+        self._saes: dict[SaeRef, Sae] = {}
         self._model: Model | None = None
         self._problem = ""
         self._loaded = threading.Event()
@@ -52,14 +52,15 @@ class Bench:
         return self._model
 
     def saes(self, refs: Sequence[SaeRef]) -> list[Sae]:
-        """The SAEs a set names, loaded the first time. Raises CorrSteerError if they are not to be had."""
+        """The SAEs a set names, each loaded the first time. Raises CorrSteerError if they are not to be had."""
         from corrsteer_core.pipeline import saes_of
 
-        model, key = self.model(), tuple(refs)
+        model = self.model()
         with self._loading:  # not the model's: texts go on growing meanwhile
-            if key not in self._saes:
-                self._saes[key] = saes_of(refs, model)
-            return self._saes[key]
+            if new := [ref for ref in refs if ref not in self._saes]:
+                loaded = {(sae.layer, sae.fingerprint): sae for sae in saes_of(new, model)}
+                self._saes |= {ref: loaded[ref.layer, ref.fingerprint] for ref in new}
+            return sorted((self._saes[ref] for ref in refs), key=lambda sae: sae.layer)
 
     def _load(self) -> None:
         try:

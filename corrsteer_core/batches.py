@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from corrsteer_core.capture import Pooler, Pooling
-from corrsteer_core.errors import CorrSteerError
+from corrsteer_core.errors import CorrSteerError, out_of_memory
 from corrsteer_core.generation import (
     UNSTEERED,
     Choose,
@@ -42,7 +42,7 @@ class Limits:
     """Whose keys and values are held."""
 
 
-LIMITS = {"cpu": Limits(64, 256, 4096)}
+LIMITS = {"cpu": Limits(64, 256, 4096), "mps": Limits(64, 256, 1 << 16)}
 ELSEWHERE = Limits(256, 1024, 1 << 20)
 FEWEST = 4  # prompts read together, however many variants each has
 
@@ -144,8 +144,18 @@ def _limits(model: Model) -> Limits:
 
 def _free_memory(device: torch.device) -> int:
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        # What PyTorch keeps for itself and does not use counts as taken for the driver.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
     return psutil.virtual_memory().available
+
+
+def _let_go(device: torch.device) -> None:
+    """Give back what PyTorch keeps on a device and does not use."""
+    if device.type == "mps":
+        torch.mps.empty_cache()
+    else:
+        torch.cuda.empty_cache()
 
 
 @dataclass(frozen=True)
@@ -167,11 +177,13 @@ class _Work:
         try:
             yield self._answer(batch)
             return
-        except torch.OutOfMemoryError as error:
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
             if len(batch) == 1:
                 raise self._too_long(batch[0]) from error
             logging.getLogger(__name__).warning("out of memory with %d prompts; going on with half", len(batch))
-        torch.cuda.empty_cache()  # here, where no traceback holds the failed batch's tensors any more
+        _let_go(self.model.device)  # here, where no traceback holds the failed batch's tensors any more
         half = len(batch) // 2
         for part in (batch[:half], batch[half:]):
             yield from self.answered(part)

@@ -19,7 +19,11 @@ from corrsteer_core.models import Model
 from corrsteer_core.saes import Sae
 
 Pooling = Literal["max", "mean", "all"]
-"""Maximum or mean over the generation positions, or maximum over all positions (padding excluded)."""
+"""Maximum or mean over the generation positions, or maximum over all positions (padding excluded).
+
+With "all" the first token counts too. In many models its activations are outliers, and the same in every sample: features
+that fire most there do not vary.
+"""
 
 CHUNK = 1024
 """Positions kept until they are encoded."""

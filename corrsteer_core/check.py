@@ -70,6 +70,10 @@ def _activations(model: Model, point: HookPoint, prompts: Sequence[Sequence[int]
 def _fit(sae: Sae, point: HookPoint, x: torch.Tensor) -> Fit:
     z = sae.encode(x)
     x = sae.read(x)
-    error = (sae.net.decode(z) - x).double().pow(2).sum()
-    total = (x - x.mean(0)).double().pow(2).sum()
+    error, total = _squares(sae.net.decode(z) - x), _squares(x - x.mean(0))
     return Fit(point, float(1 - error / total), float((z != 0).sum() / len(x)), len(x))
+
+
+def _squares(x: torch.Tensor) -> torch.Tensor:
+    """Sum of squares in float64, which Apple's GPUs do not have."""
+    return x.cpu().double().pow(2).sum()

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from corrsteer_core.errors import CorrSteerError
+from corrsteer_core.errors import CorrSteerError, out_of_memory
 from corrsteer_core.hub_errors import first_line
 from corrsteer_core.options import parser
 from corrsteer_core.output import human, plain
@@ -47,13 +47,13 @@ def _sentence(error: Exception) -> str | None:
     """What to say of an error that the user can mend; None for a bug."""
     if isinstance(error, CorrSteerError):
         return str(error)
-    kind = type(error).__name__  # of DuckDB's and PyTorch's errors, which are not loaded for this
+    kind = type(error).__name__  # of DuckDB's errors, which is not loaded for this
     if isinstance(error, OSError) or kind == "IOException":  # no room, no right to write, a file in place of a folder
         return (
             f"The disk would not have it ({first_line(error)}); see that there is room and that it may be written "
             f"(results are kept in {cache_dir()}; $CORRSTEER_CACHE names another folder)."
         )
-    if kind == "OutOfMemoryError":
+    if out_of_memory(error):
         return (
             f"The device has too little memory for this ({first_line(error)}); give shorter prompts or fewer tokens, or "
             f"name another --device."

@@ -1,9 +1,20 @@
-"""The one exception that is meant for users: what was found, where, and what to do.
+"""The one exception that is meant for users: what was found, where, and what to do; and what lack of memory looks like.
 
 Anything else that escapes is a bug. The command line and the app print a `CorrSteerError` as
 one sentence, without a traceback.
 """
 
+_FULL = ("out of memory", "can't allocate memory", "not enough memory")
+
 
 class CorrSteerError(Exception):
     """Something the user can mend: bad input, a wrong pairing, a missing file."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error of PyTorch's (which is not loaded for this) or of Python's means that memory is full."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    # Apple's GPUs and the CPU have no kind of error of their own for it.
+    said = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in said for words in _FULL)

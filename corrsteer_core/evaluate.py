@@ -178,6 +178,7 @@ def continuation_nll(
     for start in range(0, len(rows), together):
         some = rows[start : start + together]
         logp = continued(model, prefix, [place for place, _ in some], [output for _, output in some])
+        logp = logp.cpu()  # Apple's GPUs have no float64
         for (place, output), of_row in zip(some, logp, strict=True):
             found[place][output] = -of_row[: len(output)].double().mean().item()
     return found

@@ -265,7 +265,7 @@ class _Block:
                 setattr(self, name, getattr(self, name)[keep].gather(1, chosen))
             if len(keep) < len(counts):
                 self.places, self.owner, self.position = self.places[keep], self.owner[keep], self.position[keep]
-                self.cache.batch_select_indices(keep)
+                _select(self.cache, keep)
         return width > 0
 
 
@@ -281,7 +281,7 @@ def continued(model: Model, prefix: Prefix, rows: Sequence[int], outputs: Sequen
         ids[row, : len(output)] = torch.tensor(list(output))
     ids = ids.to(prefix.last.device)
     cache = _repeated(prefix.cache, 1)
-    cache.batch_select_indices(chosen)
+    _select(cache, chosen)
     places = prefix.lengths[chosen][:, None] - 1 + torch.arange(steps, device=chosen.device)
     # Later tokens are hidden from earlier ones by their positions, so the shorter outputs need no more.
     logits = model.net(
@@ -362,6 +362,13 @@ def _repeated(cache: Any, times: int) -> Any:
             layer.keys = layer.keys.expand(times, -1, -1, -1)
             layer.values = layer.values.expand(times, -1, -1, -1)
     return new
+
+
+def _select(cache: Any, rows: Tensor) -> None:
+    """Leave some rows in a cache, or rows several times; under a device map its layers lie on several devices."""
+    for layer in cache.layers:
+        if layer.is_initialized:
+            layer.batch_select_indices(rows.to(layer.keys.device))
 
 
 def _both(first: dict[Site, Action], second: dict[Site, Action]) -> dict[Site, Action]:

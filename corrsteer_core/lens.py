@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from corrsteer_core.errors import CorrSteerError
-from corrsteer_core.models import Model
+from corrsteer_core.models import Model, computes_on, weight_of
 from corrsteer_core.saes import Sae
 
 TOP = 10
@@ -80,9 +80,8 @@ def promoted(model: Model, sae: Sae, features: Sequence[int], top: int = TOP) ->
 @torch.inference_mode()
 def token_scores(model: Model, sae: Sae, features: Sequence[int]) -> Tensor:
     """Score of every token of the tokenizer for each feature, (k, tokens) float32; see the top of this module."""
-    known = min(len(model.tokenizer), _unembedding(model).shape[0])  # rows beyond the tokenizer are padding
     through = normed(model, residual_directions(model, sae, features))
-    weight = _unembedding(model)[:known]
+    weight = weight_of(model.net.get_output_embeddings())[: len(model.tokenizer)]  # rows beyond it are padding
     scores = (through.to(weight.device, torch.float32) @ weight.float().T).cpu()
     return scores - scores.mean(-1, keepdim=True)
 
@@ -111,8 +110,7 @@ def residual_directions(model: Model, sae: Sae, features: Sequence[int]) -> Tens
         return directions
     block, layout = model.blocks[sae.layer], model.layout
     project = block.get_submodule(layout.attn_z)
-    weight_type = next(project.parameters())
-    inputs = torch.cat([directions, torch.zeros_like(directions[:1])]).to(weight_type)
+    inputs = torch.cat([directions, torch.zeros_like(directions[:1])]).to(computes_on(project), model.dtype)
     outputs = project(inputs).float()
     directions = outputs[:-1] - outputs[-1]  # without the bias
     if layout.attn_out != layout.attn_z:
@@ -124,15 +122,10 @@ def residual_directions(model: Model, sae: Sae, features: Sequence[int]) -> Tens
 def _gain(norm: nn.Module, width: int) -> tuple[Tensor, bool]:
     """A norm's learned factors, (width,) float32, and whether it takes away the mean."""
     if isinstance(norm, nn.LayerNorm):
-        return norm.weight.float(), True
+        return weight_of(norm).float(), True
     # Root mean square norms differ in how they keep their weight (Gemma's is off by one), so the norm is asked: of
     # equal entries, large enough that its epsilon vanishes, it returns its gain.
-    weight = next(norm.parameters())
-    return norm(torch.full((1, width), 1e4, device=weight.device)).float()[0], False
-
-
-def _unembedding(model: Model) -> Tensor:
-    return model.net.get_output_embeddings().weight
+    return norm(torch.full((1, width), 1e4, device=computes_on(norm))).float()[0], False
 
 
 def _check(sae: Sae, features: Sequence[int]) -> None:

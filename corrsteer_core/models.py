@@ -21,7 +21,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from corrsteer_core.errors import CorrSteerError
+from corrsteer_core.errors import CorrSteerError, out_of_memory
 from corrsteer_core.hooks import HookPoint, Kind, Site
 from corrsteer_core.hub_errors import first_line, hub_reason
 from corrsteer_core.linear import quicken
@@ -173,16 +173,22 @@ def computes_on(module: nn.Module) -> torch.device:
 
 
 def pick_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the hardware multiplies it, else float32 (on such CPUs bfloat16 is several times slower)."""
+    """bfloat16 where the hardware multiplies it, else float32.
+
+    Without that, bfloat16 is several times slower; and float16 does not hold the residuals of Gemma 2 and 3.
+    """
+    native = True
     if device.type == "cpu":
-        native = torch.ops.mkldnn._is_mkldnn_bf16_supported() and _cpu_multiplies_bf16()
-        return torch.bfloat16 if native else torch.float32
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
-        return torch.float16
-    return torch.bfloat16
+        native = _cpu_multiplies_bf16()
+    elif device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if native else torch.float32
 
 
 def _cpu_multiplies_bf16() -> bool:
+    # PyTorch for Apple's processors comes without oneDNN, and so without its operators.
+    if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+        return False
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
 
@@ -256,11 +262,11 @@ def load_model(
         raise CorrSteerError(
             f"The weights of {name} cannot be read ({first_line(error)}); a file is damaged or cut short: get it anew."
         ) from error
-    except torch.OutOfMemoryError as error:
-        raise CorrSteerError(
-            f"The model {name} does not fit in the memory of {where}; say --device auto or cpu, or take a smaller one."
-        ) from error
     except Exception as error:  # network, cache and broken files fail in many ways, each for the user to mend
+        if out_of_memory(error):
+            raise CorrSteerError(
+                f"The model {name} does not fit in the memory of {where}; say --device auto or cpu, or take a smaller one."
+            ) from error
         if reason := hub_reason(error):
             raise CorrSteerError(f"The model {name} {reason}; a folder with the model works too.") from error
         raise CorrSteerError(
@@ -303,30 +309,30 @@ def end_tokens(net: Any, tokenizer: Any) -> frozenset[int]:
 
 
 def fingerprint(net: nn.Module) -> str:
-    """12 hex digits from every parameter's name, shape and a few of its values."""
+    """12 hex digits from every parameter's name, shape and a few of its values, the same in whatever type it is loaded."""
     digest = hashlib.sha256()
     tied = getattr(net, "all_tied_weights_keys", {})
     for name, parameter in net.named_parameters():
         if parameter.is_meta and name in tied:
             continue  # offloading makes two of what is one weight
-        weight = _weight(net, name)
+        owner, _, leaf = name.rpartition(".")
+        weight = weight_of(net.get_submodule(owner), leaf)
         flat = weight.detach().reshape(-1)
-        probe = flat[:: max(1, flat.numel() // 16)][:16].float().cpu().numpy()
+        # The coarsest type we load in, so that a run made on a GPU in bfloat16 goes on on a CPU in float32.
+        probe = flat[:: max(1, flat.numel() // 16)][:16].to(torch.bfloat16).float().cpu().numpy()
         digest.update(f"{name}{tuple(weight.shape)}".encode() + probe.tobytes())
     return digest.hexdigest()[:12]
 
 
-def _weight(net: nn.Module, name: str) -> Tensor:
-    """A parameter by name, fetched where it is offloaded."""
-    weight = net.get_parameter(name)
+def weight_of(module: nn.Module, name: str = "weight") -> Tensor:
+    """A parameter of a module's own, fetched to the CPU where it is offloaded."""
+    weight = getattr(module, name)
     if not weight.is_meta:
         return weight
     from accelerate.utils import align_module_device
 
-    module, _, leaf = name.rpartition(".")
-    owner = net.get_submodule(module)
-    with align_module_device(owner, torch.device("cpu")):
-        return getattr(owner, leaf).clone()
+    with align_module_device(module, torch.device("cpu")):
+        return getattr(module, name).clone()
 
 
 def embedded_folder(report: Callable[[str], None] = lambda message: None) -> Path:

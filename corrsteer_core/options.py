@@ -234,7 +234,13 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-new-tokens", type=_positive, help="tokens to generate (default: the task's)")
     parser.add_argument("--batch-size", type=_positive, help="prompts at a time (default: what fits in memory)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the split of tasks that have none of their own")
-    parser.add_argument("--pooling", choices=("max", "mean", "all"), default="max", help="how activations are pooled")
+    parser.add_argument(
+        "--pooling",
+        choices=("max", "mean", "all"),
+        default="max",
+        help="how activations are pooled: their maximum (default) or mean over the answer, or their maximum over prompt and "
+        "answer, where the first token's, outliers in many models, count too",
+    )
     parser.add_argument(
         "--chat",
         action=argparse.BooleanOptionalAction,

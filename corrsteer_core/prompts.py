@@ -87,7 +87,8 @@ def _chat_ids(model: Model, turns: list[Message], style: PromptStyle) -> list[in
 
 
 def _templated(model: Model, turns: list[Message]) -> str:
-    return model.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    # Templates of models that can think (Qwen3) have them do so unless told not to; others do not look at the name.
+    return model.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, enable_thinking=False)
 
 
 def _beginning(prefix: str, turn: Message) -> Message:

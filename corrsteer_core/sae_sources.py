@@ -6,13 +6,17 @@ registry, or "owner/repository/folder" of the hub with an SAE in SAELens' format
 
 from __future__ import annotations
 
+import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from corrsteer_core.errors import CorrSteerError
+from corrsteer_core.hooks import HookPoint
 from corrsteer_core.hub_errors import first_line, hub_reason
 from corrsteer_core.paths import EMBEDDED, EMBEDDED_SAES
 from corrsteer_core.registry import releases
@@ -21,15 +25,33 @@ EMBEDDED_SOURCE = "embedded"
 """Source of the SAEs that ship with the tool."""
 
 
-def load_source(source: str, model: str) -> list[tuple[str, Any]]:
-    """The SAEs of a source for a model of this name: (label, SAELens SAE in float32 on the CPU) each.
+_FOLDED = "gpt2-small-hook-z-kk"
+"""A release for GPT-2's heads as TransformerLens computes them; SAELens' registry lists -7.55 to 0.43 of variance explained."""
 
-    Raises CorrSteerError for what is not there or cannot be loaded.
-    """
+
+@dataclass(frozen=True)
+class Found:
+    """An SAE of a source, not read yet."""
+
+    label: str
+    layer: int | None
+    """The block it reads at, where that is known without reading it."""
+    load: Callable[[], Any]
+    """Reads it: a SAELens SAE in float32 on the CPU. Raises CorrSteerError for what cannot be loaded."""
+
+
+def saes_in(source: str, model: str) -> list[Found]:
+    """The SAEs of a source for a model of this name. Raises CorrSteerError for what is not there."""
     folders = _folders(source, model)
-    if not folders:
-        return [(source, _from_hub(source))]
-    return [(label, _from_folder(folder)) for folder, label in folders]
+    if folders:
+        return [Found(label, _layer_in(folder), partial(_from_folder, folder)) for folder, label in folders]
+    release, id = _release_and_id(source)
+    if release == _FOLDED:
+        raise CorrSteerError(
+            f"The SAE {source} reads attention heads of GPT-2 with its value biases folded away, which the published model "
+            f"does not have; choose SAEs of another release."
+        )
+    return [Found(source, None, partial(_from_hub, source, release, id))]
 
 
 def _folders(source: str, model: str) -> list[tuple[Path, str]]:
@@ -58,6 +80,16 @@ def _sae_folders(path: Path) -> list[Path]:
     return sorted(folder.parent for folder in path.glob("*/cfg.json"))
 
 
+def _layer_in(folder: Path) -> int | None:
+    """The block that an SAE in a folder reads at, as its description says; None where loading it will say what is wrong."""
+    try:
+        body = json.loads((folder / "cfg.json").read_text(encoding="utf-8"))
+        about = body.get("metadata") or body  # SAELens before version 6 has it all in one
+        return HookPoint.parse(about.get("hook_name") or about.get("hook_point")).layer
+    except Exception:  # it can be broken in as many ways as there are to break it
+        return None
+
+
 def _from_folder(folder: Path) -> Any:
     from sae_lens import SAE
     from safetensors import SafetensorError
@@ -82,10 +114,9 @@ def _reason(error: BaseException) -> str:
     return f"{first} {others[0].strip()}" if first.endswith(":") and others else first
 
 
-def _from_hub(source: str) -> Any:
+def _from_hub(source: str, release: str, id: str) -> Any:
     from sae_lens import SAE
 
-    release, id = _release_and_id(source)
     try:
         with _quiet(), _shapes_from_the_file():
             return SAE.from_pretrained(release, id, device="cpu", dtype="float32")

@@ -19,7 +19,7 @@ from torch import Tensor
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.hooks import HookPoint
 from corrsteer_core.models import Model
-from corrsteer_core.sae_sources import EMBEDDED_SOURCE, load_source
+from corrsteer_core.sae_sources import EMBEDDED_SOURCE, saes_in
 
 __all__ = ["EMBEDDED_SOURCE", "Sae", "check_pairing", "load_saes"]
 
@@ -86,22 +86,28 @@ def load_saes(sources: Sequence[str], model: Model, layers: Sequence[int] | None
     For what a source is see `sae_sources`. `layers` picks some of them. Raises CorrSteerError for what cannot be loaded,
     for a layer without an SAE, and for a pairing that cannot be right.
     """
-    loaded = [_placed(net, label) for source in sources for label, net in load_source(source, model.name)]
+    found = [one for source in sources for one in saes_in(source, model.name)]
     where = " and ".join(sources)
     by_layer: dict[int, Sae] = {}
-    for sae in loaded:
-        if layers is None or sae.layer in layers:
-            if sae.layer in by_layer:
-                raise CorrSteerError(f"{where} has two SAEs for layer {sae.layer}; a run reads one per layer.")
-            by_layer[sae.layer] = sae
+    left_out: list[int] = []
+    for one in found:  # read, checked and placed one by one: all of them can be larger than the CPU's memory
+        if layers is not None and one.layer is not None and one.layer not in layers:
+            left_out.append(one.layer)
+            continue
+        sae = _placed(one.load(), one.label)
+        if layers is not None and sae.layer not in layers:
+            left_out.append(sae.layer)
+            continue
+        if sae.layer in by_layer:
+            raise CorrSteerError(f"{where} has two SAEs for layer {sae.layer}; a run reads one per layer.")
+        check_pairing(sae, model)
+        sae.net.to(model.device_of(sae.point))
+        by_layer[sae.layer] = sae
     if missing := sorted(set(layers or ()) - by_layer.keys()):
-        have = ", ".join(str(layer) for layer in sorted(sae.layer for sae in loaded))
+        have = ", ".join(str(layer) for layer in sorted([*by_layer, *left_out]))
         raise CorrSteerError(
             f"There is no SAE for layer {', '.join(map(str, missing))} in {where}; it has layers {have}."
         )
-    for sae in by_layer.values():
-        check_pairing(sae, model)
-        sae.net.to(model.device_of(sae.point))
     return [by_layer[layer] for layer in sorted(by_layer)]
 
 

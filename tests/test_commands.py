@@ -145,9 +145,10 @@ def test_a_cache_that_cannot_be_written_is_a_sentence(capsys, tmp_path, monkeypa
     assert "Not a directory: " in said(capsys, "fit", "--task", "sentiment")
 
 
-def test_a_device_without_memory_is_a_sentence(capsys, monkeypatch):
+@pytest.mark.parametrize("kind", [torch.OutOfMemoryError, RuntimeError])
+def test_a_device_without_memory_is_a_sentence(capsys, monkeypatch, kind):
     def full(*_, **__):
-        raise torch.OutOfMemoryError("CUDA out of memory.\nMuch more is said of it.")
+        raise kind("CUDA out of memory.\nMuch more is said of it.")
 
     run = fabricated.make_run()
     monkeypatch.setattr(pipeline, "refit", full)

@@ -9,7 +9,8 @@ from corrsteer_core import models
 from corrsteer_core.batches import answers
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.hooks import HookPoint
-from corrsteer_core.models import fingerprint, load_model, place
+from corrsteer_core.lens import token_scores
+from corrsteer_core.models import fingerprint, load_model, pick_dtype, place
 from corrsteer_core.saes import load_saes
 from tests.architectures import FAST, prompts, random_sae, tiny
 
@@ -65,6 +66,27 @@ def test_a_device_that_is_not_there_is_a_sentence(asked, monkeypatch):
         place(asked)
 
 
+def test_bfloat16_is_taken_only_where_the_hardware_multiplies_it(monkeypatch):
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert pick_dtype(cuda) == torch.float32, "older GPUs emulate it"
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    assert pick_dtype(cuda) == torch.bfloat16
+    onednn = types.SimpleNamespace(_is_mkldnn_bf16_supported=lambda: True)
+    monkeypatch.setattr(torch.ops, "mkldnn", onednn)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"bf16": True})
+    assert pick_dtype(cpu) == torch.bfloat16
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    assert pick_dtype(cpu) == torch.float32
+
+
+def test_pytorch_without_onednn_takes_float32(monkeypatch):
+    monkeypatch.setattr(torch.ops, "mkldnn", types.SimpleNamespace())  # as in its packages for Apple's processors
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert pick_dtype(torch.device("cpu")) == torch.float32
+
+
 def test_the_command_line_hands_the_device_on(folder, capsys, monkeypatch):
     from corrsteer_core import cli
 
@@ -112,6 +134,44 @@ def test_weights_that_are_fetched_when_needed_change_no_number(architecture):
     assert texts == before[0]
     for left, right in zip(features, before[1], strict=True):
         torch.testing.assert_close(left, right)
+
+
+class OnApple(torch.Tensor):
+    """A tensor that has no float64 until it is brought to the CPU, as on Apple's GPUs."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        if func is torch.Tensor.double:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        found = super().__torch_function__(func, types, args, kwargs or {})
+        return found.as_subclass(torch.Tensor) if func is torch.Tensor.cpu else found
+
+
+def test_a_device_without_float64_gets_the_same_numbers(monkeypatch):
+    from corrsteer_core import check, evaluate
+
+    model = tiny("llama")
+    sae = random_sae(model, 1)
+    ids, outputs = prompts(model)[:2], [[(5, 6), (7,)], [(8,)]]
+    fits, scores = check.explained(model, sae, ids), evaluate.continuation_nll(model, ids, outputs)
+    activations, continued = check._activations, evaluate.continued
+    monkeypatch.setattr(check, "_activations", lambda *given: activations(*given).as_subclass(OnApple))
+    monkeypatch.setattr(evaluate, "continued", lambda *given: continued(*given).as_subclass(OnApple))
+    assert check.explained(model, sae, ids) == fits
+    assert evaluate.continuation_nll(model, ids, outputs) == scores
+
+
+@pytest.mark.parametrize("architecture", FAST)
+@pytest.mark.parametrize("kind", ["resid_post", "attn_z"])
+def test_a_features_tokens_are_found_with_weights_that_are_fetched_when_needed(architecture, kind):
+    from accelerate import cpu_offload
+
+    model = tiny.__wrapped__(architecture)
+    sae = random_sae(model, 1, kind)
+    scores = token_scores(model, sae, [0, 7])
+    cpu_offload(model.net, execution_device=torch.device("cpu"))
+    assert model.net.get_output_embeddings().weight.is_meta
+    torch.testing.assert_close(token_scores(model, sae, [0, 7]), scores)
 
 
 def test_an_sae_lives_where_its_layer_lives(folder):

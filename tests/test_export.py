@@ -19,7 +19,7 @@ from corrsteer_core.cli import main
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.hooks import HookPoint
 from corrsteer_core.models import Model, load_model
-from corrsteer_core.prompts import PromptStyle
+from corrsteer_core.prompts import PromptStyle, render
 from corrsteer_core.saes import load_saes
 from corrsteer_core.steering import SteeringRow, empty_set, save_set
 from tests.architectures import FAST, random_sae, tiny
@@ -164,6 +164,23 @@ def test_where_a_template_refuses_a_system_role_the_script_does_as_we_do(made, t
         with module.steered(net):
             texts = module.answers(net, tokenizer, PROMPTS, max_new_tokens=16)
         assert texts == [text for _, text in steered_texts(of_style)]
+
+
+def test_a_model_that_can_think_is_asked_not_to_by_the_script_as_by_us(made, tmp_path):
+    model, saes, steering = made
+    model.tokenizer.chat_template += (  # as Qwen3's ends
+        "{% if add_generation_prompt and enable_thinking is defined and enable_thinking is false %}"
+        "{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}"
+    )
+    model.tokenizer.save_pretrained(tmp_path / "model")
+    asked = model.tokenizer.decode(render(model, "why?", STYLES["chat"]))
+    assert asked.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+    made = model, saes, replace(steering, style=STYLES["chat"])
+    module = script_of(made, tmp_path)
+    net, tokenizer = module.load()
+    with module.steered(net):
+        texts = module.answers(net, tokenizer, PROMPTS, max_new_tokens=16)
+    assert texts == [text for _, text in steered_texts(made)]
 
 
 def test_an_error_while_steered_leaves_no_hook(made, tmp_path):

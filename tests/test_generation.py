@@ -164,6 +164,15 @@ def test_a_batch_keeps_within_what_the_device_holds(monkeypatch):
     assert variants_that_fit(model, 1, 40, 24) == 1
 
 
+def test_memory_that_pytorch_keeps_unused_is_free(monkeypatch):
+    from corrsteer_core import batches
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3, 80))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 70)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 20)
+    assert batches._free_memory(torch.device("cuda")) == 53
+
+
 @pytest.mark.parametrize("architecture", FAST)
 def test_scale_zero_is_unsteered_and_a_vector_and_its_negative_cancel(architecture):
     model = tiny(architecture)
@@ -250,7 +259,17 @@ def test_constrained_decoding_picks_the_best_of_the_allowed():
     assert constrained([2, 3])(logits, 0).tolist() == [2, 3]
 
 
-def test_out_of_memory_halves_the_batch_and_changes_nothing(monkeypatch):
+FULL = [
+    torch.OutOfMemoryError("CUDA out of memory."),
+    RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to"),
+    MemoryError(),
+]
+"""What the devices raise."""
+
+
+@pytest.mark.parametrize("error", FULL)
+def test_out_of_memory_halves_the_batch_and_changes_nothing(monkeypatch, error):
     from corrsteer_core import batches
 
     model = tiny("llama")
@@ -260,11 +279,38 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(monkeypatch):
 
     def cramped(model, texts, watch=None, opening=None):
         if len(texts) > 2:
-            raise torch.OutOfMemoryError("full")
+            raise error
         return real(model, texts, watch, opening)
 
     monkeypatch.setattr(batches, "prefill", cramped)
     assert by_us(model, ids, batch_size=5) == expected
+
+
+def test_an_error_that_is_not_about_memory_is_not_tried_again(monkeypatch):
+    from corrsteer_core import batches
+
+    tried = []
+
+    def broken(model, texts, *_):
+        tried.append(len(texts))
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(batches, "prefill", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        by_us(tiny("llama"), prompts(tiny("llama")), batch_size=5)
+    assert tried == [5]
+
+
+def test_what_pytorch_keeps_on_an_apple_gpu_is_given_back(monkeypatch):
+    from corrsteer_core import batches
+
+    given = []
+    monkeypatch.setattr(torch.mps, "empty_cache", lambda: given.append("mps"))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given.append("cuda"))
+    batches._let_go(torch.device("mps"))
+    batches._let_go(torch.device("cuda"))
+    assert given == ["mps", "cuda"]
+    assert batches.LIMITS["mps"].tokens < batches.ELSEWHERE.tokens
 
 
 def test_a_prompt_that_memory_does_not_hold_alone_is_a_sentence(monkeypatch):
@@ -297,6 +343,48 @@ def test_what_does_not_fit_the_context_is_said():
         check_length(model, [[5] * 250], 20)
     with pytest.raises(CorrSteerError, match="at least 1"):
         check_length(model, [[5]], 0)
+
+
+def test_rows_of_a_cache_are_chosen_on_the_device_of_each_layer(monkeypatch):
+    """Under a device map later layers keep their keys elsewhere; "meta" is a second device that every machine has."""
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+    from corrsteer_core.generation import _select
+
+    cache = DynamicCache()
+    cache.layers = [DynamicLayer(), DynamicSlidingWindowLayer(8), DynamicLayer()]
+    keys = torch.arange(24.0).view(3, 1, 4, 2)
+    cache.layers[0].update(keys, -keys)
+    cache.layers[1].update(keys.to("meta"), keys.to("meta"))
+    asked = []
+    real = DynamicLayer.batch_select_indices
+
+    def noted(layer, rows):
+        asked.append((layer.keys.device.type, rows.device.type))
+        return real(layer, rows)
+
+    monkeypatch.setattr(DynamicLayer, "batch_select_indices", noted)
+    _select(cache, torch.tensor([2, 0, 2]))
+    assert asked == [("cpu", "cpu"), ("meta", "meta")], "a layer that no key has reached is left alone"
+    assert torch.equal(cache.layers[0].keys, keys[[2, 0, 2]])
+    assert torch.equal(cache.layers[0].values, -keys[[2, 0, 2]])
+    assert cache.layers[1].keys.shape == (3, 1, 4, 2)
+
+
+def test_rows_that_leave_and_outputs_that_are_scored_are_chosen_so(monkeypatch):
+    from transformers import DynamicCache
+
+    from corrsteer_core.generation import continued
+
+    monkeypatch.setattr(DynamicCache, "batch_select_indices", None)
+    model = tiny("llama")
+    ids = prompts(model)
+    stops = {row[0][1] for row in by_us(model, ids)[:3]}
+    ended = type(model)(model.name, model.net, model.tokenizer, model.end_tokens | stops, model.fingerprint)
+    sizes = [len(step.rows) for step in decode(ended, prefill(ended, ids), max_new_tokens=NEW)]
+    assert sizes[-1] < sizes[0], "rows must leave for this to mean much"
+    assert continued(model, prefill(model, ids), [1, 0], [[5, 6], [7]]).shape == (2, 2)
 
 
 def test_tokens_by_row_leaves_out_what_came_after_the_end():

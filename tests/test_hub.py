@@ -411,6 +411,12 @@ def test_heads_without_their_value_biases_are_refused(hub):
     assert "value biases folded away" in said
 
 
+def test_the_release_of_gpt2s_heads_is_refused_before_it_is_downloaded(hub):
+    hub.model("openai-community/gpt2", "gpt2")
+    with pytest.raises(CorrSteerError, match="gpt2-small-hook-z-kk/blocks.1.hook_z reads .* value biases folded away"):
+        load_saes(["gpt2-small-hook-z-kk/blocks.1.hook_z"], load_model("openai-community/gpt2", dtype=torch.float32))
+
+
 def test_a_registered_sae_of_another_model_is_refused_before_anything_is_generated(hub, capsys, tmp_path, monkeypatch):
     pair = PAIRS["Llama Scope, residual"]
     put(hub, pair)

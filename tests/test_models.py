@@ -1,5 +1,6 @@
 """Models and SAEs from folders whose files are broken: refused in a sentence, never filled with random numbers."""
 
+import hashlib
 import json
 
 import pytest
@@ -7,8 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from corrsteer_core.errors import CorrSteerError
-from corrsteer_core.models import load_model
+from corrsteer_core.models import fingerprint, load_model
 from corrsteer_core.saes import load_saes
+from corrsteer_core.steering import SaeRef
 from tests.architectures import ARCHITECTURES, random_sae, tiny
 
 PROJECTION = "model.layers.0.mlp.down_proj.weight"
@@ -42,6 +44,21 @@ def test_a_whole_checkpoint_is_taken_tied_weights_or_not(architecture, tmp_path)
     tied = tiny(architecture).net.config.tie_word_embeddings
     assert tied == (not any("lm_head" in name or "embed_out" in name for name in stored))
     assert load_model(str(folder), dtype=torch.float32).fingerprint == tiny(architecture).fingerprint
+
+
+def test_the_type_that_a_model_is_loaded_in_does_not_change_its_fingerprint(tmp_path):
+    folder = str(saved(tmp_path))  # of float32 numbers that bfloat16 does not hold
+    assert load_model(folder, dtype=torch.bfloat16).fingerprint == load_model(folder, dtype=torch.float32).fingerprint
+
+
+def test_a_checkpoint_in_bfloat16_has_the_fingerprint_of_its_very_values(tmp_path):
+    """Runs in users' caches name it."""
+    net = load_model(str(saved(tmp_path)), dtype=torch.bfloat16).net
+    digest = hashlib.sha256()
+    for name, weight in net.named_parameters():
+        flat = weight.flatten().float().numpy()
+        digest.update(f"{name}{tuple(weight.shape)}".encode() + flat[:: max(1, flat.size // 16)][:16].tobytes())
+    assert fingerprint(net) == fingerprint(net.float()) == digest.hexdigest()[:12]
 
 
 def test_a_checkpoint_without_some_weights_is_refused(tmp_path):
@@ -81,11 +98,12 @@ def test_a_broken_description_of_a_model_is_a_sentence(file, content, tmp_path):
     assert f"The model '{tmp_path}' could not be loaded: " in refused(tmp_path)
 
 
-def test_a_model_that_does_not_fit_is_a_sentence(tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", [torch.OutOfMemoryError, RuntimeError])
+def test_a_model_that_does_not_fit_is_a_sentence(tmp_path, monkeypatch, kind):
     saved(tmp_path)
 
     def full(*_, **__):
-        raise torch.OutOfMemoryError("Tried to allocate 20 GiB")
+        raise kind("MPS backend out of memory")
 
     monkeypatch.setattr(torch.nn.Module, "to", full)
     assert "does not fit in the memory of cpu" in refused(tmp_path)
@@ -134,3 +152,55 @@ def test_metadata_of_an_sae_that_are_none_are_a_sentence(sae, metadata):
     body = json.loads((sae / "cfg.json").read_text())
     (sae / "cfg.json").write_text(json.dumps({**body, "metadata": metadata}))
     assert f"The SAE in {sae} could not be loaded" in refused_sae(sae)
+
+
+# --- several SAEs --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saes(tmp_path):
+    """A folder with SAEs of two layers of the tiny Llama."""
+    for layer in (1, 2):
+        random_sae(tiny("llama"), layer).net.save_model(tmp_path / f"layer_{layer}")
+    return tmp_path
+
+
+@pytest.mark.parametrize("before_6", [False, True])
+def test_saes_of_layers_that_are_not_asked_for_are_not_read(saes, before_6):
+    (saes / "layer_2" / "sae_weights.safetensors").unlink()
+    if before_6:
+        cfg = saes / "layer_2" / "cfg.json"
+        cfg.write_text(json.dumps({"hook_point": json.loads(cfg.read_text())["metadata"]["hook_name"]}))
+    assert [sae.layer for sae in load_saes([str(saes)], tiny("llama"), [1])] == [1]
+    with pytest.raises(CorrSteerError, match="no SAE for layer 0 in .*; it has layers 1, 2"):
+        load_saes([str(saes)], tiny("llama"), [0, 1])
+
+
+def test_every_sae_is_checked_and_placed_before_the_next_is_read(saes, monkeypatch):
+    from corrsteer_core import sae_sources
+    from corrsteer_core import saes as placing
+
+    seen = []
+    read, checked = sae_sources._from_folder, placing.check_pairing
+    monkeypatch.setattr(sae_sources, "_from_folder", lambda folder: seen.append(folder.name) or read(folder))
+    monkeypatch.setattr(placing, "check_pairing", lambda sae, model: seen.append(sae.layer) or checked(sae, model))
+    load_saes([str(saes)], tiny("llama"))
+    assert seen == ["layer_1", 1, "layer_2", 2]
+
+
+def test_the_app_reads_each_sae_once_whatever_set_names_it(tmp_path, saes, monkeypatch):
+    from app.models import Bench
+    from corrsteer_core import pipeline
+
+    model = load_model(str(saved(tmp_path / "model")))
+    loaded = load_saes([str(saes)], model)
+    first, second = (SaeRef.of(sae) for sae in loaded)
+    read, asked = pipeline.saes_of, []
+    monkeypatch.setattr(pipeline, "saes_of", lambda refs, model: asked.append([*refs]) or read(refs, model))
+    bench = Bench(model.name)
+    (alone,) = bench.saes([second])
+    both = bench.saes([first, second])
+    assert [sae.layer for sae in both] == [1, 2]
+    assert both[1] is alone
+    assert bench.saes([first]) == both[:1]
+    assert asked == [[second], [first]]
