@@ -11,7 +11,7 @@ import streamlit as st
 
 from app import components, models, resources, side_by_side, token_table
 from app.keeping import SAMPLE, TYPED
-from app.playing import HOTTEST, LARGEST_SEED, LONGEST_PROMPT, MORE_SCALES, MOST_TOKENS, Playing, Question
+from app.playing import HOTTEST, LARGEST_SEED, LONGEST_PROMPT, MORE_SCALES, Playing, Question, most_tokens
 from app.set_panel import Desk
 from app.side_by_side import Column
 from corrsteer_core import reader
@@ -255,7 +255,7 @@ def _settings(desk: Desk, *, sampled: bool) -> dict:
         length = first.number_input(
             "Longest answer, in tokens",
             1,
-            MOST_TOKENS,
+            most_tokens(desk.config),
             desk.config.max_new_tokens if sampled else 60,
             key=f"length-{kind}-{desk.run}",
             persist_state="session",

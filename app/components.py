@@ -18,6 +18,8 @@ from corrsteer_core.rounded import MINUS, missing, p_value, percent, points, sig
 
 log = logging.getLogger("corrsteer.app")
 
+MOST_TOKENS = 1_000
+"""Of an answer that the pages ask for; a run that was made with more is answered at its own length."""
 STEERED = "#d9730d"
 UNSTEERED = "#4f7cac"
 STYLE = """<style>

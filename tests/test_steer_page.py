@@ -133,6 +133,18 @@ def test_a_sample_of_the_task_is_scored_and_answered_at_the_length_of_the_run(ru
     assert "plain text" in said(test)
 
 
+def test_a_run_of_longer_answers_than_usual_has_its_page_and_its_link(run, monkeypatch):
+    config, items = pipeline.stored(run)
+    config = replace(config, max_new_tokens=components.MOST_TOKENS + 1)
+    monkeypatch.setattr(pipeline, "stored", lambda run: (config, items))
+    test = opened()
+    assert test.number_input(key=f"length-sample-{run}").value == 1001
+    steering = current(test, run)
+    asked = Question(steering, "", run, sample=items[0].id, max_new_tokens=1001)
+    link = snapshot.Snapshot(steering, asked).to_link()
+    assert snapshot.from_link(link, run, config).question == asked
+
+
 def test_a_conversation_goes_on_from_the_answer_that_is_chosen(run, loaded):
     model, saes = loaded
     test = ask(opened(), "Tell me of the sea.")
