@@ -34,6 +34,9 @@ switches that are the title of what they switch."""
 
 _KEPT_CONTROLS = {"\n", "\t"}
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&^=@/])")
+# A bare address becomes a link even with its marks escaped: an invisible word joiner within it keeps it text.
+_ADDRESS = re.compile(r"(https?(?=:)|www(?=\.)|(?=@))", re.IGNORECASE)
+_JOINER = "\u2060"
 
 
 def plain(text: object) -> str:
@@ -54,7 +57,7 @@ def escaped(text: object) -> str:
 def for_markdown(text: object) -> str:
     """Text for the inside of a line of st.markdown: no markup, link, formula, icon or HTML comes of it."""
     one_line = " ".join(plain(text).split())
-    return _MARKDOWN.sub(r"\\\1", one_line)
+    return _MARKDOWN.sub(r"\\\1", _ADDRESS.sub(rf"\1{_JOINER}", one_line))
 
 
 def shortened(text: object, length: int = 80) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 from pathlib import Path
 
 import fabricated
@@ -636,10 +637,21 @@ def test_plain_text_keeps_letters_and_drops_what_acts(text, shown):
 
 
 def test_markdown_in_text_is_escaped():
-    escaped = components.for_markdown("**b** [x](http://y) `c` $m$ :red[z] <i> # h\n- item")
-    assert escaped.replace("\\", "") == "**b** [x](http://y) `c` $m$ :red[z] <i> # h - item"
+    escaped = components.for_markdown("**b** [x](ftp://y) `c` $m$ :red[z] <i> # h\n- item")
+    assert escaped.replace("\\", "") == "**b** [x](ftp://y) `c` $m$ :red[z] <i> # h - item"
     for mark in "*[]()`$:<>#-":
         assert escaped.count(mark) == escaped.count(f"\\{mark}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["see https://x.y/z?a=b", "HTTP://x.y", "WWW.x.y or www.z.w", "x@y.z, (a.b+c@d-e.f)", "http://www.x.y/@z", "x\u2060@y.z"],
+)  # fmt: skip
+def test_a_bare_address_in_text_is_no_link(text):
+    found = components.for_markdown(text).replace("\\", "")
+    assert found.replace("\u2060", "") == components.plain(text)
+    # What Streamlit's Markdown makes links of once the escapes are gone.
+    assert not re.search(r"https?://|www\.[-.\w]|[-.\w+]@[-\w]", found, re.IGNORECASE)
 
 
 @pytest.mark.parametrize(

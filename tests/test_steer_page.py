@@ -27,7 +27,7 @@ from corrsteer_core.steering import SteeringRow, SteeringSet
 from corrsteer_core.store import Writer
 from tests import tiny
 
-HOSTILE = "<script>alert(1)</script> **b** $x$ [l](javascript:1) \u202e\x07 </section>"
+HOSTILE = "<script>alert(1)</script> **b** $x$ [l](javascript:1) \u202e\x07 https://x.evil x@x.evil </section>"
 
 
 @pytest.fixture
