@@ -25,6 +25,7 @@ KINDS = {
     "V": "chosen by what they do, not by correlation",
 }
 PREFERRED = ("V", "P", "S", "A")
+BUSY = 1.0  # seconds that saving waits for a run that is being written: whoever pressed waits too
 
 
 @dataclass
@@ -219,7 +220,7 @@ def _replacing(desk: Desk) -> None:
 def _keep(desk: Desk, steering: SteeringSet) -> None:
     def keep() -> None:
         st.session_state.pop(REPLACING, None)
-        pipeline.keep_set(desk.run, steering)
+        pipeline.keep_set(desk.run, steering, wait=BUSY)
         desk.editor.saved(steering)
         st.query_params["set"] = steering.name
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import time
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from corrsteer_core.models import Model
 from corrsteer_core.prompts import PromptStyle
 from corrsteer_core.saes import Sae
 from corrsteer_core.steering import SteeringRow, SteeringSet
-from corrsteer_core.store import Writer
+from corrsteer_core.store import PATIENCE, Writer
 from tests import tiny
 
 HOSTILE = "<script>alert(1)</script> **b** $x$ [l](javascript:1) \u202e\x07 https://x.evil x@x.evil </section>"
@@ -427,6 +428,17 @@ def test_a_set_is_saved_with_the_run_and_loaded_again(run):
     assert current(test, run).rows[0].coefficient == 4.0
     test.button(key="load-my own").click().run()
     assert current(test, run) == kept
+
+
+def test_that_a_set_cannot_be_saved_while_its_run_is_written_is_said_at_once(run):
+    test = opened()
+    begun = time.monotonic()
+    with Writer(run):
+        save(test, "my own")
+    assert time.monotonic() - begun < PATIENCE / 2
+    assert "being written by another process" in test.error[0].value
+    save(test, "my own")
+    assert "my own" in pipeline.kept_sets(run)
 
 
 def test_a_set_takes_the_place_of_another_only_by_a_second_press(run):
