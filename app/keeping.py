@@ -63,7 +63,7 @@ def open_link(desk: Desk) -> None:
 def show(desk: Desk, kept: Snapshot) -> None:
     """Put a kept page back, before its widgets are drawn. Raises CorrSteerError for a sample that the run lacks."""
     asked = _widgets(desk.run, kept.question) if kept.question else {}
-    desk.editor.load(kept.steering)
+    desk.load(kept.steering)
     st.session_state.update(asked)
 
 

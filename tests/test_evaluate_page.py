@@ -175,10 +175,11 @@ def test_a_set_edited_under_a_name_that_is_taken_can_be_measured_beside_it():
     with Writer(run) as store:
         kept = store.query("SELECT * FROM sets").drop(columns="run").assign(content="00000000")
         store.add("sets", kept)
-    test.session_state["desks"] = {run: SimpleNamespace(editor=SimpleNamespace(current=edited))}
-    test.run()
-    (choice,) = [one for one in test.selectbox if one.label == "Steering set"]
-    assert choice.options == ["V", "A", "S", "V (on the Steer page)"]
+    for begun, offered in ((fabricated.NOW, ["V (on the Steer page)"]), (pd.Timestamp("2026-01-01"), [])):
+        test.session_state["desks"] = {run: SimpleNamespace(editor=SimpleNamespace(current=edited), begun=begun)}
+        test.run()
+        (choice,) = [one for one in test.selectbox if one.label == "Steering set"]
+        assert choice.options == ["V", "A", "S", *offered]  # none of a run that has been made anew since
 
 
 def test_scales_and_tasks_beside_one_another_are_drawn():

@@ -19,7 +19,7 @@ from streamlit.testing.v1 import AppTest
 
 from app import answers_panel, components, editing, set_panel, snapshot
 from app.playing import LOADING, Playing, Question
-from corrsteer_core import pipeline
+from corrsteer_core import pipeline, store
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.models import Model
 from corrsteer_core.prompts import PromptStyle
@@ -333,6 +333,66 @@ def test_the_page_opens_with_the_best_kept_set(run):
     assert test.number_input(key=f"row-{run}-1-3-number").value == 4.0
     assert test.slider(key=f"row-{run}-1-3-slider").value == 4.0
     assert "r +0.321" in said(test)
+
+
+def without_sets(run: str) -> None:
+    with Writer(run) as store:
+        store.replace("sets", pd.DataFrame({"name": pd.Series(dtype="string")}))
+
+
+def test_a_page_that_was_opened_before_there_was_a_set_takes_the_set_that_comes(run):
+    kept = pipeline.kept_sets(run)["A"]
+    without_sets(run)
+    test = opened()
+    assert not current(test, run).rows
+    pipeline.keep_set(run, kept, "A")
+    assert current(test.run(), run) == kept
+    test.button(key="load-nothing").click().run()
+    assert not current(test.run(), run).rows  # asked for, not found
+
+
+def test_an_empty_choice_is_said_and_a_set_that_does_something_is_preferred(run):
+    kept = pipeline.kept_sets(run)["A"]
+    assert "Set V is empty" not in said(opened())
+    pipeline.keep_set(run, replace(kept, name="V", rows=()), "V")
+    test = opened()
+    assert current(test, run) == kept
+    assert "Set V is empty: no feature that was tried alone helped beyond noise" in said(test)
+
+
+def test_a_run_that_is_made_anew_has_another_desk(run, loaded):
+    test = opened()
+    test.number_input(key=f"row-{run}-1-3-number").set_value(9.0).run()
+    store.delete_run(run)
+    assert tiny.make_run(*loaded) == run
+    test.run()
+    assert current(test, run) == pipeline.kept_sets(run)["A"]
+    assert test.button(key="icon-undo").disabled
+
+
+def test_the_link_names_the_set_that_is_loaded(run):
+    test = opened()
+    assert "set" not in test.query_params  # the best one needs no name
+    test = save(test, "my own")
+    assert test.query_params["set"] == "my own"
+    test.button(key="load-A").click().run()
+    assert test.query_params["set"] == "A"
+    test.button(key="icon-undo").click().run()
+    assert test.query_params["set"] == "my own"
+    test.button(key="load-nothing").click().run()
+    assert "set" not in test.query_params
+
+
+@pytest.mark.parametrize(("name", "found"), [("my own", True), ("V", False), ("<b>x", False)])
+def test_a_link_opens_the_set_that_it_names_or_says_that_there_is_none(run, name, found):
+    kept = pipeline.kept_sets(run)["A"]
+    pipeline.keep_set(run, replace(kept, name="my own", scale=3.0))
+    test = AppTest.from_function(script, default_timeout=60)
+    test.query_params["set"] = name
+    test.run()
+    assert not test.exception
+    assert current(test, run).name == ("my own" if found else "A")
+    assert (f"This run has no set named {name}" in said(test)) == (not found)
 
 
 def test_slider_and_number_are_one_value_and_undo_goes_back(run):

@@ -80,7 +80,7 @@ def _sets(run: str) -> dict[str, str]:
     kept = resources.ask(reader.sets, run)
     bodies = dict(zip(kept["name"], kept["body"], strict=True))
     desk = st.session_state.get("desks", {}).get(run)
-    if desk is None or not desk.editor.current.active_rows:
+    if desk is None or not desk.editor.current.active_rows or desk.begun != resources.ask(reader.facts, run).created:
         return bodies
     edited: SteeringSet = desk.editor.current
     saved = dict(zip(kept["name"], kept["content"], strict=True)).get(edited.name)
