@@ -134,13 +134,27 @@ def _sample(desk: Desk) -> tuple[str, str, None]:
     target = (
         f"Right answer: **{components.for_markdown(row['target'])}**. " if not components.missing(row["target"]) else ""
     )
-    st.caption(target + _style(desk.config.style.chat) + ", as when the features were found.")
+    st.caption(target + _as_the_set_says(desk))
     return chosen, row["prompt"], None
+
+
+def _as_the_set_says(desk: Desk) -> str:
+    """How a sample is put to the model, and whether the run's samples were put so too."""
+    own, found = desk.editor.current.style, desk.config.style
+    if own == found:
+        return f"{_style(own.chat)}, as when the features were found."
+    if own.chat != found.chat:
+        other = "in a chat" if found.chat else "on plain text, without the chat template"
+        return f"{_style(own.chat)}, as the set has it; this run's features were found {other}."
+    return f"{_style(own.chat)}; the set's system prompt or examples differ from those the features were found with."
 
 
 def _typed(desk: Desk) -> tuple[str, str, bool]:
     """A prompt of the user's own, what was said before it in a chat, and how it is put to the model."""
-    if turns := _turns(desk.run):
+    own, key = desk.config.style.chat, f"chat-{desk.run}"
+    # Of the switch below: without a chat, what was said before is not sent.
+    turns = _turns(desk.run) if st.session_state.get(key, own) else ()
+    if turns:
         _conversation(desk.run, turns)
     prompt = st.text_area(
         "Your next turn" if turns else "Your prompt",
@@ -150,11 +164,10 @@ def _typed(desk: Desk) -> tuple[str, str, bool]:
         persist_state="session",
         placeholder="Ask something, or write the beginning of a text",
     )
-    own = desk.config.style.chat
     chat = st.toggle(
         "Ask as in a chat",
         value=own,
-        key=f"chat-{desk.run}",
+        key=key,
         persist_state="session",
         help="On: the chat template is put around the prompt, so that the model answers. Off: it goes on with it. "
         f"This run's features were found {'in a chat' if own else 'on plain text, without the chat template'}.",

@@ -168,8 +168,25 @@ def test_a_conversation_goes_on_from_the_answer_that_is_chosen(run, loaded):
         saes=saes,
     )
     assert second.texts == expected
+    test.toggle(key=f"chat-{run}").set_value(False).run()
+    assert "Start over" not in [one.label for one in test.button]  # it is not part of what is asked now
+    test.toggle(key=f"chat-{run}").set_value(True).run()
     button(test, "Start over").click().run()
     assert test.session_state[f"turns-{run}"] == ()
+
+
+@pytest.mark.parametrize(
+    ("style", "told"),
+    [
+        (PromptStyle(chat=False), "as plain text to go on from, as when the features were found"),
+        (PromptStyle(chat=True), "in its chat template, as the set has it; this run's features were found on plain text"),
+        (PromptStyle(chat=False, shots=(("a", "b"),)), "the set's system prompt or examples differ"),
+    ],
+)  # fmt: skip
+def test_how_a_sample_is_put_to_the_model_is_told_of_the_set(run, style, told):
+    kept = pipeline.kept_sets(run)["A"]
+    pipeline.keep_set(run, replace(kept, style=style), "A")
+    assert told in said(opened())
 
 
 def test_scale_zero_gives_the_unsteered_text(run):
