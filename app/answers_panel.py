@@ -296,10 +296,10 @@ def _settings(desk: Desk, *, sampled: bool) -> dict:
         )
         more = st.pills(
             "Also at these global scales, one column each",
-            [one for one in MORE_SCALES if one != scale],
+            MORE_SCALES,
             selection_mode="multi",
             format_func=lambda one: f"{one:g}",
-            key=f"scales-{desk.run}-{scale}",
+            key=f"scales-{desk.run}",
             persist_state="session",
         )
     scales = tuple(sorted({scale, *more}))

@@ -76,7 +76,7 @@ def _widgets(run: str, question: Question) -> dict[str, object]:
         f"length-{kind}-{run}": question.max_new_tokens,
         "temperature": question.temperature,
         "seed": question.seed,
-        f"scales-{run}-{own}": [one for one in question.scales if one != own],
+        f"scales-{run}": [one for one in question.scales if one != own],
     }
     if not question.sample:
         return asked | {

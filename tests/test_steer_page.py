@@ -199,11 +199,14 @@ def test_scale_zero_gives_the_unsteered_text(run):
 
 def test_several_scales_are_columns_and_zero_is_what_is_unsteered(run):
     test = ask(opened(), "Tell me more.")
-    test.get_by_key(f"scales-{run}-1.0").set_value([0.5, 2.0]).run()
+    test.get_by_key(f"scales-{run}").set_value([0.5, 2.0]).run()
     playing = generate(test)
     assert playing.question.scales == (0.5, 1.0, 2.0)
     assert shown(test).count("<section") == 4
     assert "Steered, scale 0.5" in shown(test)
+    for own, scales in ((3.0, (0.5, 2.0, 3.0)), (2.0, (0.5, 2.0))):  # what was chosen stays, its own scale counts once
+        test.number_input(key=f"scale-{run}").set_value(own).run()
+        assert test.session_state["desks"][run].question.scales == scales
 
 
 def test_an_unrelated_click_leaves_the_answers_as_they_are(run):
@@ -731,7 +734,7 @@ def changed(run: str) -> AppTest:
     test.number_input(key=f"length-typed-{run}").set_value(7).run()
     test.slider(key="temperature").set_value(0.7).run()
     test.number_input(key="seed").set_value(5).run()
-    test.get_by_key(f"scales-{run}-1.5").set_value([0.5, 2.0]).run()
+    test.get_by_key(f"scales-{run}").set_value([0.5, 2.0]).run()
     assert not test.exception
     return test
 
