@@ -434,6 +434,14 @@ def test_the_table_is_the_ranking_highest_r_first():
     assert rows["effect"].iloc[0] == pytest.approx(100 * expected["effect"].iloc[0])
 
 
+def test_each_run_is_on_a_page_of_its_own(monkeypatch):
+    keys: list[str] = []
+    monkeypatch.setattr(st, "pagination", lambda *_, key, **__: keys.append(key) or 1)
+    for run in (fabricated.make_run(), fabricated.make_run("capitals-0fab1e01", task="capitals", seed=1)):
+        opened("features", run=run)
+    assert len(set(keys)) == 2
+
+
 def test_filters_and_sorting_go_through_the_whole_run():
     run = fabricated.make_run()
     test = opened("features")

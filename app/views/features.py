@@ -109,7 +109,7 @@ def _table(run: str, facts: reader.RunFacts) -> None:
     left, right = st.columns([3, 2], vertical_alignment="center")
     with right:
         number = (
-            st.pagination(pages, key=f"page-{hash(wanted)}", width="content", persist_state="session")
+            st.pagination(pages, key=f"page-{run}-{hash(wanted)}", width="content", persist_state="session")
             if pages > 1
             else 1
         )
