@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import html
 import logging
 import re
 import unicodedata
@@ -47,11 +46,6 @@ def plain(text: object) -> str:
 def _acts(character: str) -> bool:
     """Control (Cc), format (Cf: direction marks, zero-width joiners), surrogate, private and unassigned characters."""
     return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn")
-
-
-def escaped(text: object) -> str:
-    """Text for the inside of HTML: markup in it is shown, not obeyed."""
-    return html.escape(plain(text), quote=True)
 
 
 def for_markdown(text: object) -> str:

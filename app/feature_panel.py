@@ -14,7 +14,7 @@ from app import charts, drawing, shades, state
 from app import components as ui
 from app.resources import ask
 from corrsteer_core import descriptions, evidence, reader
-from corrsteer_core.differences import visible
+from corrsteer_core.differences import escaped, visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -193,7 +193,7 @@ def _bars(title: str, tokens: Sequence[TokenScore]) -> str:
     rows = "".join(
         f'<div style="display:flex;align-items:center;gap:.6rem;padding:1px 0">'
         f'<code style="min-width:9rem;max-width:14rem;overflow:hidden;text-overflow:ellipsis;white-space:pre">'
-        f"{shades.escaped(one.text)}</code>"
+        f"{escaped(one.text)}</code>"
         f'<div style="flex:1"><div style="height:.65rem;border-radius:2px;background:rgb({shades.HUE});'
         f'width:{100 * abs(one.score) / longest:.0f}%"></div></div>'
         f'<div style="min-width:3.2rem;text-align:right;font-variant-numeric:tabular-nums">{ui.signed(one.score)}</div>'
@@ -355,10 +355,10 @@ def _text_card(row: Any) -> str:
         f'<div style="{value}">{row.value:.2f}</div><div style="{words}">'
         f'<span style="opacity:.75">{_shown(row.prompt)}</span> '
         f'<span style="color:{ui.UNSTEERED};font-weight:600">{_shown(row.output)}</span></div>'
-        f'<div style="{aside}">{outcome} · {ui.escaped(row.split)}</div></div>'
+        f'<div style="{aside}">{outcome} · {escaped(row.split)}</div></div>'
     )
 
 
 def _shown(text: object) -> str:
-    whole = ui.plain("" if ui.missing(text) else text).strip()
-    return ui.escaped(whole if len(whole) <= LONGEST else whole[:LONGEST] + " …")
+    whole = "" if ui.missing(text) else str(text).strip()
+    return escaped(whole if len(whole) <= LONGEST else whole[:LONGEST] + " …")

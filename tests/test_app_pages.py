@@ -629,6 +629,7 @@ def test_hostile_text_stays_text_on_both_pages():
         assert "\u202e" not in html + words(test)
         assert not any(one.allow_html for one in test.markdown)
     assert "&lt;script&gt;" in html
+    assert "⟨U+202E⟩" in html  # as everywhere else
 
 
 @pytest.mark.parametrize(
