@@ -493,6 +493,14 @@ def test_each_picture_says_how_to_read_it_and_has_its_numbers_behind_it(pane):
     assert "r" in table(test).columns
 
 
+def test_how_many_effects_luck_alone_would_fill_is_said():
+    run = fabricated.make_run()
+    test = opened("features")
+    test.button_group(key="pane").set_value("r and effect").run()
+    tried = len(reader.best_effects(run))
+    assert f"of {tried} dots, luck alone would fill about {0.05 * tried:.1f}" in words(test)
+
+
 def test_how_many_samples_are_needed_is_a_picture_with_its_numbers():
     run = fabricated.make_run()
     test = opened("features")

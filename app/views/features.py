@@ -349,7 +349,8 @@ def _effect_chart(run: str, facts: reader.RunFacts) -> None:
     st.caption(
         "Each dot is a feature, steered alone at the scale where it did best. To the right: goes with success "
         "more. Up: brings success "
-        "about. If r told what works, the dots would lie on a rising line."
+        "about. If r told what works, the dots would lie on a rising line. A filled dot has p < 0.05 (two-sided): "
+        f"of {len(best)} dots, luck alone would fill about {0.05 * len(best):.1f}."
     )
     figure = charts.r_against_effect(best, state.current_feature())
     _pickable(figure, f"chart-effect-{run}", "Best effect of each feature tried, by its r", best)
