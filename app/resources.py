@@ -38,10 +38,10 @@ def _answer(module: str, name: str, at: Stamp, arguments: tuple, named: dict[str
 
 
 def runs() -> pd.DataFrame:
-    """The cached runs (see `reader.runs`), remembered until one of them changes."""
-    return _runs(tuple(stamp(run) for run in store.run_names()))
+    """The cached runs (see `reader.runs`), each remembered until it changes."""
+    return reader.runs(lambda run: _run_row(stamp(run)))
 
 
-@st.cache_data(max_entries=4, show_spinner=False)
-def _runs(at: tuple[Stamp, ...]) -> pd.DataFrame:
-    return reader.runs()
+@st.cache_data(max_entries=1000, show_spinner=False)
+def _run_row(at: Stamp) -> dict[str, Any]:
+    return reader.run_row(at.run)

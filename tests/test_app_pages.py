@@ -14,7 +14,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app import components, drawing, run_comparison
+from app import components, drawing, resources, run_comparison
 from app.views import overview
 from corrsteer_core import descriptions, jobs, reader, store
 from corrsteer_core.errors import CorrSteerError
@@ -261,6 +261,18 @@ def test_a_selection_does_not_move_to_another_run_when_the_runs_change_places(mo
         assert store.run_names()[0] == newest
         opened()
     assert keys[0] != keys[1] == keys[2]
+
+
+def test_only_the_run_that_has_changed_is_read_again(monkeypatch):
+    first, second = fabricated.make_run(), fabricated.make_run("capitals-0fab1e01", task="capitals", seed=1)
+    asked: list[str] = []
+    row = reader.run_row
+    monkeypatch.setattr(reader, "run_row", lambda run: asked.append(run) or row(run))
+    assert sorted(resources.runs()["run"]) == sorted([first, second])
+    assert sorted(asked) == sorted([first, second])
+    os.utime(store.database_path(first))
+    assert sorted(resources.runs()["run"]) == sorted([first, second])
+    assert asked[2:] == [first]
 
 
 def test_a_ranked_run_without_effects_offers_to_try_features(started):
