@@ -97,7 +97,7 @@ def _question(desk: Desk) -> Question | None:
 
 def _sample(desk: Desk) -> tuple[str, str, None]:
     """A sample of the run's task: its id and prompt."""
-    every = resources.ask(reader.samples, desk.run)
+    every = resources.ask_fit(reader.samples, desk.run)
     splits = [split for split in SPLITS if (every["split"] == split).any()]
     left, right = st.columns([2, 5], vertical_alignment="bottom", gap="small")
     split = left.selectbox(

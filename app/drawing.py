@@ -11,7 +11,7 @@ import streamlit as st
 from app import models
 from app.components import log
 from app.models import Bench
-from app.resources import Stamp, stamp
+from app.resources import FitStamp, fit_stamp
 from corrsteer_core.errors import CorrSteerError
 
 if TYPE_CHECKING:
@@ -53,12 +53,12 @@ class Work:
 
 
 def portrait(run: str, layer: int, feature: int, model: str) -> Work:
-    """The portrait of a feature; the first call starts drawing it, later ones get the same until the run changes."""
-    return _portrait(stamp(run), layer, feature, model)
+    """The portrait of a feature; the first call starts drawing it, later ones get the same until its answers do."""
+    return _portrait(fit_stamp(run), layer, feature, model)
 
 
 @st.cache_resource(max_entries=KEPT, show_spinner=False)
-def _portrait(at: Stamp, layer: int, feature: int, model: str) -> Work:
+def _portrait(at: FitStamp, layer: int, feature: int, model: str) -> Work:
     def draw(bench: Bench) -> Portrait:
         from corrsteer_core import pipeline, portrait
 
@@ -86,4 +86,4 @@ def try_again(run: str, layer: int, feature: int, model: str) -> None:
     """Forget a portrait that could not be drawn, and its model if that was why."""
     if models.bench(model).problem:
         models.try_again(model)
-    _portrait.clear(stamp(run), layer, feature, model)
+    _portrait.clear(fit_stamp(run), layer, feature, model)

@@ -12,7 +12,7 @@ import streamlit as st
 
 from app import charts, drawing, shades, state
 from app import components as ui
-from app.resources import ask
+from app.resources import ask, ask_fit
 from corrsteer_core import descriptions, evidence, reader
 from corrsteer_core.differences import escaped, visible
 
@@ -106,7 +106,9 @@ def _meaning(run: str, facts: reader.RunFacts, layer: int, feature: int, work: d
 
 
 def _numbers(run: str, row: dict[str, Any]) -> None:
-    bounds = ask(evidence.intervals, run, pd.DataFrame([{"layer": row["layer"], "feature": row["feature"]}])).iloc[0]
+    feature = pd.DataFrame([{"layer": row["layer"], "feature": row["feature"]}])
+    with st.spinner("Drawing samples anew …"):
+        bounds = ask_fit(evidence.intervals, run, feature).iloc[0]
     between = "" if ui.missing(bounds["r_low"]) else f"{ui.signed(bounds['r_low'])} to {ui.signed(bounds['r_high'])}"
     one, two, three, four, five = st.columns([1, 1, 1.3, 1.3, 1.5])
     one.metric(
@@ -234,7 +236,7 @@ def _links(place: Any, title: str, neighbours: Sequence[Neighbour]) -> None:
 
 def _activations(run: str, row: dict[str, Any]) -> None:
     st.markdown("**How active it is**")
-    bins = ask(reader.histogram, run, row["layer"], row["feature"])
+    bins = ask_fit(reader.histogram, run, row["layer"], row["feature"])
     if bins.empty:
         st.caption("It fired in no training sample.")
         return
@@ -277,7 +279,7 @@ def _effects(run: str, row: dict[str, Any]) -> None:
 def _texts(run: str, facts: reader.RunFacts, layer: int, feature: int, drawn: Portrait | None) -> None:
     st.markdown("**The texts it is active on**")
     if drawn is None:
-        found = ask(reader.texts_by_quantile, run, layer, feature, TEXTS)
+        found = ask_fit(reader.texts_by_quantile, run, layer, feature, TEXTS)
         strongest = found[found["part"] == PARTS[0]]
         st.caption(
             "The prompt in grey, the model's own (unsteered) answer in blue, the feature's activation on the left."

@@ -84,7 +84,7 @@ def _widgets(run: str, question: Question) -> dict[str, object]:
             f"turns-{run}": question.turns,
             f"chat-{run}": bool(question.chat),
         }
-    samples = resources.ask(reader.samples, run)
+    samples = resources.ask_fit(reader.samples, run)
     splits = samples.loc[samples["sample"] == question.sample, "split"]
     if splits.empty:
         name = components.shortened(question.sample, 40)

@@ -394,7 +394,7 @@ def _where_from(run: str, row: SteeringRow) -> str:
 
 def _strength(desk: Desk, row: SteeringRow, key: str) -> None:
     """The coefficient as slider and number: two views of the one value that the set holds."""
-    values = resources.ask(reader.pooled_values, desk.run, row.layer, row.feature)["value"]
+    values = resources.ask_fit(reader.pooled_values, desk.run, row.layer, row.feature)["value"]
     end = _slider_end(float(values.max()) if len(values) else 0.0, row.coefficient)
     arguments = (desk, row.layer, row.feature)
     name = f"Coefficient of feature {row.feature} of layer {row.layer}"

@@ -18,6 +18,7 @@ from app import components, drawing, resources, run_comparison
 from app.views import overview
 from corrsteer_core import descriptions, jobs, reader, store
 from corrsteer_core.errors import CorrSteerError
+from corrsteer_core.fit import FitSettings, fit
 
 MAIN = str(Path(__file__).parents[1] / "app" / "main.py")
 
@@ -555,6 +556,22 @@ def test_descriptions_stand_in_the_table_and_on_the_features_page():
     said = words(opened("features", run=run, layer=22, feature=7))
     assert descriptions.GUESS in said
     assert "neuronpedia.org" not in said
+
+
+def test_what_depends_on_samples_and_fit_alone_is_not_worked_out_again_when_something_else_is_written():
+    run = fabricated.make_run()
+    before, drawn_before = resources.fit_stamp(run), drawing.portrait(run, 8, 41, "m")
+    descriptions.keep(run, pd.DataFrame([{"layer": 8, "feature": 41, "source": "own", "description": "x"}]))
+    with store.Writer(run) as writer:
+        writer.replace("sets", writer.query("SELECT * EXCLUDE (run) FROM sets LIMIT 1"))
+    assert resources.fit_stamp(run) == before
+    assert drawing.portrait(run, 8, 41, "m") is drawn_before
+    with store.Writer(run) as writer:
+        fit(writer, FitSettings(permutations=20))
+    assert resources.fit_stamp(run) != before
+    store.delete_run(run)
+    fabricated.make_run(collected=0.9)
+    assert resources.fit_stamp(run) != before
 
 
 def test_without_a_model_the_rest_of_a_feature_is_there():

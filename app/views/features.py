@@ -9,13 +9,14 @@ import streamlit as st
 
 from app import charts, feature_panel, state
 from app import components as ui
-from app.resources import ask
+from app.resources import ask, ask_fit
 from corrsteer_core import descriptions, evidence, findings, jobs, reader, uploads
 from corrsteer_core.errors import CorrSteerError
 
 ROWS = 10  # of the table on one page
 LARGEST_UNPACKED = 500_000_000  # bytes of an uploaded file of descriptions; the command line takes larger ones
 IMPORTED = "imported"  # what came of an import that was just made
+FEATURE = ["layer", "feature"]
 RESAMPLES = 400  # for the intervals in the table; a feature's own page takes more
 
 ANY = "any"
@@ -115,7 +116,9 @@ def _table(run: str, facts: reader.RunFacts) -> None:
         )
     left.caption(f"{ui.counted(found, 'feature')}, sorted by {SORTS[wanted.sort]}. Select a row to look at it.")
     rows = ask(reader.features, run, wanted, limit=ROWS, offset=(number - 1) * ROWS)
-    rows = ask(evidence.intervals, run, rows, resamples=RESAMPLES)
+    with st.spinner("Drawing samples anew …"):
+        bounds = ask_fit(evidence.intervals, run, rows[FEATURE], resamples=RESAMPLES)
+    rows = rows.join(bounds.drop(columns=FEATURE))
     key = f"features-{run}-{hash(wanted)}-{number}"
     place.dataframe(
         _for_show(rows),
@@ -372,7 +375,7 @@ def _layer_chart(run: str, facts: reader.RunFacts) -> None:
 
 
 def _rank_chart(run: str, facts: reader.RunFacts) -> None:
-    ranks = ask(reader.ranks, run)
+    ranks = ask_fit(reader.ranks, run)
     if ranks.empty:
         st.info("No feature can be ranked.", icon=":material/info:")
         return
@@ -385,7 +388,7 @@ def _rank_chart(run: str, facts: reader.RunFacts) -> None:
 
 def _convergence_chart(run: str, facts: reader.RunFacts) -> None:
     with st.spinner("Ranking with fewer samples"):
-        points = ask(evidence.convergence, run)
+        points = ask_fit(evidence.convergence, run)
     if points.empty or points["overlap"].isna().all():
         st.info("No feature can be ranked, so there is nothing to follow.", icon=":material/info:")
         return
@@ -399,7 +402,7 @@ def _convergence_chart(run: str, facts: reader.RunFacts) -> None:
 
 
 def _cloud_chart(run: str, facts: reader.RunFacts) -> None:
-    points = ask(reader.cloud, run)
+    points = ask_fit(reader.cloud, run)
     if points.empty:
         st.info("No feature can be ranked.", icon=":material/info:")
         return
