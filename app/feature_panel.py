@@ -148,7 +148,7 @@ def _numbers(run: str, row: dict[str, Any]) -> None:
 def _waiting(work: drawing.Work, run: str, facts: reader.RunFacts, layer: int, feature: int) -> None:
     """That the model is at work, until it is done; or why it cannot be."""
     if not work.ready:
-        _wait_for(work, "Loading the model and reading this feature's texts; tokens and shading follow here.")
+        _wait_for(work, "Tokens and shading follow here.")
     elif work.problem:
         ui.problem(f"The parts of this page that need the model are missing: {work.problem}")
         st.button(
@@ -159,13 +159,16 @@ def _waiting(work: drawing.Work, run: str, facts: reader.RunFacts, layer: int, f
         )
 
 
-def _wait_for(work: drawing.Work, text: str) -> None:
-    """Say what is being worked out, and draw the page anew once it is there."""
+def _wait_for(work: drawing.Work, follows: str) -> None:
+    """Say what is being worked out and what will come of it, and draw the page anew once it is there."""
 
     def look() -> None:
         if work.ready:
             st.rerun()
-        st.caption(f":material/hourglass_top: {text}")
+        work.looked()
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(f":material/hourglass_top: {work.stage} … {follows}", width="content")
+            st.button("Cancel", icon=":material/stop:", key="cancel_drawing", on_click=work.cancel)
 
     st.fragment(look, run_every=POLL)()
 
@@ -334,7 +337,7 @@ def _own_text(run: str, facts: reader.RunFacts, layer: int, feature: int, drawn:
     if of != about or work is None:
         return
     if not work.ready:
-        _wait_for(work, "Reading your text.")
+        _wait_for(work, "What was read follows here.")
     elif work.problem:
         ui.problem(work.problem)
     else:

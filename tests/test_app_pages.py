@@ -35,7 +35,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """These runs are made up: there is no model that could say more of their features."""
 
-    def failed(bench: object) -> None:
+    def failed(bench: object, progress: object) -> None:
         raise CorrSteerError("No model in this test.")
 
     monkeypatch.setattr(drawing, "Work", lambda bench, do: Work(bench, failed))
