@@ -112,8 +112,11 @@ class Playing:
             steering = replace(self._as_asked(model), scale=self.question.scales[max(place - 1, 0)])
             saes = self._bench.saes(steering.saes)
             prompt = render(model, self.question.asked, steering.style)
+            vectors, let_others = steering.vectors(saes), self._bench.let_others
             with self._bench.lock:
-                self._looked_at[place] = steps(model, steering.vectors(saes), prompt, self.tokens[place])
+                self._looked_at[place] = steps(
+                    model, vectors, prompt, self.tokens[place], progress=lambda *_: let_others()
+                )
         return self._looked_at[place]
 
     def _answer(self) -> None:
