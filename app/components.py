@@ -7,6 +7,7 @@ import logging
 import re
 import unicodedata
 from collections.abc import Callable
+from logging.handlers import RotatingFileHandler
 from typing import Any
 
 import streamlit as st
@@ -19,6 +20,7 @@ log = logging.getLogger("corrsteer.app")
 
 MOST_TOKENS = 1_000
 """Of an answer that the pages ask for; a run that was made with more is answered at its own length."""
+LARGEST_LOG = 1_000_000  # bytes; as much of what is older is kept beside it
 STEERED = "#d9730d"
 UNSTEERED = "#4f7cac"
 STYLE = """<style>
@@ -102,7 +104,7 @@ def log_to_file() -> None:
     """Let unexpected errors be written to the log file, once per process."""
     if not log.handlers:
         cache_dir().mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(log_file(), encoding="utf-8", delay=True)
+        handler = RotatingFileHandler(log_file(), maxBytes=LARGEST_LOG, backupCount=1, encoding="utf-8", delay=True)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(handler)
 

@@ -166,6 +166,16 @@ def test_a_bug_is_an_apology_without_a_traceback(cache, monkeypatch):
     components.log.handlers.clear()
 
 
+def test_the_log_does_not_grow_without_end(cache, monkeypatch):
+    monkeypatch.setattr(components, "LARGEST_LOG", 2_000)
+    components.log.handlers.clear()
+    components.log_to_file()
+    for _ in range(100):
+        components.log.error("x" * 100)
+    assert sum(file.stat().st_size for file in cache.glob("app.log*")) <= 4_000
+    components.log.handlers.clear()
+
+
 # --- overview ------------------------------------------------------------------------------------
 
 
@@ -733,7 +743,7 @@ def explained(*records: dict) -> bytes:
     return gzip.compress("\n".join(map(json.dumps, records)).encode())
 
 
-def test_neuronpedias_descriptions_come_in_by_upload_as_plain_text():
+def test_neuronpedias_descriptions_come_in_by_upload_as_plain_text(cache):
     run = fabricated.make_run()
     test = opened("features", run=run)
     record = {"modelId": "tiny", "layer": "22-res-tiny", "index": 7, "description": fabricated.HOSTILE}
@@ -745,6 +755,7 @@ def test_neuronpedias_descriptions_come_in_by_upload_as_plain_text():
     assert table(test).set_index("feature").loc[7, "described"].startswith("<script>")  # the table stands above
     assert reader.descriptions(run, 22, 7)["description"][0].startswith("<script>")
     assert "<script>" not in "".join(one.proto.body for one in test.get("html"))
+    assert list((cache / "uploads").iterdir()) == []  # what it said is in the run
 
 
 @pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe", explained({"layer": "8-x", "index": "x"})])

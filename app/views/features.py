@@ -169,8 +169,8 @@ def _import_descriptions(run: str) -> None:
             return
         with st.spinner("Importing …", show_time=True):
             try:
-                kept = uploads.keep_upload(file.name, file.getvalue())
-                found = descriptions.import_file(run, kept, largest=LARGEST_UNPACKED)
+                with uploads.passing(file.name, file.getvalue()) as path:
+                    found = descriptions.import_file(run, path, largest=LARGEST_UNPACKED)
             except CorrSteerError as error:
                 ui.problem(error)
                 return
