@@ -11,7 +11,7 @@ import streamlit as st
 
 from app import components, models, resources, side_by_side, token_table
 from app.keeping import SAMPLE, TYPED
-from app.playing import HOTTEST, LARGEST_SEED, LONGEST_PROMPT, MORE_SCALES, MOST_TOKENS, Playing, Question
+from app.playing import HOTTEST, LARGEST_SEED, LONGEST_PROMPT, MORE_SCALES, Playing, Question, most_tokens
 from app.set_panel import Desk
 from app.side_by_side import Column
 from corrsteer_core import reader
@@ -97,7 +97,7 @@ def _question(desk: Desk) -> Question | None:
 
 def _sample(desk: Desk) -> tuple[str, str, None]:
     """A sample of the run's task: its id and prompt."""
-    every = resources.ask(reader.samples, desk.run)
+    every = resources.ask_fit(reader.samples, desk.run)
     splits = [split for split in SPLITS if (every["split"] == split).any()]
     left, right = st.columns([2, 5], vertical_alignment="bottom", gap="small")
     split = left.selectbox(
@@ -134,13 +134,27 @@ def _sample(desk: Desk) -> tuple[str, str, None]:
     target = (
         f"Right answer: **{components.for_markdown(row['target'])}**. " if not components.missing(row["target"]) else ""
     )
-    st.caption(target + _style(desk.config.style.chat) + ", as when the features were found.")
+    st.caption(target + _as_the_set_says(desk))
     return chosen, row["prompt"], None
+
+
+def _as_the_set_says(desk: Desk) -> str:
+    """How a sample is put to the model, and whether the run's samples were put so too."""
+    own, found = desk.editor.current.style, desk.config.style
+    if own == found:
+        return f"{_style(own.chat)}, as when the features were found."
+    if own.chat != found.chat:
+        other = "in a chat" if found.chat else "on plain text, without the chat template"
+        return f"{_style(own.chat)}, as the set has it; this run's features were found {other}."
+    return f"{_style(own.chat)}; the set's system prompt or examples differ from those the features were found with."
 
 
 def _typed(desk: Desk) -> tuple[str, str, bool]:
     """A prompt of the user's own, what was said before it in a chat, and how it is put to the model."""
-    if turns := _turns(desk.run):
+    own, key = desk.config.style.chat, f"chat-{desk.run}"
+    # Of the switch below: without a chat, what was said before is not sent.
+    turns = _turns(desk.run) if st.session_state.get(key, own) else ()
+    if turns:
         _conversation(desk.run, turns)
     prompt = st.text_area(
         "Your next turn" if turns else "Your prompt",
@@ -150,11 +164,10 @@ def _typed(desk: Desk) -> tuple[str, str, bool]:
         persist_state="session",
         placeholder="Ask something, or write the beginning of a text",
     )
-    own = desk.config.style.chat
     chat = st.toggle(
         "Ask as in a chat",
         value=own,
-        key=f"chat-{desk.run}",
+        key=key,
         persist_state="session",
         help="On: the chat template is put around the prompt, so that the model answers. Off: it goes on with it. "
         f"This run's features were found {'in a chat' if own else 'on plain text, without the chat template'}.",
@@ -255,7 +268,7 @@ def _settings(desk: Desk, *, sampled: bool) -> dict:
         length = first.number_input(
             "Longest answer, in tokens",
             1,
-            MOST_TOKENS,
+            most_tokens(desk.config),
             desk.config.max_new_tokens if sampled else 60,
             key=f"length-{kind}-{desk.run}",
             persist_state="session",
@@ -283,10 +296,10 @@ def _settings(desk: Desk, *, sampled: bool) -> dict:
         )
         more = st.pills(
             "Also at these global scales, one column each",
-            [one for one in MORE_SCALES if one != scale],
+            MORE_SCALES,
             selection_mode="multi",
             format_func=lambda one: f"{one:g}",
-            key=f"scales-{desk.run}-{scale}",
+            key=f"scales-{desk.run}",
             persist_state="session",
         )
     scales = tuple(sorted({scale, *more}))

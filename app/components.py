@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-import html
 import logging
 import re
 import unicodedata
 from collections.abc import Callable
+from logging.handlers import RotatingFileHandler
 from typing import Any
 
 import streamlit as st
@@ -18,6 +18,9 @@ from corrsteer_core.rounded import MINUS, missing, p_value, percent, points, sig
 
 log = logging.getLogger("corrsteer.app")
 
+MOST_TOKENS = 1_000
+"""Of an answer that the pages ask for; a run that was made with more is answered at its own length."""
+LARGEST_LOG = 1_000_000  # bytes; as much of what is older is kept beside it
 STEERED = "#d9730d"
 UNSTEERED = "#4f7cac"
 STYLE = """<style>
@@ -32,6 +35,9 @@ switches that are the title of what they switch."""
 
 _KEPT_CONTROLS = {"\n", "\t"}
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&^=@/])")
+# A bare address becomes a link even with its marks escaped: an invisible word joiner within it keeps it text.
+_ADDRESS = re.compile(r"(https?(?=:)|www(?=\.)|(?=@))", re.IGNORECASE)
+_JOINER = "\u2060"
 
 
 def plain(text: object) -> str:
@@ -44,15 +50,10 @@ def _acts(character: str) -> bool:
     return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn")
 
 
-def escaped(text: object) -> str:
-    """Text for the inside of HTML: markup in it is shown, not obeyed."""
-    return html.escape(plain(text), quote=True)
-
-
 def for_markdown(text: object) -> str:
     """Text for the inside of a line of st.markdown: no markup, link, formula, icon or HTML comes of it."""
     one_line = " ".join(plain(text).split())
-    return _MARKDOWN.sub(r"\\\1", one_line)
+    return _MARKDOWN.sub(r"\\\1", _ADDRESS.sub(rf"\1{_JOINER}", one_line))
 
 
 def shortened(text: object, length: int = 80) -> str:
@@ -103,7 +104,7 @@ def log_to_file() -> None:
     """Let unexpected errors be written to the log file, once per process."""
     if not log.handlers:
         cache_dir().mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(log_file(), encoding="utf-8", delay=True)
+        handler = RotatingFileHandler(log_file(), maxBytes=LARGEST_LOG, backupCount=1, encoding="utf-8", delay=True)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(handler)
 

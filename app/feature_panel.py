@@ -12,9 +12,9 @@ import streamlit as st
 
 from app import charts, drawing, shades, state
 from app import components as ui
-from app.resources import ask
+from app.resources import ask, ask_fit
 from corrsteer_core import descriptions, evidence, reader
-from corrsteer_core.differences import visible
+from corrsteer_core.differences import escaped, visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,7 +106,9 @@ def _meaning(run: str, facts: reader.RunFacts, layer: int, feature: int, work: d
 
 
 def _numbers(run: str, row: dict[str, Any]) -> None:
-    bounds = ask(evidence.intervals, run, pd.DataFrame([{"layer": row["layer"], "feature": row["feature"]}])).iloc[0]
+    feature = pd.DataFrame([{"layer": row["layer"], "feature": row["feature"]}])
+    with st.spinner("Drawing samples anew …"):
+        bounds = ask_fit(evidence.intervals, run, feature).iloc[0]
     between = "" if ui.missing(bounds["r_low"]) else f"{ui.signed(bounds['r_low'])} to {ui.signed(bounds['r_high'])}"
     one, two, three, four, five = st.columns([1, 1, 1.3, 1.3, 1.5])
     one.metric(
@@ -146,7 +148,7 @@ def _numbers(run: str, row: dict[str, Any]) -> None:
 def _waiting(work: drawing.Work, run: str, facts: reader.RunFacts, layer: int, feature: int) -> None:
     """That the model is at work, until it is done; or why it cannot be."""
     if not work.ready:
-        _wait_for(work, "Loading the model and reading this feature's texts; tokens and shading follow here.")
+        _wait_for(work, "Tokens and shading follow here.")
     elif work.problem:
         ui.problem(f"The parts of this page that need the model are missing: {work.problem}")
         st.button(
@@ -157,13 +159,16 @@ def _waiting(work: drawing.Work, run: str, facts: reader.RunFacts, layer: int, f
         )
 
 
-def _wait_for(work: drawing.Work, text: str) -> None:
-    """Say what is being worked out, and draw the page anew once it is there."""
+def _wait_for(work: drawing.Work, follows: str) -> None:
+    """Say what is being worked out and what will come of it, and draw the page anew once it is there."""
 
     def look() -> None:
         if work.ready:
             st.rerun()
-        st.caption(f":material/hourglass_top: {text}")
+        work.looked()
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(f":material/hourglass_top: {work.stage} … {follows}", width="content")
+            st.button("Cancel", icon=":material/stop:", key="cancel_drawing", on_click=work.cancel)
 
     st.fragment(look, run_every=POLL)()
 
@@ -193,7 +198,7 @@ def _bars(title: str, tokens: Sequence[TokenScore]) -> str:
     rows = "".join(
         f'<div style="display:flex;align-items:center;gap:.6rem;padding:1px 0">'
         f'<code style="min-width:9rem;max-width:14rem;overflow:hidden;text-overflow:ellipsis;white-space:pre">'
-        f"{shades.escaped(one.text)}</code>"
+        f"{escaped(one.text)}</code>"
         f'<div style="flex:1"><div style="height:.65rem;border-radius:2px;background:rgb({shades.HUE});'
         f'width:{100 * abs(one.score) / longest:.0f}%"></div></div>'
         f'<div style="min-width:3.2rem;text-align:right;font-variant-numeric:tabular-nums">{ui.signed(one.score)}</div>'
@@ -234,7 +239,7 @@ def _links(place: Any, title: str, neighbours: Sequence[Neighbour]) -> None:
 
 def _activations(run: str, row: dict[str, Any]) -> None:
     st.markdown("**How active it is**")
-    bins = ask(reader.histogram, run, row["layer"], row["feature"])
+    bins = ask_fit(reader.histogram, run, row["layer"], row["feature"])
     if bins.empty:
         st.caption("It fired in no training sample.")
         return
@@ -277,7 +282,7 @@ def _effects(run: str, row: dict[str, Any]) -> None:
 def _texts(run: str, facts: reader.RunFacts, layer: int, feature: int, drawn: Portrait | None) -> None:
     st.markdown("**The texts it is active on**")
     if drawn is None:
-        found = ask(reader.texts_by_quantile, run, layer, feature, TEXTS)
+        found = ask_fit(reader.texts_by_quantile, run, layer, feature, TEXTS)
         strongest = found[found["part"] == PARTS[0]]
         st.caption(
             "The prompt in grey, the model's own (unsteered) answer in blue, the feature's activation on the left."
@@ -332,7 +337,7 @@ def _own_text(run: str, facts: reader.RunFacts, layer: int, feature: int, drawn:
     if of != about or work is None:
         return
     if not work.ready:
-        _wait_for(work, "Reading your text.")
+        _wait_for(work, "What was read follows here.")
     elif work.problem:
         ui.problem(work.problem)
     else:
@@ -355,10 +360,10 @@ def _text_card(row: Any) -> str:
         f'<div style="{value}">{row.value:.2f}</div><div style="{words}">'
         f'<span style="opacity:.75">{_shown(row.prompt)}</span> '
         f'<span style="color:{ui.UNSTEERED};font-weight:600">{_shown(row.output)}</span></div>'
-        f'<div style="{aside}">{outcome} · {ui.escaped(row.split)}</div></div>'
+        f'<div style="{aside}">{outcome} · {escaped(row.split)}</div></div>'
     )
 
 
 def _shown(text: object) -> str:
-    whole = ui.plain("" if ui.missing(text) else text).strip()
-    return ui.escaped(whole if len(whole) <= LONGEST else whole[:LONGEST] + " …")
+    whole = "" if ui.missing(text) else str(text).strip()
+    return escaped(whole if len(whole) <= LONGEST else whole[:LONGEST] + " …")

@@ -63,7 +63,7 @@ def open_link(desk: Desk) -> None:
 def show(desk: Desk, kept: Snapshot) -> None:
     """Put a kept page back, before its widgets are drawn. Raises CorrSteerError for a sample that the run lacks."""
     asked = _widgets(desk.run, kept.question) if kept.question else {}
-    desk.editor.load(kept.steering)
+    desk.load(kept.steering)
     st.session_state.update(asked)
 
 
@@ -76,7 +76,7 @@ def _widgets(run: str, question: Question) -> dict[str, object]:
         f"length-{kind}-{run}": question.max_new_tokens,
         "temperature": question.temperature,
         "seed": question.seed,
-        f"scales-{run}-{own}": [one for one in question.scales if one != own],
+        f"scales-{run}": [one for one in question.scales if one != own],
     }
     if not question.sample:
         return asked | {
@@ -84,7 +84,7 @@ def _widgets(run: str, question: Question) -> dict[str, object]:
             f"turns-{run}": question.turns,
             f"chat-{run}": bool(question.chat),
         }
-    samples = resources.ask(reader.samples, run)
+    samples = resources.ask_fit(reader.samples, run)
     splits = samples.loc[samples["sample"] == question.sample, "split"]
     if splits.empty:
         name = components.shortened(question.sample, 40)

@@ -11,7 +11,7 @@ from typing import Any
 
 from corrsteer_core import jobs
 from corrsteer_core.errors import CorrSteerError
-from corrsteer_core.paths import cache_dir
+from corrsteer_core.store import measured_sets
 
 COMMANDS = ("evaluate", "sweep", "transfer")
 
@@ -29,7 +29,7 @@ class NamedSet:
     def file(self) -> Path:
         """Where the set is written for the job: a name that can do no harm, another one for another content."""
         stem = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:40] or "set"
-        return cache_dir() / "sets" / self.run / f"{stem}-{hashlib.sha256(self.body.encode()).hexdigest()[:8]}.json"
+        return measured_sets(self.run) / f"{stem}-{hashlib.sha256(self.body.encode()).hexdigest()[:8]}.json"
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def start(asked: Measurement | Sweep | Transfer, config: Mapping[str, Any]) -> s
 
 def of_run(run: str) -> list[jobs.Job]:
     """The measurements of a run's sets that have not been put away, newest first."""
-    folder = cache_dir() / "sets" / run
+    folder = measured_sets(run)
     return [
         job
         for job in jobs.jobs()

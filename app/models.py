@@ -6,6 +6,7 @@ Asking for a `Bench` returns at once; waiting for its model is for the threads t
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,14 @@ class Bench:
         if self._model is None:
             raise CorrSteerError(self._problem)
         return self._model
+
+    def let_others(self) -> None:
+        """Let who waits for the lock, which the caller has, take a step."""
+        self.lock.release()
+        try:
+            time.sleep(0.01)  # without it nobody else would get hold of it
+        finally:
+            self.lock.acquire()
 
     def saes(self, refs: Sequence[SaeRef]) -> list[Sae]:
         """The SAEs a set names, each loaded the first time. Raises CorrSteerError if they are not to be had."""

@@ -9,9 +9,10 @@ import threading
 import time
 from dataclasses import dataclass, replace
 
-from app.components import log
+from app.components import MOST_TOKENS, log
 from app.models import Bench
 from corrsteer_core import pipeline, playground
+from corrsteer_core.config import RunConfig
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.generation import sampled
 from corrsteer_core.prompts import Message, render, resolve_style
@@ -19,7 +20,6 @@ from corrsteer_core.steering import SteeringSet
 from corrsteer_core.tokens import TokenStep, steps
 
 LONGEST_PROMPT = 8_000  # characters of a typed one
-MOST_TOKENS = 1_000
 HOTTEST = 2.0
 LARGEST_SEED = 2**31 - 1
 MORE_SCALES = (0.5, 1.0, 2.0, 4.0)
@@ -28,6 +28,11 @@ UNATTENDED = 120.0
 """Seconds after which a generation that no page looks at is given up."""
 LOADING = ("Loading the model", "Loading the features")
 SCORING = "Scoring"
+
+
+def most_tokens(config: RunConfig) -> int:
+    """How long an answer may be asked for on the page of a run: its own length at least."""
+    return max(MOST_TOKENS, config.max_new_tokens)
 
 
 @dataclass(frozen=True)
@@ -107,8 +112,11 @@ class Playing:
             steering = replace(self._as_asked(model), scale=self.question.scales[max(place - 1, 0)])
             saes = self._bench.saes(steering.saes)
             prompt = render(model, self.question.asked, steering.style)
+            vectors, let_others = steering.vectors(saes), self._bench.let_others
             with self._bench.lock:
-                self._looked_at[place] = steps(model, steering.vectors(saes), prompt, self.tokens[place])
+                self._looked_at[place] = steps(
+                    model, vectors, prompt, self.tokens[place], progress=lambda *_: let_others()
+                )
         return self._looked_at[place]
 
     def _answer(self) -> None:

@@ -98,7 +98,7 @@ def _settings() -> dict[str, Any]:
     found["layers"] = layers.text_input("Layers", placeholder="all there are", help="As 8,15,22.", key="new_run_layers")
     found["limit"] = limit.number_input("Samples, at most", 10, None, None, 50, placeholder="all", key="new_run_limit")
     found["tokens"] = tokens.number_input(
-        "Longest answer (tokens)", 1, 1024, None, placeholder="the task's own", key="new_run_tokens"
+        "Longest answer (tokens)", 1, ui.MOST_TOKENS, None, placeholder="the task's own", key="new_run_tokens"
     )
     found["pooling"] = pooling.selectbox(
         "Activation of an answer", ["max", "mean", "all"], key="new_run_pooling",

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 
 from app import components, editing, exporting, keeping, resources, snapshot, state
@@ -25,6 +26,7 @@ KINDS = {
     "V": "chosen by what they do, not by correlation",
 }
 PREFERRED = ("V", "P", "S", "A")
+BUSY = 1.0  # seconds that saving waits for a run that is being written: whoever pressed waits too
 
 
 @dataclass
@@ -34,29 +36,59 @@ class Desk:
     run: str
     config: RunConfig
     editor: Editor
+    begun: pd.Timestamp
+    """When the run was: one that is deleted and made anew has the same name."""
     question: Question | None = None
     """What is asked at present; None while there is no prompt."""
 
+    @property
+    def untouched(self) -> bool:
+        """Whether it is as empty as it was found."""
+        return not (self.editor.current.rows or self.editor.edited or self.editor.can_undo)
+
+    def load(self, steering: SteeringSet) -> None:
+        """Start from another set."""
+        self.editor.load(steering)
+
 
 def desk(run: str) -> Desk:
-    """This tab's desk for a run; the first time, with the run's best automatic set on it."""
-    desks = st.session_state.setdefault("desks", {})
-    if run not in desks:
+    """This tab's desk for a run, with the run's best automatic set on it as soon as there is one."""
+    desks: dict[str, Desk] = st.session_state.setdefault("desks", {})
+    begun = resources.ask(reader.facts, run).created
+    found = desks.get(run)
+    if found is None or found.begun != begun:
         config, _ = pipeline.stored(run)
-        kept = _kept(run)
-        first = next((kept[name] for name in (st.query_params.get("set", ""), *PREFERRED) if name in kept), None)
-        desks[run] = Desk(run, config, Editor.of(first or editing.empty(run, config)))
-    return desks[run]
+        found = desks[run] = Desk(run, config, Editor.of(editing.empty(run, config)), begun)
+        linked = st.query_params.get("set")
+        if linked and linked not in _kept(run):
+            name = components.shortened(linked, 40)
+            st.session_state[NOTE] = ("problem", f"This run has no set named {name}; Load lists those it has.")
+    if found.untouched and (first := _first(run)):
+        found.editor = Editor.of(first)
+    return found
+
+
+def _first(run: str) -> SteeringSet | None:
+    """The set to begin with: the one that the link names, else the best automatic one, with rows if there is one."""
+    kept = _kept(run)
+    if (linked := st.query_params.get("set", "")) in kept:
+        return kept[linked]
+    automatic = [kept[name] for name in PREFERRED if name in kept]
+    return next((one for one in automatic if one.rows), automatic[0] if automatic else None)
 
 
 def draw(desk: Desk) -> None:
     """The set with everything that changes it."""
     editor = desk.editor
+    _say_in_link(desk)
     _title(editor)
     _toolbar(desk)
     if note := st.session_state.pop(NOTE, None):
         components.problem(note[1]) if note[0] == "problem" else st.success(components.for_markdown(note[1]))
     _waiting(desk)
+    chosen = _kept(desk.run).get("V")
+    if chosen is not None and not chosen.rows:
+        st.caption("Set V is empty: no feature that was tried alone helped beyond noise.")
     if not editor.current.rows:
         components.nothing_yet(
             "The set is empty.", "Load one, or add a feature by its number. Empty, steered equals unsteered."
@@ -69,6 +101,15 @@ def draw(desk: Desk) -> None:
 def _kept(run: str) -> dict[str, SteeringSet]:
     found = resources.ask(reader.sets, run)
     return {row.name: SteeringSet.from_json(row.body, f"The set {row.name}") for row in found.itertuples()}
+
+
+def _say_in_link(desk: Desk) -> None:
+    """Let the address name the run's set that this one started from; the one that was there by itself need not be."""
+    start, named = desk.editor.start, st.query_params.get("set")
+    if _kept(desk.run).get(start.name) != start:
+        st.query_params.pop("set", None)
+    elif start.name != named and (named or desk.editor.can_undo):
+        st.query_params["set"] = start.name
 
 
 def _try(action, *arguments, done: str = "", close: str = "") -> None:
@@ -141,7 +182,7 @@ def _load(desk: Desk) -> None:
             key=f"load-{name}",
             width="stretch",
             on_click=_try,
-            args=(desk.editor.load, steering),
+            args=(desk.load, steering),
             kwargs={"close": "Load"},
         )
     nothing = editing.empty(desk.run, desk.config)
@@ -150,7 +191,7 @@ def _load(desk: Desk) -> None:
         key="load-nothing",
         width="stretch",
         on_click=_try,
-        args=(desk.editor.load, nothing),
+        args=(desk.load, nothing),
         kwargs={"close": "Load"},
     )
     st.file_uploader(
@@ -219,9 +260,8 @@ def _replacing(desk: Desk) -> None:
 def _keep(desk: Desk, steering: SteeringSet) -> None:
     def keep() -> None:
         st.session_state.pop(REPLACING, None)
-        pipeline.keep_set(desk.run, steering)
+        pipeline.keep_set(desk.run, steering, wait=BUSY)
         desk.editor.saved(steering)
-        st.query_params["set"] = steering.name
 
     _try(keep, done="Saved with the run; Load lists it.", close="Save")
 
@@ -354,7 +394,7 @@ def _where_from(run: str, row: SteeringRow) -> str:
 
 def _strength(desk: Desk, row: SteeringRow, key: str) -> None:
     """The coefficient as slider and number: two views of the one value that the set holds."""
-    values = resources.ask(reader.pooled_values, desk.run, row.layer, row.feature)["value"]
+    values = resources.ask_fit(reader.pooled_values, desk.run, row.layer, row.feature)["value"]
     end = _slider_end(float(values.max()) if len(values) else 0.0, row.coefficient)
     arguments = (desk, row.layer, row.feature)
     name = f"Coefficient of feature {row.feature} of layer {row.layer}"

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from app import editing
-from app.playing import HOTTEST, LARGEST_SEED, LONGEST_PROMPT, MORE_SCALES, MOST_TOKENS, Question
+from app.playing import HOTTEST, LARGEST_SEED, LONGEST_PROMPT, MORE_SCALES, Question, most_tokens
 from corrsteer_core.config import RunConfig
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.steering import SteeringSet
@@ -85,10 +85,10 @@ def _read(content: bytes, where: str, run: str, config: RunConfig) -> Snapshot:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorrSteerError(f"{where} is damaged: what it says of the page cannot be read.") from error
     steering = editing.brought(whole, where, run, config)
-    return Snapshot(steering, None if asked is None else _question(asked, where, steering, run))
+    return Snapshot(steering, None if asked is None else _question(asked, where, steering, run, config))
 
 
-def _question(asked: Any, where: str, steering: SteeringSet, run: str) -> Question:
+def _question(asked: Any, where: str, steering: SteeringSet, run: str, config: RunConfig) -> Question:
     try:
         found = Question(
             steering,
@@ -96,7 +96,7 @@ def _question(asked: Any, where: str, steering: SteeringSet, run: str) -> Questi
             run=run,
             sample=_text(asked["sample"], 1_000),
             scales=tuple(sorted({_number(one, -1e6, 1e6) for one in asked["scales"]})),
-            max_new_tokens=_whole(asked["max_new_tokens"], 1, MOST_TOKENS),
+            max_new_tokens=_whole(asked["max_new_tokens"], 1, most_tokens(config)),
             temperature=_number(asked["temperature"], 0, HOTTEST),
             seed=_whole(asked["seed"], 0, LARGEST_SEED),
             chat=None if asked["chat"] is None else bool(asked["chat"]),

@@ -368,11 +368,14 @@ def _set_name(
     return ", ".join(parts)
 
 
-def keep_set(run: str, steering: SteeringSet, strategy: str = "hand") -> None:
-    """Keep a set with its run, in place of one of the same name."""
+def keep_set(run: str, steering: SteeringSet, strategy: str = "hand", *, wait: float = PATIENCE) -> None:
+    """Keep a set with its run, in place of one of the same name.
+
+    Raises CorrSteerError when the run is still being written by another process after `wait` seconds.
+    """
     run_path(run)
     body = {"name": steering.name, "strategy": strategy, "created": pd.Timestamp.now("UTC").tz_localize(None)}
-    with Writer(run, wait=PATIENCE) as store:
+    with Writer(run, wait=wait) as store:
         store.add("sets", pd.DataFrame([{**body, "content": steering.content, "body": steering.to_json()}]))
 
 

@@ -64,14 +64,24 @@ class Portrait:
         return max((max(one.shading.values) for one in self.samples), default=0.0)
 
 
-def portrait(run: str, layer: int, feature: int, model: Model, saes: Sequence[Sae], *, each: int = EACH) -> Portrait:
-    """Draw a feature's portrait. Raises CorrSteerError for a layer or feature the run does not have."""
+def portrait(
+    run: str, layer: int, feature: int, model: Model, saes: Sequence[Sae], *, each: int = EACH,
+    progress: Progress = silent,
+) -> Portrait:  # fmt: skip
+    """Draw a feature's portrait. Raises CorrSteerError for a layer or feature the run does not have.
+
+    No hook is on the model where `progress` is called.
+    """
     config, _ = pipeline.stored(run)
     sae = sae_of(saes, layer)
     (tokens,) = lens.promoted(model, sae, [feature])
     rows = reader.texts_by_quantile(run, layer, feature, each)
-    texts = [text_of_sample(model, config, row) for row in rows.itertuples()]
-    found = shading.shaded(model, sae, feature, texts)
+    found: list[Shading] = []
+    for start in range(0, len(rows), each):
+        progress("reading this feature's texts", start, len(rows))
+        texts = [text_of_sample(model, config, row) for row in rows.iloc[start : start + each].itertuples()]
+        found += shading.shaded(model, sae, feature, texts)
+    progress("comparing it with other features", 0, 1)
     samples = tuple(
         ShadedSample(str(row.part), str(row.sample), str(row.split), float(row.outcome), float(row.value), one)
         for row, one in zip(rows.itertuples(), found, strict=True)

@@ -7,7 +7,7 @@ sorting and paging are done by the database. What is written is written elsewher
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,14 +26,8 @@ RUN_COLUMNS = (
 )  # fmt: skip
 
 
-def runs() -> pd.DataFrame:
-    """One row per cached run, newest first; `problem` says in one sentence why a run cannot be read, else null."""
-    rows = [_run_row(run) for run in run_names()]
-    frame = pd.DataFrame(rows, columns=list(RUN_COLUMNS))
-    return frame.astype({"problem": object}).where(frame.notna(), None) if rows else frame
-
-
-def _run_row(run: str) -> dict[str, Any]:
+def run_row(run: str) -> dict[str, Any]:
+    """What `runs` says of one run."""
     sql = (
         "SELECT run, config->>'task' AS task, config->>'model' AS model, created, (SELECT count(*) FROM "
         "samples) AS samples, "
@@ -47,6 +41,16 @@ def _run_row(run: str) -> dict[str, Any]:
     if found.empty:
         return {"run": run, "problem": f"The run {run} is empty; delete it and collect it anew."}
     return {**found.iloc[0].to_dict(), "problem": None}
+
+
+def runs(row: Callable[[str], dict[str, Any]] = run_row) -> pd.DataFrame:
+    """One row per cached run, newest first; `problem` says in one sentence why a run cannot be read, else null.
+
+    `row` answers for `run_row`, from memory say.
+    """
+    rows = [row(run) for run in run_names()]
+    frame = pd.DataFrame(rows, columns=list(RUN_COLUMNS))
+    return frame.astype({"problem": object}).where(frame.notna(), None) if rows else frame
 
 
 def demo_run() -> str | None:

@@ -27,6 +27,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from corrsteer_core import jobs, uploads
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.hub_errors import first_line
 from corrsteer_core.paths import cache_dir
@@ -78,13 +79,38 @@ def database_path(run: str) -> Path:
 
 
 def delete_run(run: str) -> None:
-    """Remove a run and everything cached from it. Raises CorrSteerError while it is being written."""
+    """Remove a run and all that is kept for it alone. Raises CorrSteerError while it is being written."""
     folder = run_path(run)
+    data = _data(run)
     lock = _locked(folder)
     try:
         shutil.rmtree(folder)
     finally:
         lock.release()
+    shutil.rmtree(measured_sets(run), ignore_errors=True)
+    if data and not _wanted(data):
+        uploads.remove(Path(data))
+
+
+def measured_sets(run: str) -> Path:
+    """Folder of the sets of a run that were handed to jobs as files."""
+    return cache_dir() / "sets" / run
+
+
+def _wanted(data: str) -> bool:
+    """Whether another run, or a job that may yet make one, has this file of samples; a run that cannot be read may."""
+    end = str(Path(*Path(data).parts[-2:]))  # links may lead to the rest in several ways
+    asked = (part for job in jobs.jobs() if job.state != "finished" for part in job.arguments)
+    return any(end in part for part in asked) or any(_data(run) in (data, None) for run in run_names())
+
+
+def _data(run: str) -> str | None:
+    """The file of samples that a run is made from, "" for none; None where the run cannot be read."""
+    try:
+        found = query(run, "SELECT config->>'data' AS data FROM runs")["data"]
+    except CorrSteerError:
+        return None
+    return str(found[0]) if len(found) else ""
 
 
 def query(run: str, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> pd.DataFrame:

@@ -17,8 +17,11 @@ from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.generation import Vectors
 from corrsteer_core.hooks import Action, hooked
 from corrsteer_core.models import Model
+from corrsteer_core.progress import Progress, silent
 
 ALTERNATIVES = 5
+TOGETHER = 32
+"""Tokens whose distributions are in memory at a time: of a vocabulary of 256,000, half a gigabyte."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +52,30 @@ class TokenStep:
 
 @torch.inference_mode()
 def steps(
-    model: Model, vectors: Vectors, prompt: Sequence[int], answer: Sequence[int], alternatives: int = ALTERNATIVES
-) -> list[TokenStep]:
+    model: Model, vectors: Vectors, prompt: Sequence[int], answer: Sequence[int], alternatives: int = ALTERNATIVES,
+    progress: Progress = silent,
+) -> list[TokenStep]:  # fmt: skip
     """Every token of an answer (ids, an end token included) to a prompt, whoever of the two wrote it.
 
-    Raises CorrSteerError for an empty prompt.
+    No hook is on the model where `progress` is called. Raises CorrSteerError for an empty prompt.
     """
     if not prompt:
         raise CorrSteerError("The prompt has no tokens; there is nothing to look at.")
     if not answer:
         return []
-    unsteered, steered = _log_probabilities(model, vectors, prompt, answer)  # (tokens, vocabulary) each, float64
+    hidden = _hidden(model, vectors, prompt, answer)
+    found: list[TokenStep] = []
+    for start in range(0, len(answer), TOGETHER):
+        progress("comparing probabilities", start, len(answer))
+        stop = start + TOGETHER
+        found += _compared(model, hidden[:, start:stop], answer[start:stop], alternatives)
+    return found
+
+
+def _compared(model: Model, hidden: Tensor, answer: Sequence[int], alternatives: int) -> list[TokenStep]:
+    """Some tokens of an answer, from the hidden states that predict them."""
+    # Double precision on the CPU: not every device has it.
+    unsteered, steered = _logits(model, hidden).cpu().double().log_softmax(-1)  # (tokens, vocabulary) each
     kl = (steered.exp() * (steered - unsteered)).nan_to_num(0.0).sum(-1)  # a token of probability 0 adds nothing
     best = [_best(model, one, alternatives) for one in (unsteered, steered)]
     return [
@@ -89,10 +105,11 @@ def token_text(model: Model, token: int) -> str:
     return model.tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
 
-def _log_probabilities(
-    model: Model, vectors: Vectors, prompt: Sequence[int], answer: Sequence[int]
-) -> tuple[Tensor, Tensor]:
-    """Both in one pass: the text twice, vectors added to its second copy from the last prompt token on."""
+def _hidden(model: Model, vectors: Vectors, prompt: Sequence[int], answer: Sequence[int]) -> Tensor:
+    """The hidden states that predict each token of the answer, unsteered and steered: (2, tokens, d_model).
+
+    Both in one pass: the text twice, vectors added to its second copy from the last prompt token on.
+    """
     ids = torch.tensor([[*prompt, *answer[:-1]]] * 2, device=model.device)
     first = len(prompt) - 1
 
@@ -105,9 +122,14 @@ def _log_probabilities(
         return action
 
     with hooked({model.site(point): adding(vector) for point, vector in vectors.items()}):
-        logits = model.net(input_ids=ids, use_cache=False, logits_to_keep=len(answer)).logits
-    both = logits.double().log_softmax(-1).cpu()
-    return both[0], both[1]
+        return model.net.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, first:]
+
+
+def _logits(model: Model, hidden: Tensor) -> Tensor:
+    """What the model makes of its last hidden states; some (Gemma 2) bound their logits by a soft cap."""
+    logits = model.net.get_output_embeddings()(hidden)
+    cap = getattr(model.net.config, "final_logit_softcapping", None)
+    return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 def _best(model: Model, logp: Tensor, count: int) -> list[tuple[Choice, ...]]:

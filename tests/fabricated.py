@@ -19,7 +19,10 @@ HIGHEST_R = (22, 7)
 BEST_EFFECT = (8, 41)
 SPLITS = {"train": 160, "validation": 60, "test": 60}
 NOW = pd.Timestamp("2026-11-22 21:00:00")
-HOSTILE = "<script>alert('x')</script><img src=x onerror=alert(1)> **bold** $x$ :material/delete: \u202eevil\u202c \x07"
+HOSTILE = (
+    "<script>alert('x')</script><img src=x onerror=alert(1)> **bold** $x$ :material/delete: \u202eevil\u202c \x07 "
+    "www.x.evil x@x.evil"
+)
 
 
 def make_run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 from pathlib import Path
 
 import fabricated
@@ -13,10 +14,11 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app import components, drawing, run_comparison
+from app import components, drawing, resources, run_comparison
 from app.views import overview
 from corrsteer_core import descriptions, jobs, reader, store
 from corrsteer_core.errors import CorrSteerError
+from corrsteer_core.fit import FitSettings, fit
 
 MAIN = str(Path(__file__).parents[1] / "app" / "main.py")
 
@@ -33,7 +35,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """These runs are made up: there is no model that could say more of their features."""
 
-    def failed(bench: object) -> None:
+    def failed(bench: object, progress: object) -> None:
         raise CorrSteerError("No model in this test.")
 
     monkeypatch.setattr(drawing, "Work", lambda bench, do: Work(bench, failed))
@@ -164,6 +166,16 @@ def test_a_bug_is_an_apology_without_a_traceback(cache, monkeypatch):
     components.log.handlers.clear()
 
 
+def test_the_log_does_not_grow_without_end(cache, monkeypatch):
+    monkeypatch.setattr(components, "LARGEST_LOG", 2_000)
+    components.log.handlers.clear()
+    components.log_to_file()
+    for _ in range(100):
+        components.log.error("x" * 100)
+    assert sum(file.stat().st_size for file in cache.glob("app.log*")) <= 4_000
+    components.log.handlers.clear()
+
+
 # --- overview ------------------------------------------------------------------------------------
 
 
@@ -260,6 +272,18 @@ def test_a_selection_does_not_move_to_another_run_when_the_runs_change_places(mo
         assert store.run_names()[0] == newest
         opened()
     assert keys[0] != keys[1] == keys[2]
+
+
+def test_only_the_run_that_has_changed_is_read_again(monkeypatch):
+    first, second = fabricated.make_run(), fabricated.make_run("capitals-0fab1e01", task="capitals", seed=1)
+    asked: list[str] = []
+    row = reader.run_row
+    monkeypatch.setattr(reader, "run_row", lambda run: asked.append(run) or row(run))
+    assert sorted(resources.runs()["run"]) == sorted([first, second])
+    assert sorted(asked) == sorted([first, second])
+    os.utime(store.database_path(first))
+    assert sorted(resources.runs()["run"]) == sorted([first, second])
+    assert asked[2:] == [first]
 
 
 def test_a_ranked_run_without_effects_offers_to_try_features(started):
@@ -433,6 +457,14 @@ def test_the_table_is_the_ranking_highest_r_first():
     assert rows["effect"].iloc[0] == pytest.approx(100 * expected["effect"].iloc[0])
 
 
+def test_each_run_is_on_a_page_of_its_own(monkeypatch):
+    keys: list[str] = []
+    monkeypatch.setattr(st, "pagination", lambda *_, key, **__: keys.append(key) or 1)
+    for run in (fabricated.make_run(), fabricated.make_run("capitals-0fab1e01", task="capitals", seed=1)):
+        opened("features", run=run)
+    assert len(set(keys)) == 2
+
+
 def test_filters_and_sorting_go_through_the_whole_run():
     run = fabricated.make_run()
     test = opened("features")
@@ -484,6 +516,14 @@ def test_each_picture_says_how_to_read_it_and_has_its_numbers_behind_it(pane):
     assert "r" in table(test).columns
 
 
+def test_how_many_effects_luck_alone_would_fill_is_said():
+    run = fabricated.make_run()
+    test = opened("features")
+    test.button_group(key="pane").set_value("r and effect").run()
+    tried = len(reader.best_effects(run))
+    assert f"of {tried} dots, luck alone would fill about {0.05 * tried:.1f}" in words(test)
+
+
 def test_how_many_samples_are_needed_is_a_picture_with_its_numbers():
     run = fabricated.make_run()
     test = opened("features")
@@ -526,6 +566,22 @@ def test_descriptions_stand_in_the_table_and_on_the_features_page():
     said = words(opened("features", run=run, layer=22, feature=7))
     assert descriptions.GUESS in said
     assert "neuronpedia.org" not in said
+
+
+def test_what_depends_on_samples_and_fit_alone_is_not_worked_out_again_when_something_else_is_written():
+    run = fabricated.make_run()
+    before, drawn_before = resources.fit_stamp(run), drawing.portrait(run, 8, 41, "m")
+    descriptions.keep(run, pd.DataFrame([{"layer": 8, "feature": 41, "source": "own", "description": "x"}]))
+    with store.Writer(run) as writer:
+        writer.replace("sets", writer.query("SELECT * EXCLUDE (run) FROM sets LIMIT 1"))
+    assert resources.fit_stamp(run) == before
+    assert drawing.portrait(run, 8, 41, "m") is drawn_before
+    with store.Writer(run) as writer:
+        fit(writer, FitSettings(permutations=20))
+    assert resources.fit_stamp(run) != before
+    store.delete_run(run)
+    fabricated.make_run(collected=0.9)
+    assert resources.fit_stamp(run) != before
 
 
 def test_without_a_model_the_rest_of_a_feature_is_there():
@@ -620,6 +676,7 @@ def test_hostile_text_stays_text_on_both_pages():
         assert "\u202e" not in html + words(test)
         assert not any(one.allow_html for one in test.markdown)
     assert "&lt;script&gt;" in html
+    assert "⟨U+202E⟩" in html  # as everywhere else
 
 
 @pytest.mark.parametrize(
@@ -636,10 +693,21 @@ def test_plain_text_keeps_letters_and_drops_what_acts(text, shown):
 
 
 def test_markdown_in_text_is_escaped():
-    escaped = components.for_markdown("**b** [x](http://y) `c` $m$ :red[z] <i> # h\n- item")
-    assert escaped.replace("\\", "") == "**b** [x](http://y) `c` $m$ :red[z] <i> # h - item"
+    escaped = components.for_markdown("**b** [x](ftp://y) `c` $m$ :red[z] <i> # h\n- item")
+    assert escaped.replace("\\", "") == "**b** [x](ftp://y) `c` $m$ :red[z] <i> # h - item"
     for mark in "*[]()`$:<>#-":
         assert escaped.count(mark) == escaped.count(f"\\{mark}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["see https://x.y/z?a=b", "HTTP://x.y", "WWW.x.y or www.z.w", "x@y.z, (a.b+c@d-e.f)", "http://www.x.y/@z", "x\u2060@y.z"],
+)  # fmt: skip
+def test_a_bare_address_in_text_is_no_link(text):
+    found = components.for_markdown(text).replace("\\", "")
+    assert found.replace("\u2060", "") == components.plain(text)
+    # What Streamlit's Markdown makes links of once the escapes are gone.
+    assert not re.search(r"https?://|www\.[-.\w]|[-.\w+]@[-\w]", found, re.IGNORECASE)
 
 
 @pytest.mark.parametrize(
@@ -675,7 +743,7 @@ def explained(*records: dict) -> bytes:
     return gzip.compress("\n".join(map(json.dumps, records)).encode())
 
 
-def test_neuronpedias_descriptions_come_in_by_upload_as_plain_text():
+def test_neuronpedias_descriptions_come_in_by_upload_as_plain_text(cache):
     run = fabricated.make_run()
     test = opened("features", run=run)
     record = {"modelId": "tiny", "layer": "22-res-tiny", "index": 7, "description": fabricated.HOSTILE}
@@ -687,6 +755,7 @@ def test_neuronpedias_descriptions_come_in_by_upload_as_plain_text():
     assert table(test).set_index("feature").loc[7, "described"].startswith("<script>")  # the table stands above
     assert reader.descriptions(run, 22, 7)["description"][0].startswith("<script>")
     assert "<script>" not in "".join(one.proto.body for one in test.get("html"))
+    assert list((cache / "uploads").iterdir()) == []  # what it said is in the run
 
 
 @pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe", explained({"layer": "8-x", "index": "x"})])

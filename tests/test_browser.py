@@ -341,7 +341,8 @@ def test_a_set_is_measured_and_the_report_opens_offline(browser, page, first_sta
 BAIT = '<img src=x onerror="window.__pwned=1">'
 HOSTILE = (
     f"{BAIT}<script>window.__pwned=1;alert(1)</script></div></style></textarea>[a](javascript:window.__pwned=1) "
-    "![b](x) $\\frac{1}{0}$ :red[c] `d` \u202egnorts\u202c \u2066\u200f\x1b[31m\x07 {{ 7*7 }} <svg onload=alert(1)>"
+    "![b](x) $\\frac{1}{0}$ :red[c] `d` \u202egnorts\u202c \u2066\u200f\x1b[31m\x07 {{ 7*7 }} <svg onload=alert(1)> "
+    "HTTPS://x.evil/y www.x.evil x@x.evil"
 )
 
 
@@ -362,7 +363,7 @@ def unmoved(page):
     healthy(page)
     for frame in page.frames:
         assert frame.evaluate("typeof window.__pwned") == "undefined"
-        assert frame.locator("img[src=x], svg[onload], a[href^=javascript]").count() == 0
+        assert frame.locator("img[src=x], svg[onload], a[href^=javascript], a[href*='x.evil' i]").count() == 0
 
 
 def finished(page, title):

@@ -19,6 +19,7 @@ from corrsteer_core import jobs, pipeline, reader
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.steering import SteeringSet, load_set
 from corrsteer_core.store import Writer
+from corrsteer_core.tasks import TASKS
 from tests import tiny
 
 
@@ -175,24 +176,42 @@ def test_a_set_edited_under_a_name_that_is_taken_can_be_measured_beside_it():
     with Writer(run) as store:
         kept = store.query("SELECT * FROM sets").drop(columns="run").assign(content="00000000")
         store.add("sets", kept)
-    test.session_state["desks"] = {run: SimpleNamespace(editor=SimpleNamespace(current=edited))}
-    test.run()
-    (choice,) = [one for one in test.selectbox if one.label == "Steering set"]
-    assert choice.options == ["V", "A", "S", "V (on the Steer page)"]
+    for begun, offered in ((fabricated.NOW, ["V (on the Steer page)"]), (pd.Timestamp("2026-01-01"), [])):
+        test.session_state["desks"] = {run: SimpleNamespace(editor=SimpleNamespace(current=edited), begun=begun)}
+        test.run()
+        (choice,) = [one for one in test.selectbox if one.label == "Steering set"]
+        assert choice.options == ["V", "A", "S", *offered]  # none of a run that has been made anew since
 
 
-def test_scales_and_tasks_beside_one_another_are_drawn():
-    run = fabricated.make_run()
+def measured_too(run: str, *evaluations: tuple[str, str, float, float]) -> None:
+    """Evaluations beside the one there is: set, task, scale, steered rate."""
     with Writer(run) as store:
         one = store.query("SELECT * FROM evaluations").drop(columns="run").iloc[0]
         rows = [
             {**one, "name": name, "task": task, "scale": scale, "summary": _with(one["summary"], rate)}
-            for name, task, scale, rate in (
-                ("V", "sentiment", 2.0, 0.8), ("V", "overrefusal", 1.0, 0.5), ("V", "overrefusal", 2.0, 0.4),
-                ("A", "sentiment", 1.0, 0.6),
-            )
-        ]  # fmt: skip
+            for name, task, scale, rate in evaluations
+        ]
         store.add("evaluations", pd.DataFrame(rows))
+
+
+BOTH = (("V", "sentiment", 2.0, 0.8), ("V", "overrefusal", 1.0, 0.5), ("V", "overrefusal", 2.0, 0.4))
+
+
+def test_a_task_is_not_drawn_against_itself():
+    measured_too(fabricated.make_run(), *BOTH, ("V", "capitals", 1.0, 0.5), ("V", "capitals", 2.0, 0.3))
+    test = opened()
+    for task in ("capitals", "overrefusal", "sentiment"):
+        choose(test, "Across", task)
+        test.run()
+        assert not test.exception
+        across, up = (next(one for one in test.selectbox if one.label == label) for label in ("Across", "Up"))
+        assert set(across.options) - set(up.options) == {TASKS[task].title}
+        up.set_value(next(other for other in ("capitals", "overrefusal") if other != task)).run()
+        assert not test.exception
+
+
+def test_scales_and_tasks_beside_one_another_are_drawn():
+    measured_too(fabricated.make_run(), *BOTH, ("A", "sentiment", 1.0, 0.6))
     test = opened()
     words = said(test)
     assert "V at several scales, test samples" in words

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import html
+import threading
 import time
 import weakref
 from pathlib import Path
@@ -14,6 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from app import components, drawing
 from corrsteer_core import portrait, reader
+from corrsteer_core.progress import Progress
 from tests import tiny
 
 LAYER, FEATURE = 1, 3
@@ -53,6 +55,10 @@ def opened(run: str) -> AppTest:
 
 def shown(test: AppTest) -> str:
     return html.unescape("\n".join(str(one.proto.body) for one in test.get("html")))
+
+
+def button(test: AppTest, label: str):
+    return next(one for one in test.button if one.label == label)
 
 
 def words(test: AppTest) -> str:
@@ -107,13 +113,88 @@ def test_an_empty_text_of_ones_own_is_answered_in_words(run):
     assert "The prompt is empty" in test.error[0].value
 
 
+class Pieces:
+    """Work of two pieces that begins and goes on when it is let."""
+
+    def __init__(self) -> None:
+        self.loaded, self.begun, self.let = threading.Event(), threading.Event(), threading.Event()
+
+    def __call__(self, bench: object, progress: Progress) -> str:
+        self.loaded.wait(60)
+        progress("reading", 0, 2)
+        self.begun.set()
+        self.let.wait(60)
+        progress("reading", 1, 2)
+        return "drawn"
+
+
+def test_work_is_cancelled_at_once_while_loading_and_else_before_its_next_piece():
+    pieces = Pieces()
+    work = drawing.Work(None, pieces)
+    work.cancel()
+    assert work.wait(0)
+    pieces.loaded.set()
+    assert (work.result, work.problem, pieces.begun.wait(0.2)) == (None, drawing.CANCELLED, False)
+    work = drawing.Work(None, pieces)
+    assert pieces.begun.wait(60)
+    assert work.stage == "Reading, 0 of 2"
+    work.cancel()
+    assert (work.stage, work.wait(0)) == ("Stopping", False)
+    pieces.let.set()
+    assert work.wait(60)
+    assert (work.result, work.problem) == (None, drawing.CANCELLED)
+
+
+def test_a_portrait_that_is_being_drawn_says_how_far_it_is_and_can_be_cancelled(run, monkeypatch):
+    pieces, work = Pieces(), drawing.Work
+    pieces.loaded.set()
+    monkeypatch.setattr(drawing, "Work", lambda bench, do: work(bench, pieces))
+    test = AppTest.from_function(script, default_timeout=60)
+    test.query_params["layer"], test.query_params["feature"] = str(LAYER), str(FEATURE)
+    test.run()
+    assert pieces.begun.wait(60)
+    test.run()
+    assert "Reading, 0 of 2 … Tokens and shading follow here." in words(test)
+    button(test, "Cancel").click().run()
+    pieces.let.set()
+    assert drawing.portrait(run, LAYER, FEATURE, reader.facts(run).config["model"]).wait(60)
+    test.run()
+    assert not test.exception
+    assert drawing.CANCELLED in test.error[0].value.replace("\\", "")
+    monkeypatch.setattr(drawing, "Work", work)
+    button(test, "Try again").click().run()
+    assert "Cancel" in [one.label for one in test.button] or "What it makes the model say" in words(test)
+
+
+def test_a_portrait_that_nobody_looks_at_is_given_up_and_begun_anew(run, monkeypatch):
+    about = run, LAYER, FEATURE, reader.facts(run).config["model"]
+    monkeypatch.setattr(drawing, "UNATTENDED", -1.0)
+    left = drawing.portrait(*about)
+    assert left.wait(60)
+    assert left.left
+    assert left.result is None
+    monkeypatch.setattr(drawing, "UNATTENDED", 60.0)
+    again = drawing.portrait(*about)
+    assert again.wait(60)
+    assert again.result.samples
+
+
+def test_others_come_to_the_model_between_two_pieces_of_a_portrait(run, monkeypatch):
+    bench = drawing.models.bench(reader.facts(run).config["model"])
+    let: list[bool] = []
+    monkeypatch.setattr(bench, "let_others", lambda: let.append(bench.lock.locked()))
+    assert drawing.portrait(run, LAYER, FEATURE, bench.name).wait(60)
+    assert len(let) > 2
+    assert all(let)
+
+
 def test_what_is_kept_of_a_portrait_keeps_no_model_in_memory():
     class Bench:
         pass
 
     bench = Bench()
     model = weakref.ref(bench)
-    work = drawing.Work(bench, lambda bench: "drawn")
+    work = drawing.Work(bench, lambda bench, progress: "drawn")
     assert work.wait(10)
     del bench
     until = time.monotonic() + 10

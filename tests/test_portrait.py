@@ -46,6 +46,19 @@ def test_shading_pools_to_the_stored_value(made):
     assert drawn.guess
 
 
+def test_how_far_a_portrait_is_is_told_with_no_hook_on_the_model(made):
+    run, model, saes = made
+    layer, feature = map(int, some_feature(run))
+    told = []
+
+    def progress(*what):
+        assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.net.modules())
+        told.append(what)
+
+    drawn = portrait.portrait(run, layer, feature, model, saes, progress=progress)
+    assert [done for _, done, _ in told[:-1]] == list(range(0, len(drawn.samples), portrait.EACH))
+
+
 def test_a_text_of_ones_own(made):
     run, model, saes = made
     layer, feature = map(int, some_feature(run))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import time
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -18,16 +19,16 @@ from streamlit.testing.v1 import AppTest
 
 from app import answers_panel, components, editing, set_panel, snapshot
 from app.playing import LOADING, Playing, Question
-from corrsteer_core import pipeline
+from corrsteer_core import pipeline, store
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.models import Model
 from corrsteer_core.prompts import PromptStyle
 from corrsteer_core.saes import Sae
 from corrsteer_core.steering import SteeringRow, SteeringSet
-from corrsteer_core.store import Writer
+from corrsteer_core.store import PATIENCE, Writer
 from tests import tiny
 
-HOSTILE = "<script>alert(1)</script> **b** $x$ [l](javascript:1) \u202e\x07 </section>"
+HOSTILE = "<script>alert(1)</script> **b** $x$ [l](javascript:1) \u202e\x07 https://x.evil x@x.evil </section>"
 
 
 @pytest.fixture
@@ -133,6 +134,18 @@ def test_a_sample_of_the_task_is_scored_and_answered_at_the_length_of_the_run(ru
     assert "plain text" in said(test)
 
 
+def test_a_run_of_longer_answers_than_usual_has_its_page_and_its_link(run, monkeypatch):
+    config, items = pipeline.stored(run)
+    config = replace(config, max_new_tokens=components.MOST_TOKENS + 1)
+    monkeypatch.setattr(pipeline, "stored", lambda run: (config, items))
+    test = opened()
+    assert test.number_input(key=f"length-sample-{run}").value == 1001
+    steering = current(test, run)
+    asked = Question(steering, "", run, sample=items[0].id, max_new_tokens=1001)
+    link = snapshot.Snapshot(steering, asked).to_link()
+    assert snapshot.from_link(link, run, config).question == asked
+
+
 def test_a_conversation_goes_on_from_the_answer_that_is_chosen(run, loaded):
     model, saes = loaded
     test = ask(opened(), "Tell me of the sea.")
@@ -155,8 +168,25 @@ def test_a_conversation_goes_on_from_the_answer_that_is_chosen(run, loaded):
         saes=saes,
     )
     assert second.texts == expected
+    test.toggle(key=f"chat-{run}").set_value(False).run()
+    assert "Start over" not in [one.label for one in test.button]  # it is not part of what is asked now
+    test.toggle(key=f"chat-{run}").set_value(True).run()
     button(test, "Start over").click().run()
     assert test.session_state[f"turns-{run}"] == ()
+
+
+@pytest.mark.parametrize(
+    ("style", "told"),
+    [
+        (PromptStyle(chat=False), "as plain text to go on from, as when the features were found"),
+        (PromptStyle(chat=True), "in its chat template, as the set has it; this run's features were found on plain text"),
+        (PromptStyle(chat=False, shots=(("a", "b"),)), "the set's system prompt or examples differ"),
+    ],
+)  # fmt: skip
+def test_how_a_sample_is_put_to_the_model_is_told_of_the_set(run, style, told):
+    kept = pipeline.kept_sets(run)["A"]
+    pipeline.keep_set(run, replace(kept, style=style), "A")
+    assert told in said(opened())
 
 
 def test_scale_zero_gives_the_unsteered_text(run):
@@ -169,11 +199,14 @@ def test_scale_zero_gives_the_unsteered_text(run):
 
 def test_several_scales_are_columns_and_zero_is_what_is_unsteered(run):
     test = ask(opened(), "Tell me more.")
-    test.get_by_key(f"scales-{run}-1.0").set_value([0.5, 2.0]).run()
+    test.get_by_key(f"scales-{run}").set_value([0.5, 2.0]).run()
     playing = generate(test)
     assert playing.question.scales == (0.5, 1.0, 2.0)
     assert shown(test).count("<section") == 4
     assert "Steered, scale 0.5" in shown(test)
+    for own, scales in ((3.0, (0.5, 2.0, 3.0)), (2.0, (0.5, 2.0))):  # what was chosen stays, its own scale counts once
+        test.number_input(key=f"scale-{run}").set_value(own).run()
+        assert test.session_state["desks"][run].question.scales == scales
 
 
 def test_an_unrelated_click_leaves_the_answers_as_they_are(run):
@@ -322,6 +355,66 @@ def test_the_page_opens_with_the_best_kept_set(run):
     assert "r +0.321" in said(test)
 
 
+def without_sets(run: str) -> None:
+    with Writer(run) as store:
+        store.replace("sets", pd.DataFrame({"name": pd.Series(dtype="string")}))
+
+
+def test_a_page_that_was_opened_before_there_was_a_set_takes_the_set_that_comes(run):
+    kept = pipeline.kept_sets(run)["A"]
+    without_sets(run)
+    test = opened()
+    assert not current(test, run).rows
+    pipeline.keep_set(run, kept, "A")
+    assert current(test.run(), run) == kept
+    test.button(key="load-nothing").click().run()
+    assert not current(test.run(), run).rows  # asked for, not found
+
+
+def test_an_empty_choice_is_said_and_a_set_that_does_something_is_preferred(run):
+    kept = pipeline.kept_sets(run)["A"]
+    assert "Set V is empty" not in said(opened())
+    pipeline.keep_set(run, replace(kept, name="V", rows=()), "V")
+    test = opened()
+    assert current(test, run) == kept
+    assert "Set V is empty: no feature that was tried alone helped beyond noise" in said(test)
+
+
+def test_a_run_that_is_made_anew_has_another_desk(run, loaded):
+    test = opened()
+    test.number_input(key=f"row-{run}-1-3-number").set_value(9.0).run()
+    store.delete_run(run)
+    assert tiny.make_run(*loaded) == run
+    test.run()
+    assert current(test, run) == pipeline.kept_sets(run)["A"]
+    assert test.button(key="icon-undo").disabled
+
+
+def test_the_link_names_the_set_that_is_loaded(run):
+    test = opened()
+    assert "set" not in test.query_params  # the best one needs no name
+    test = save(test, "my own")
+    assert test.query_params["set"] == "my own"
+    test.button(key="load-A").click().run()
+    assert test.query_params["set"] == "A"
+    test.button(key="icon-undo").click().run()
+    assert test.query_params["set"] == "my own"
+    test.button(key="load-nothing").click().run()
+    assert "set" not in test.query_params
+
+
+@pytest.mark.parametrize(("name", "found"), [("my own", True), ("V", False), ("<b>x", False)])
+def test_a_link_opens_the_set_that_it_names_or_says_that_there_is_none(run, name, found):
+    kept = pipeline.kept_sets(run)["A"]
+    pipeline.keep_set(run, replace(kept, name="my own", scale=3.0))
+    test = AppTest.from_function(script, default_timeout=60)
+    test.query_params["set"] = name
+    test.run()
+    assert not test.exception
+    assert current(test, run).name == ("my own" if found else "A")
+    assert (f"This run has no set named {name}" in said(test)) == (not found)
+
+
 def test_slider_and_number_are_one_value_and_undo_goes_back(run):
     test = opened()
     test.slider(key=f"row-{run}-1-3-slider").set_value(2.0).run()
@@ -415,6 +508,17 @@ def test_a_set_is_saved_with_the_run_and_loaded_again(run):
     assert current(test, run).rows[0].coefficient == 4.0
     test.button(key="load-my own").click().run()
     assert current(test, run) == kept
+
+
+def test_that_a_set_cannot_be_saved_while_its_run_is_written_is_said_at_once(run):
+    test = opened()
+    begun = time.monotonic()
+    with Writer(run):
+        save(test, "my own")
+    assert time.monotonic() - begun < PATIENCE / 2
+    assert "being written by another process" in test.error[0].value
+    save(test, "my own")
+    assert "my own" in pipeline.kept_sets(run)
 
 
 def test_a_set_takes_the_place_of_another_only_by_a_second_press(run):
@@ -630,7 +734,7 @@ def changed(run: str) -> AppTest:
     test.number_input(key=f"length-typed-{run}").set_value(7).run()
     test.slider(key="temperature").set_value(0.7).run()
     test.number_input(key="seed").set_value(5).run()
-    test.get_by_key(f"scales-{run}-1.5").set_value([0.5, 2.0]).run()
+    test.get_by_key(f"scales-{run}").set_value([0.5, 2.0]).run()
     assert not test.exception
     return test
 

@@ -5,14 +5,16 @@ import subprocess
 import sys
 import textwrap
 import threading
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import duckdb
 import numpy as np
 import pandas as pd
 import pytest
 
-from corrsteer_core import reader, store
+from corrsteer_core import reader, store, uploads
 from corrsteer_core.config import RunConfig
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.prompts import PromptStyle
@@ -194,6 +196,53 @@ def test_a_run_deleted_and_made_anew_is_read_anew():
         done()
     write("s0")
     assert done() == 1
+
+
+def from_upload(run: str) -> Path:
+    """A run made from an uploaded file, with a set that was measured."""
+    path = uploads.keep_upload("mine.jsonl", b"{}")
+    with store.Writer(run) as writer:
+        writer.begin(replace(CONFIG, data=str(path.resolve())), ITEMS, 4)
+    store.measured_sets(run).mkdir(parents=True)
+    (store.measured_sets(run) / "v.json").touch()
+    return path
+
+
+def test_with_a_run_goes_what_was_kept_for_it_alone(cache):
+    path = from_upload("r")
+    assert from_upload("other") == path
+    store.delete_run("r")
+    assert not store.measured_sets("r").exists()
+    assert store.measured_sets("other").exists()
+    assert path.exists()
+    store.delete_run("other")
+    assert not path.exists()
+    assert list((cache / "uploads").iterdir()) == []
+
+
+@pytest.mark.parametrize(("state", "kept"), [("running", True), ("cancelled", True), ("finished", False)])
+def test_a_file_that_a_job_may_still_read_is_kept(monkeypatch, state, kept):
+    path = from_upload("r")
+    arguments = ("fit", "--scorer=exact", f"--data={path}")
+    monkeypatch.setattr(store.jobs, "jobs", lambda: [SimpleNamespace(state=state, arguments=arguments)])
+    store.delete_run("r")
+    assert path.exists() == kept
+
+
+def test_a_file_that_a_damaged_run_may_need_and_a_file_elsewhere_are_kept(tmp_path):
+    path = from_upload("r")
+    broken = store.runs_dir() / "broken-1"
+    broken.mkdir()
+    (broken / store.PUBLISHED).write_bytes(b"no database")
+    store.delete_run("r")
+    store.delete_run("broken-1")
+    assert path.exists()
+    mine = tmp_path / "mine.jsonl"
+    mine.touch()
+    with store.Writer("r") as writer:
+        writer.begin(replace(CONFIG, data=str(mine)), ITEMS, 4)
+    store.delete_run("r")
+    assert mine.exists()
 
 
 WRITER = """

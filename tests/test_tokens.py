@@ -13,7 +13,7 @@ from corrsteer_core.evaluate import unsteered_and
 from corrsteer_core.generation import decode, prefill, tokens_by_row
 from corrsteer_core.hooks import HookPoint
 from tests import tiny
-from tests.architectures import FAST, prompts
+from tests.architectures import ARCHITECTURES, FAST, prompts
 from tests.architectures import tiny as tiny_model
 
 
@@ -72,6 +72,29 @@ def test_greedy_texts_take_the_best_of_their_own_side():
         assert step.token == step.unsteered_choices[0].token
     for step in tokens.steps(model, vectors, prompt, steered):
         assert step.token == step.steered_choices[0].token
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_long_answer_is_looked_at_in_pieces_and_gives_the_same_numbers(architecture, monkeypatch):
+    model = tiny_model(architecture)
+    vectors, prompt, answer = drawn(model), prompts(model)[2], list(range(5, 15))
+    whole = tokens.steps(model, vectors, prompt, answer)
+    at_once, told = [], []
+    monkeypatch.setattr(tokens, "TOGETHER", 4)
+    head = model.net.get_output_embeddings()
+    handle = head.register_forward_hook(lambda _module, _inputs, output: at_once.append(output.shape[:2]))
+    found = tokens.steps(model, vectors, prompt, answer, progress=lambda *what: told.append(what[1:]))
+    handle.remove()
+    assert at_once == [(2, 4), (2, 4), (2, 2)]
+    assert told == [(0, 10), (4, 10), (8, 10)]
+    with torch.no_grad():
+        logits = model.net(torch.tensor([[*prompt, *answer]])).logits[0]
+    p = logits[len(prompt) - 1 : -1].double().softmax(-1)
+    for place, (one, other) in enumerate(zip(found, whole, strict=True)):
+        assert (one.token, one.text) == (other.token, other.text)
+        assert one.unsteered == pytest.approx(other.unsteered, rel=1e-5)
+        assert one.unsteered == pytest.approx(p[place, answer[place]].item(), rel=1e-4)
+        assert (one.steered, one.kl) == pytest.approx((other.steered, other.kl), rel=1e-4, abs=1e-7)
 
 
 def test_without_vectors_the_two_are_the_same():

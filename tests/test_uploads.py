@@ -84,6 +84,16 @@ def test_what_is_wrong_is_said_of_the_file_by_its_name(cache, name, content, sai
     assert str(cache) not in str(problem.value)
 
 
+def test_a_file_that_is_read_once_is_gone_afterwards(cache):
+    kept = keep_upload("a.json", b"x")
+    with uploads.passing("../A b.JSON", b"x") as path:
+        assert path.read_bytes() == b"x"
+        assert known_as(path) == "a-b.json"
+    assert list((cache / "uploads").iterdir()) == [kept.parent]
+    with pytest.raises(CorrSteerError, match="is empty"), uploads.passing("a.json", b" "):
+        pass
+
+
 def test_other_files_are_known_by_their_paths(tmp_path):
     assert known_as(tmp_path / "x.csv") == str(tmp_path / "x.csv")
 

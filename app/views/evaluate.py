@@ -80,7 +80,7 @@ def _sets(run: str) -> dict[str, str]:
     kept = resources.ask(reader.sets, run)
     bodies = dict(zip(kept["name"], kept["body"], strict=True))
     desk = st.session_state.get("desks", {}).get(run)
-    if desk is None or not desk.editor.current.active_rows:
+    if desk is None or not desk.editor.current.active_rows or desk.begun != resources.ask(reader.facts, run).created:
         return bodies
     edited: SteeringSet = desk.editor.current
     saved = dict(zip(kept["name"], kept["content"], strict=True)).get(edited.name)
@@ -381,7 +381,8 @@ def _scales(swept: pd.DataFrame, name: str, split: str) -> None:
             key = f"pareto-{name}-{split}"
             one, two = st.columns(2)
             first = one.selectbox("Across", tasks, index=0, format_func=_title_of, key=f"{key}-x")
-            second = two.selectbox("Up", tasks, index=1, format_func=_title_of, key=f"{key}-y")
+            others = [task for task in tasks if task != first]
+            second = two.selectbox("Up", others, format_func=_title_of, key=f"{key}-y")
         st.caption(
             "How to read it: each point is one scale, further right is better on the one task, higher is better on the "
             "other; the square is the unsteered model. Filled points are the ones that no other scale beats on every task."

@@ -9,13 +9,14 @@ import streamlit as st
 
 from app import charts, feature_panel, state
 from app import components as ui
-from app.resources import ask
+from app.resources import ask, ask_fit
 from corrsteer_core import descriptions, evidence, findings, jobs, reader, uploads
 from corrsteer_core.errors import CorrSteerError
 
 ROWS = 10  # of the table on one page
 LARGEST_UNPACKED = 500_000_000  # bytes of an uploaded file of descriptions; the command line takes larger ones
 IMPORTED = "imported"  # what came of an import that was just made
+FEATURE = ["layer", "feature"]
 RESAMPLES = 400  # for the intervals in the table; a feature's own page takes more
 
 ANY = "any"
@@ -109,13 +110,15 @@ def _table(run: str, facts: reader.RunFacts) -> None:
     left, right = st.columns([3, 2], vertical_alignment="center")
     with right:
         number = (
-            st.pagination(pages, key=f"page-{hash(wanted)}", width="content", persist_state="session")
+            st.pagination(pages, key=f"page-{run}-{hash(wanted)}", width="content", persist_state="session")
             if pages > 1
             else 1
         )
     left.caption(f"{ui.counted(found, 'feature')}, sorted by {SORTS[wanted.sort]}. Select a row to look at it.")
     rows = ask(reader.features, run, wanted, limit=ROWS, offset=(number - 1) * ROWS)
-    rows = ask(evidence.intervals, run, rows, resamples=RESAMPLES)
+    with st.spinner("Drawing samples anew …"):
+        bounds = ask_fit(evidence.intervals, run, rows[FEATURE], resamples=RESAMPLES)
+    rows = rows.join(bounds.drop(columns=FEATURE))
     key = f"features-{run}-{hash(wanted)}-{number}"
     place.dataframe(
         _for_show(rows),
@@ -166,8 +169,8 @@ def _import_descriptions(run: str) -> None:
             return
         with st.spinner("Importing …", show_time=True):
             try:
-                kept = uploads.keep_upload(file.name, file.getvalue())
-                found = descriptions.import_file(run, kept, largest=LARGEST_UNPACKED)
+                with uploads.passing(file.name, file.getvalue()) as path:
+                    found = descriptions.import_file(run, path, largest=LARGEST_UNPACKED)
             except CorrSteerError as error:
                 ui.problem(error)
                 return
@@ -349,7 +352,8 @@ def _effect_chart(run: str, facts: reader.RunFacts) -> None:
     st.caption(
         "Each dot is a feature, steered alone at the scale where it did best. To the right: goes with success "
         "more. Up: brings success "
-        "about. If r told what works, the dots would lie on a rising line."
+        "about. If r told what works, the dots would lie on a rising line. A filled dot has p < 0.05 (two-sided): "
+        f"of {len(best)} dots, luck alone would fill about {0.05 * len(best):.1f}."
     )
     figure = charts.r_against_effect(best, state.current_feature())
     _pickable(figure, f"chart-effect-{run}", "Best effect of each feature tried, by its r", best)
@@ -371,7 +375,7 @@ def _layer_chart(run: str, facts: reader.RunFacts) -> None:
 
 
 def _rank_chart(run: str, facts: reader.RunFacts) -> None:
-    ranks = ask(reader.ranks, run)
+    ranks = ask_fit(reader.ranks, run)
     if ranks.empty:
         st.info("No feature can be ranked.", icon=":material/info:")
         return
@@ -384,7 +388,7 @@ def _rank_chart(run: str, facts: reader.RunFacts) -> None:
 
 def _convergence_chart(run: str, facts: reader.RunFacts) -> None:
     with st.spinner("Ranking with fewer samples"):
-        points = ask(evidence.convergence, run)
+        points = ask_fit(evidence.convergence, run)
     if points.empty or points["overlap"].isna().all():
         st.info("No feature can be ranked, so there is nothing to follow.", icon=":material/info:")
         return
@@ -398,7 +402,7 @@ def _convergence_chart(run: str, facts: reader.RunFacts) -> None:
 
 
 def _cloud_chart(run: str, facts: reader.RunFacts) -> None:
-    points = ask(reader.cloud, run)
+    points = ask_fit(reader.cloud, run)
     if points.empty:
         st.info("No feature can be ranked.", icon=":material/info:")
         return
