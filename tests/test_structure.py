@@ -98,6 +98,7 @@ def test_no_pickle_and_no_remote_code(path):
         "app.main",
         "app.views.overview",
         "app.views.features",
+        "benchmarks.results",
     ],
 )
 def test_what_shows_the_first_page_loads_no_model_library(module):
