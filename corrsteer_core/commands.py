@@ -6,12 +6,17 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.output import scalars
 from corrsteer_core.progress import Reporter
+
+if TYPE_CHECKING:
+    from corrsteer_core.steering import SteeringSet
+    from corrsteer_core.tasks import Task
 
 # Modules that load torch or transformers are imported by the commands that need them, so that
 # `--help`, `runs` and `features` answer at once.
@@ -314,10 +319,9 @@ def sweep(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]
 
     from corrsteer_core import comparisons, evaluation
     from corrsteer_core.steering import load_set
-    from corrsteer_core.tasks import get_task
 
     steering = load_set(options.set)
-    tasks = [get_task(name) for name in options.task or [steering.task]]
+    tasks = _tasks_for([steering], options.task)
     found = evaluation.sweep(steering, tasks, options.scales, split=options.split, limit=options.limit, progress=report)
     rows = [_measured_row(one) for one in found]
     best = comparisons.pareto(pd.DataFrame(rows))
@@ -328,12 +332,42 @@ def transfer(options: argparse.Namespace, report: Reporter) -> list[dict[str, An
     _quiet_libraries()
     from corrsteer_core import evaluation
     from corrsteer_core.steering import load_set
-    from corrsteer_core.tasks import get_task
 
     sets = [load_set(path) for path in options.set]
-    tasks = [get_task(name) for name in options.task or sorted({one.task for one in sets if one.task})]
+    tasks = _tasks_for(sets, options.task)
     found = evaluation.transfer(sets, tasks, split=options.split, limit=options.limit, progress=report)
-    return [_measured_row(one) for one in found]
+    # Sets of several runs are all called "A": run and content tell them apart, and the order if even that is the same.
+    runs = {
+        key: cycle([one.run for one in sets if (one.name, one.content) == key])
+        for key in {(one.name, one.content) for one in sets}
+    }
+    return [
+        {"set": one.name, "run": next(runs[one.name, one.content]), "content": one.content, **_measured_row(one)}
+        for one in found
+    ]
+
+
+def _tasks_for(sets: Sequence[SteeringSet], names: Sequence[str] | None) -> list[Task]:
+    """The tasks to measure sets on: those named, else the sets' own. A file of the user's own is known to its run."""
+    from corrsteer_core import pipeline
+    from corrsteer_core.store import is_cached
+    from corrsteer_core.tasks import TASKS, get_task
+
+    def task(name: str) -> Task:
+        owner = next((one for one in sets if one.task == name and one.run), None)
+        if name in TASKS or owner is None:
+            return get_task(name)
+        if not is_cached(owner.run):
+            raise CorrSteerError(
+                f"The set {owner.name!r} was fitted on a file of your own ({name}) in the run {owner.run}, which is not "
+                f"cached; name the tasks to measure on with --task, or make the run anew."
+            )
+        return pipeline.task_of(pipeline.stored(owner.run)[0])
+
+    names = names or sorted({one.task for one in sets if one.task})
+    if not names:
+        raise CorrSteerError("No set says which task it was fitted on; name the tasks to measure on with --task.")
+    return [task(name) for name in names]
 
 
 def _measured_row(one: Any) -> dict[str, Any]:
