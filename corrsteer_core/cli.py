@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.hub_errors import first_line
+from corrsteer_core import jobs
 from corrsteer_core.options import parser
 from corrsteer_core.output import human, plain
 from corrsteer_core.paths import cache_dir
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(plain(result), allow_nan=False) if options.json else human(result), flush=True)
     except KeyboardInterrupt:
         report.finish()
-        print("stopped; what was finished is kept, run the same command again to go on", file=sys.stderr)
+        print(f"stopped; run the same command again to go on. {jobs.if_stopped(options.name)}", file=sys.stderr)
         return CANCELLED
     except BrokenPipeError:  # `| head` closed our output: nobody is left to tell, at exit neither
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

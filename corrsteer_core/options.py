@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m corrsteer_core",
         description="Find the SAE features that go with success on a task, and steer a language model with them.",
     )
-    added = parser.add_subparsers(required=True, metavar="COMMAND")
+    added = parser.add_subparsers(required=True, metavar="COMMAND", dest="name")
 
     def command(name: str, function, text: str) -> argparse.ArgumentParser:
         made = added.add_parser(name, help=text, description=text, parents=[common])
