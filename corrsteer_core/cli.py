@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+from corrsteer_core import jobs
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.hub_errors import first_line
-from corrsteer_core import jobs
 from corrsteer_core.options import parser
 from corrsteer_core.output import human, plain
 from corrsteer_core.paths import cache_dir
@@ -17,6 +19,15 @@ from corrsteer_core.progress import Reporter
 
 CANCELLED = 130
 FAILED = 1
+DISK = {
+    errno.ENOSPC, errno.EDQUOT,  # no room
+    errno.EACCES, errno.EPERM, errno.EROFS,  # no right to write
+    errno.ENOTDIR, errno.EISDIR, errno.EEXIST,  # a file in place of a folder, or the other way round
+}  # fmt: skip
+"""What the disk refuses that the user can mend; any other error of the system is a bug, or was said by who met it."""
+NO_MEMORY = ("MemoryError", "OutOfMemoryError", "OutOfMemoryException")
+"""How Python, PyTorch and DuckDB call it."""
+SHOWN_NAME = 60
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,15 +59,24 @@ def _sentence(error: Exception) -> str | None:
     """What to say of an error that the user can mend; None for a bug."""
     if isinstance(error, CorrSteerError):
         return str(error)
-    kind = type(error).__name__  # of DuckDB's and PyTorch's errors, which are not loaded for this
-    if isinstance(error, OSError) or kind == "IOException":  # no room, no right to write, a file in place of a folder
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"{_longest_name(error)} is too long for the name of a file or folder; see that it is what you meant."
+    kinds = {kind.__name__ for kind in type(error).__mro__}  # DuckDB's and PyTorch's are not loaded for this
+    if (isinstance(error, OSError) and error.errno in DISK) or "IOException" in kinds:
         return (
             f"The disk would not have it ({first_line(error)}); see that there is room and that it may be written "
             f"(results are kept in {cache_dir()}; $CORRSTEER_CACHE names another folder)."
         )
-    if kind == "OutOfMemoryError":
+    # PyTorch's allocator for the CPU has no error of its own.
+    if kinds & set(NO_MEMORY) or ("RuntimeError" in kinds and "can't allocate memory" in str(error)):
         return (
             f"The device has too little memory for this ({first_line(error)}); give shorter prompts or fewer tokens, or "
             f"name another --device."
         )
     return None
+
+
+def _longest_name(error: OSError) -> str:
+    """The part of a path that made it too long, as far as it can be shown."""
+    longest = max(Path(str(error.filename or error.strerror)).parts, key=len)
+    return repr(longest if len(longest) <= SHOWN_NAME else f"{longest[:SHOWN_NAME]}…")
