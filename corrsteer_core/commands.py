@@ -226,19 +226,20 @@ def select(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
         seen = pipeline.seen_by_p(options.run, options.per_layer or 1, options.ranking, options.negative)
         result["seen"] = seen.drop(columns="run").to_dict("records")
     if not chosen.rows:
-        print("no candidate's effect is beyond noise; the set is empty", file=sys.stderr)
+        why = "no feature of A helps alone" if options.strategy == "P" else "no candidate's effect is beyond noise"
+        print(f"{why} on the validation split; the set is empty", file=sys.stderr)
     return result
 
 
 def effects(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]:
-    from corrsteer_core import store
+    from corrsteer_core import reader
 
-    rows = store.query(options.run, "SELECT * FROM effects ORDER BY steered_rate DESC, p, layer, feature, scale")
+    rows = reader.effects(options.run)
     if rows.empty:
         raise CorrSteerError(
             f"No candidate of {options.run} has been tried yet; run 'select {options.run} --strategy V' first."
         )
-    return rows.drop(columns="run").to_dict("records")
+    return rows.to_dict("records")
 
 
 def generate(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
