@@ -49,6 +49,7 @@ def study(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
         longest=options.longest,
         control_count=options.controls,
         with_baseline=options.baseline,
+        batch_size=options.batch_size,
         progress=report,
     )
 
@@ -120,9 +121,14 @@ def runs(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]:
 
 
 def features(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]:
-    from corrsteer_core import evidence, pipeline
+    from corrsteer_core import evidence, pipeline, reader
 
     floor = int(pipeline.fit_summary(options.run)["floor"])
+    layers = reader.facts(options.run).layers
+    if options.layer is not None and options.layer not in layers:
+        raise CorrSteerError(
+            f"The run {options.run} has no SAE of layer {options.layer}; its layers are {', '.join(map(str, layers))}."
+        )
     features = pipeline.features_of(options.run, options.layer)
     ranked = features[(features["support"] >= floor) & features["r"].notna()].drop(columns="run")
     if options.ranking != pipeline.DEFAULT_RANKING:
@@ -477,6 +483,10 @@ def train_sae(options: argparse.Namespace, report: Reporter) -> list[dict[str, A
 def _task(options: argparse.Namespace):
     from corrsteer_core.tasks import custom_task, get_task
 
+    if options.scorer and options.task is not None:
+        raise CorrSteerError(
+            f"--scorer makes the file of --data a task of its own, which is not {options.task}; leave out --scorer or --task."
+        )
     if not options.scorer:
         if options.task is None:
             raise CorrSteerError("Name a task with --task, or give your own with --data FILE --scorer NAME.")

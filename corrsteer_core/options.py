@@ -50,7 +50,9 @@ def parser() -> argparse.ArgumentParser:
         default=(),
         help="also set A by these other rankings, as fisher_ratio,...",
     )
-    study.add_argument("--controls", type=int, default=5, metavar="N", help="random sets each (default: %(default)s)")
+    study.add_argument(
+        "--controls", type=_count, default=5, metavar="N", help="random sets each (default: %(default)s)"
+    )
     study.add_argument("--per-layer", type=_positive, help="features that V tries in each layer (default: 8)")
     study.add_argument("--scales", type=_scales_above_0, help="scales that V tries (default: 1,2,4,8)")
     study.add_argument(
@@ -142,7 +144,7 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--limit", type=_positive, help="at most so many samples")
     evaluate.add_argument("--max-new-tokens", type=_positive)
     evaluate.add_argument(
-        "--controls", type=int, default=0, metavar="N", help="also measure N random sets of like size"
+        "--controls", type=_count, default=0, metavar="N", help="also measure N random sets of like size"
     )
 
     sweep = command("sweep", commands.sweep, "measure a set at several scales, on its own task and on others")
