@@ -17,13 +17,6 @@ WHERE = {
     "transfer": "The numbers are on the Evaluate page.",
 }
 """Where what a job made is found, by the command it ran."""
-ANEW = {
-    "describe": "Nothing of it is kept",
-    "evaluate": "Nothing of it is kept",
-    "sweep": "The numbers of the tasks it has finished are kept",
-    "transfer": "The numbers of the tasks it has finished are kept",
-}
-"""What is left of the work of a job that was stopped, for the commands that begin anew."""
 POLL = 1.0  # seconds between looks at a running job
 
 
@@ -55,7 +48,7 @@ def _job(job: jobs.Job) -> None:
             buttons[1].button(
                 label,
                 key=f"cancel-{job.id}",
-                help=_if_stopped(job),
+                help=jobs.if_stopped(job.arguments[0]),
                 width="stretch",
                 on_click=jobs.cancel,
                 args=(job.id,),
@@ -76,11 +69,5 @@ def _ending(job: jobs.Job) -> str:
     if job.state == "finished":
         return f"Done. {WHERE.get(job.arguments[0], WHERE['fit'])}"
     if job.state == "cancelled":
-        return f"Stopped. {_if_stopped(job)}"
+        return f"Stopped. {jobs.if_stopped(job.arguments[0])}"
     return f":material/error: {ui.for_markdown(job.error)}"
-
-
-def _if_stopped(job: jobs.Job) -> str:
-    """What stopping a job leaves of its work, and what going on with it does."""
-    kept = ANEW.get(job.arguments[0])
-    return f"{kept}; going on begins anew." if kept else "What is finished is kept; it goes on from there."

@@ -1,7 +1,8 @@
 """docs/results.md: the whole method on each task, as `study` measures it. Run by `make results DATA=folder`.
 
-Each task is studied by the command line in a process of its own, and what it returned is kept beside
-the page (docs/results.json), so that a later run measures only what is asked anew.
+Each task is studied by the command line in a process of its own, and the numbers it returned are kept
+beside the page (docs/results.json), so that a later run measures only what is asked anew. Sentences are
+made of them when the page is written, and so are always in the words that the tool uses now.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from corrsteer_core.findings import Finding, of_ranking
 from corrsteer_core.tasks.rows import read_rows
+from corrsteer_core.verdict import verdict
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "results.md"
@@ -82,7 +85,7 @@ def main() -> None:
             kept[name] = _studied(name, arguments)
         kept[name]["options"] = " ".join([*TASKS[name], *(["--data", "FILE"] if name in FILES else [])])
         KEPT.write_text(json.dumps(kept, indent=1) + "\n")
-    PAGE.write_text(page({name: kept[name] for name in TASKS if name in kept}))
+    PAGE.write_text(page(kept))
 
 
 def _studied(name: str, arguments: list[str]) -> dict[str, Any]:
@@ -91,7 +94,14 @@ def _studied(name: str, arguments: list[str]) -> dict[str, Any]:
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         sys.exit(f"{name} could not be studied (exit {done.returncode})")
-    return {**json.loads(done.stdout), "seconds": round(time.monotonic() - started), "machine": _machine()}
+    return {**_numbers(json.loads(done.stdout)), "seconds": round(time.monotonic() - started), "machine": _machine()}
+
+
+def _numbers(study: dict[str, Any]) -> dict[str, Any]:
+    """What a study measured, without the sentences that it makes of it."""
+    sets = [{name: value for name, value in one.items() if name not in ("verdict", "kind")} for one in study["sets"]]
+    rest = {name: value for name, value in study.items() if name not in ("ranking", "beyond_chance")}
+    return {**rest, "sets": sets}
 
 
 def _machine() -> str:
@@ -104,7 +114,8 @@ def _machine() -> str:
 
 
 def page(studies: dict[str, dict[str, Any]]) -> str:
-    """The page from what was measured."""
+    """The page from what was measured, by task; no model is needed for it."""
+    studies = {name: studies[name] for name in TASKS if name in studies}
     parts = [HEAD, _overview(studies), HOW, *(_section(name, one) for name, one in studies.items())]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
@@ -147,17 +158,19 @@ def _overview(studies: dict[str, dict[str, Any]]) -> str:
     ]
     for name, study in studies.items():
         sets = [one for one in study["sets"] if one.get("features")]
-        ranking = "beyond chance" if study["beyond_chance"] else "no better than chance"
+        ranking = "beyond chance" if _ranking(study).beyond_noise else "no better than chance"
         if not sets:
             lines.append(f"| [{name}](#{name}) | | | none | | {ranking} |")
             continue
         one = min(sets, key=lambda one: ORDER.index(one["set"]) if one["set"] in ORDER else len(ORDER))
         shown = f"{one['set']}: {_points(one['effect'])}, p {_p(one['p'])}"
-        verdict = one["verdict"].split(":")[0].lower()
-        lines.append(
-            f"| [{name}](#{name}) | {one['n']} | {one['unsteered_rate']:.1%} | {shown} | {verdict} | {ranking} |"
-        )
+        word = verdict(one).sentence.split(":")[0].lower()
+        lines.append(f"| [{name}](#{name}) | {one['n']} | {one['unsteered_rate']:.1%} | {shown} | {word} | {ranking} |")
     return "\n".join(lines)
+
+
+def _ranking(study: dict[str, Any]) -> Finding:
+    return of_ranking(study["fit"], study["chance"])
 
 
 def _section(name: str, study: dict[str, Any]) -> str:
@@ -167,13 +180,13 @@ def _section(name: str, study: dict[str, Any]) -> str:
     lines = [
         f"## {name}",
         f"`study --task {name} {study['options']}`".replace(" `", "`"),
-        f"Samples: {splits}. {study['ranking']}",
+        f"Samples: {splits}. {_ranking(study).sentence}",
         "| set | features | unsteered → steered | effect | flips | p | SER | fluency | random | flipped | constrained |",
     ]
     table = ["| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
     table += [_set_row(one) for one in study["sets"]]
     lines[-1] += "\n" + "\n".join(table)
-    lines += [f"- **{one['set']}**: {one['verdict']}" for one in study["sets"] if one.get("features")]
+    lines += [f"- **{one['set']}**: {verdict(one).sentence}" for one in study["sets"] if one.get("features")]
     lines.append(_baseline(study.get("baseline")))
     lines.append(f"Measured in {study['seconds'] / 60:.0f} minutes on {study['machine']}.")
     return "\n\n".join(line for line in lines if line)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+from corrsteer_core import jobs
 from corrsteer_core.errors import CorrSteerError, out_of_memory
 from corrsteer_core.hub_errors import first_line
 from corrsteer_core.options import parser
@@ -16,6 +19,13 @@ from corrsteer_core.progress import Reporter
 
 CANCELLED = 130
 FAILED = 1
+DISK = {
+    errno.ENOSPC, errno.EDQUOT,  # no room
+    errno.EACCES, errno.EPERM, errno.EROFS,  # no right to write
+    errno.ENOTDIR, errno.EISDIR, errno.EEXIST,  # a file in place of a folder, or the other way round
+}  # fmt: skip
+"""What the disk refuses that the user can mend; any other error of the system is a bug, or was said by who met it."""
+SHOWN_NAME = 60
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(plain(result), allow_nan=False) if options.json else human(result), flush=True)
     except KeyboardInterrupt:
         report.finish()
-        print("stopped; what was finished is kept, run the same command again to go on", file=sys.stderr)
+        print(f"stopped; run the same command again to go on. {jobs.if_stopped(options.name)}", file=sys.stderr)
         return CANCELLED
     except BrokenPipeError:  # `| head` closed our output: nobody is left to tell, at exit neither
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -47,8 +57,10 @@ def _sentence(error: Exception) -> str | None:
     """What to say of an error that the user can mend; None for a bug."""
     if isinstance(error, CorrSteerError):
         return str(error)
-    kind = type(error).__name__  # of DuckDB's errors, which is not loaded for this
-    if isinstance(error, OSError) or kind == "IOException":  # no room, no right to write, a file in place of a folder
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"{_longest_name(error)} is too long for the name of a file or folder; see that it is what you meant."
+    kinds = {kind.__name__ for kind in type(error).__mro__}  # DuckDB's are not loaded for this
+    if (isinstance(error, OSError) and error.errno in DISK) or "IOException" in kinds:
         return (
             f"The disk would not have it ({first_line(error)}); see that there is room and that it may be written "
             f"(results are kept in {cache_dir()}; $CORRSTEER_CACHE names another folder)."
@@ -59,3 +71,9 @@ def _sentence(error: Exception) -> str | None:
             f"name another --device."
         )
     return None
+
+
+def _longest_name(error: OSError) -> str:
+    """The part of a path that made it too long, as far as it can be shown."""
+    longest = max(Path(str(error.filename or error.strerror)).parts, key=len)
+    return repr(longest if len(longest) <= SHOWN_NAME else f"{longest[:SHOWN_NAME]}…")

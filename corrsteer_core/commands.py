@@ -6,12 +6,17 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.output import scalars
 from corrsteer_core.progress import Reporter
+
+if TYPE_CHECKING:
+    from corrsteer_core.steering import SteeringSet
+    from corrsteer_core.tasks import Task
 
 # Modules that load torch or transformers are imported by the commands that need them, so that
 # `--help`, `runs` and `features` answer at once.
@@ -44,6 +49,7 @@ def study(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
         longest=options.longest,
         control_count=options.controls,
         with_baseline=options.baseline,
+        batch_size=options.batch_size,
         progress=report,
     )
 
@@ -115,9 +121,14 @@ def runs(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]:
 
 
 def features(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]:
-    from corrsteer_core import evidence, pipeline
+    from corrsteer_core import evidence, pipeline, reader
 
     floor = int(pipeline.fit_summary(options.run)["floor"])
+    layers = reader.facts(options.run).layers
+    if options.layer is not None and options.layer not in layers:
+        raise CorrSteerError(
+            f"The run {options.run} has no SAE of layer {options.layer}; its layers are {', '.join(map(str, layers))}."
+        )
     features = pipeline.features_of(options.run, options.layer)
     ranked = features[(features["support"] >= floor) & features["r"].notna()].drop(columns="run")
     if options.ranking != pipeline.DEFAULT_RANKING:
@@ -221,19 +232,20 @@ def select(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
         seen = pipeline.seen_by_p(options.run, options.per_layer or 1, options.ranking, options.negative)
         result["seen"] = seen.drop(columns="run").to_dict("records")
     if not chosen.rows:
-        print("no candidate's effect is beyond noise; the set is empty", file=sys.stderr)
+        why = "no feature of A helps alone" if options.strategy == "P" else "no candidate's effect is beyond noise"
+        print(f"{why} on the validation split; the set is empty", file=sys.stderr)
     return result
 
 
 def effects(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]:
-    from corrsteer_core import store
+    from corrsteer_core import reader
 
-    rows = store.query(options.run, "SELECT * FROM effects ORDER BY steered_rate DESC, p, layer, feature, scale")
+    rows = reader.effects(options.run)
     if rows.empty:
         raise CorrSteerError(
             f"No candidate of {options.run} has been tried yet; run 'select {options.run} --strategy V' first."
         )
-    return rows.drop(columns="run").to_dict("records")
+    return rows.to_dict("records")
 
 
 def generate(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
@@ -314,10 +326,9 @@ def sweep(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]
 
     from corrsteer_core import comparisons, evaluation
     from corrsteer_core.steering import load_set
-    from corrsteer_core.tasks import get_task
 
     steering = load_set(options.set)
-    tasks = [get_task(name) for name in options.task or [steering.task]]
+    tasks = _tasks_for([steering], options.task)
     found = evaluation.sweep(steering, tasks, options.scales, split=options.split, limit=options.limit, progress=report)
     rows = [_measured_row(one) for one in found]
     best = comparisons.pareto(pd.DataFrame(rows))
@@ -328,12 +339,42 @@ def transfer(options: argparse.Namespace, report: Reporter) -> list[dict[str, An
     _quiet_libraries()
     from corrsteer_core import evaluation
     from corrsteer_core.steering import load_set
-    from corrsteer_core.tasks import get_task
 
     sets = [load_set(path) for path in options.set]
-    tasks = [get_task(name) for name in options.task or sorted({one.task for one in sets if one.task})]
+    tasks = _tasks_for(sets, options.task)
     found = evaluation.transfer(sets, tasks, split=options.split, limit=options.limit, progress=report)
-    return [_measured_row(one) for one in found]
+    # Sets of several runs are all called "A": run and content tell them apart, and the order if even that is the same.
+    runs = {
+        key: cycle([one.run for one in sets if (one.name, one.content) == key])
+        for key in {(one.name, one.content) for one in sets}
+    }
+    return [
+        {"set": one.name, "run": next(runs[one.name, one.content]), "content": one.content, **_measured_row(one)}
+        for one in found
+    ]
+
+
+def _tasks_for(sets: Sequence[SteeringSet], names: Sequence[str] | None) -> list[Task]:
+    """The tasks to measure sets on: those named, else the sets' own. A file of the user's own is known to its run."""
+    from corrsteer_core import pipeline
+    from corrsteer_core.store import is_cached
+    from corrsteer_core.tasks import TASKS, get_task
+
+    def task(name: str) -> Task:
+        owner = next((one for one in sets if one.task == name and one.run), None)
+        if name in TASKS or owner is None:
+            return get_task(name)
+        if not is_cached(owner.run):
+            raise CorrSteerError(
+                f"The set {owner.name!r} was fitted on a file of your own ({name}) in the run {owner.run}, which is not "
+                f"cached; name the tasks to measure on with --task, or make the run anew."
+            )
+        return pipeline.task_of(pipeline.stored(owner.run)[0])
+
+    names = names or sorted({one.task for one in sets if one.task})
+    if not names:
+        raise CorrSteerError("No set says which task it was fitted on; name the tasks to measure on with --task.")
+    return [task(name) for name in names]
 
 
 def _measured_row(one: Any) -> dict[str, Any]:
@@ -442,6 +483,10 @@ def train_sae(options: argparse.Namespace, report: Reporter) -> list[dict[str, A
 def _task(options: argparse.Namespace):
     from corrsteer_core.tasks import custom_task, get_task
 
+    if options.scorer and options.task is not None:
+        raise CorrSteerError(
+            f"--scorer makes the file of --data a task of its own, which is not {options.task}; leave out --scorer or --task."
+        )
     if not options.scorer:
         if options.task is None:
             raise CorrSteerError("Name a task with --task, or give your own with --data FILE --scorer NAME.")

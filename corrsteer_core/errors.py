@@ -12,8 +12,8 @@ class CorrSteerError(Exception):
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error of PyTorch's (which is not loaded for this) or of Python's means that memory is full."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    """Whether an error of Python's, PyTorch's or DuckDB's (which are not loaded for this) means that memory is full."""
+    if isinstance(error, MemoryError) or type(error).__name__ in ("OutOfMemoryError", "OutOfMemoryException"):
         return True
     # Apple's GPUs and the CPU have no kind of error of their own for it.
     said = str(error).lower()

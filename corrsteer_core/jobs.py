@@ -34,6 +34,15 @@ INSTANCE = "CORRSTEER_INSTANCE"
 
 State = Literal["running", "finished", "failed", "cancelled"]
 
+GOES_ON = ("fit", "select", "study", "demo")
+"""Commands that go on where they were stopped; all others begin anew."""
+KEPT = {
+    "sweep": "The numbers of the tasks it has finished are kept",
+    "transfer": "The numbers of the tasks it has finished are kept",
+    "train-sae": "The SAEs it has finished are kept",
+}
+"""What a command that begins anew leaves of its work, where it leaves something."""
+
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
 _ERROR_LINE = re.compile(r"(?:^|: )error: (.+)$")
 _STARTING = 10.0  # seconds within which a job's process must have been recorded
@@ -152,9 +161,11 @@ def resume(id: str) -> str:
     return start(old.arguments, old.title)
 
 
-def log_path(id: str) -> Path:
-    """What the job printed."""
-    return _folder(id) / "log"
+def if_stopped(command: str) -> str:
+    """What stopping a command leaves of its work, and what going on with it, by the same command again, does."""
+    if command in GOES_ON:
+        return "What is finished is kept; it goes on from there."
+    return f"{KEPT.get(command, 'Nothing of it is kept')}; going on begins anew."
 
 
 # --- reading a job's folder ----------------------------------------------------------------------

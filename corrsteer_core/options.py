@@ -12,6 +12,7 @@ from corrsteer_core import commands
 STRATEGIES = ("S", "A", "P", "V")
 RANKINGS = ("pearson_r", "difference_of_means", "fisher_ratio", "mutual_information")
 DEFAULT_LONGEST = 0.05
+LARGEST_SEED = 2**63 - 1
 # All are named again where they are used; a test holds them equal. Importing them from there would load torch.
 
 
@@ -25,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m corrsteer_core",
         description="Find the SAE features that go with success on a task, and steer a language model with them.",
     )
-    added = parser.add_subparsers(required=True, metavar="COMMAND")
+    added = parser.add_subparsers(required=True, metavar="COMMAND", dest="name")
 
     def command(name: str, function, text: str) -> argparse.ArgumentParser:
         made = added.add_parser(name, help=text, description=text, parents=[common])
@@ -49,7 +50,9 @@ def parser() -> argparse.ArgumentParser:
         default=(),
         help="also set A by these other rankings, as fisher_ratio,...",
     )
-    study.add_argument("--controls", type=int, default=5, metavar="N", help="random sets each (default: %(default)s)")
+    study.add_argument(
+        "--controls", type=_count, default=5, metavar="N", help="random sets each (default: %(default)s)"
+    )
     study.add_argument("--per-layer", type=_positive, help="features that V tries in each layer (default: 8)")
     study.add_argument("--scales", type=_scales_above_0, help="scales that V tries (default: 1,2,4,8)")
     study.add_argument(
@@ -123,7 +126,7 @@ def parser() -> argparse.ArgumentParser:
     generate.add_argument("--scale", type=float, help="in place of the set's own global scale")
     generate.add_argument("--max-new-tokens", type=_positive, default=60)
     generate.add_argument("--temperature", type=_temperature, default=0.0, help="0 takes the most probable token")
-    generate.add_argument("--seed", type=int, default=0)
+    generate.add_argument("--seed", type=_seed, default=0)
 
     export = command("export", commands.export, "write a set for other programs: transformers, llama.cpp, your own")
     export.add_argument("--set", type=Path, required=True, help="steering set (JSON)")
@@ -141,7 +144,7 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--limit", type=_positive, help="at most so many samples")
     evaluate.add_argument("--max-new-tokens", type=_positive)
     evaluate.add_argument(
-        "--controls", type=int, default=0, metavar="N", help="also measure N random sets of like size"
+        "--controls", type=_count, default=0, metavar="N", help="also measure N random sets of like size"
     )
 
     sweep = command("sweep", commands.sweep, "measure a set at several scales, on its own task and on others")
@@ -187,11 +190,13 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, required=True, help="folder for the SAEs and their card")
     train.add_argument("--model", default="SmolLM2-135M-Instruct")
     train.add_argument("--layers", type=_numbers, required=True, help="blocks whose output is learned, as 8,15,22")
-    train.add_argument("--tokens", type=_positive, default=1_350_000)
+    train.add_argument(
+        "--tokens", type=_positive, default=1_350_000, help="tokens of text to learn from (default: %(default)s)"
+    )
     train.add_argument("--d-sae", type=_positive, default=2304, help="features per SAE (default: %(default)s)")
     train.add_argument("--k", type=_positive, default=32, help="features active at once (default: %(default)s)")
     train.add_argument("--epochs", type=_positive, default=2)
-    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--seed", type=_seed, default=0)
     return parser
 
 
@@ -233,7 +238,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=_positive, help="at most so many samples, over all splits")
     parser.add_argument("--max-new-tokens", type=_positive, help="tokens to generate (default: the task's)")
     parser.add_argument("--batch-size", type=_positive, help="prompts at a time (default: what fits in memory)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the split of tasks that have none of their own")
+    parser.add_argument("--seed", type=_seed, default=0, help="seed of the split of tasks that have none of their own")
     parser.add_argument(
         "--pooling",
         choices=("max", "mean", "all"),
@@ -337,7 +342,16 @@ def _temperature(text: str) -> float:
 
 
 def _count(text: str) -> int:
-    return 0 if text == "0" else _positive(text)
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or above")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    """What NumPy and PyTorch take alike."""
+    if not text.isdecimal() or int(text) > LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {LARGEST_SEED}")
+    return int(text)
 
 
 def _positive(text: str) -> int:

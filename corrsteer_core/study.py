@@ -28,23 +28,29 @@ def study(
     longest: float = selection.LONGEST,
     control_count: int = CONTROLS,
     with_baseline: bool = True,
+    batch_size: int | None = None,
     split: str = "test",
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Collect, fit, select by every strategy and measure all sets with their controls on one split.
 
-    `rankings` adds a set A by each of these other rankings. `per_layer` and `scales` are what V tries.
-    Returns what was found, ready for JSON: task, run, samples, ranking (sentence), sets (rows), baseline.
+    `rankings` adds a set A by each of these other rankings. `per_layer` and `scales` are what V tries, `batch_size` how
+    many prompts are read at a time.
+    Returns what was found, ready for JSON: task, run, samples, fit and chance (numbers), ranking (sentence), sets
+    (rows), baseline.
     """
-    pipeline.collect(setup, progress=progress)
+    pipeline.collect(setup, batch_size=batch_size, progress=progress)
     pipeline.refit(setup.run, FitSettings(), progress)
     facts = reader.facts(setup.run)
-    ranking = of_ranking(facts.fit or {}, reader.chance(setup.run))
+    chance = reader.chance(setup.run)
+    ranking = of_ranking(facts.fit or {}, chance)
     result: dict[str, Any] = {
         "task": setup.task.name,
         "run": setup.run,
         "model": setup.model.name,
         "splits": facts.splits.to_dict("records"),
+        "fit": facts.fit,
+        "chance": chance,
         "ranking": ranking.sentence,
         "beyond_chance": ranking.beyond_noise,
         "sets": [],

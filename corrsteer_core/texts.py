@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from corrsteer_core.errors import CorrSteerError
+from corrsteer_core.hub_errors import first_line
 
 Messages = list[dict[str, str]]
 Document = Messages | str
@@ -101,20 +102,31 @@ def packed(
     """Sequences of `length` token ids, documents one after another with an end token between plain ones.
 
     Chats are written in the tokenizer's chat template, but a share of them (`plain_share`, in
-    [0, 1]) as plain text, since base-style prompts are part of what the SAE will meet.
+    [0, 1]) as plain text, since base-style prompts are part of what the SAE will meet. Raises CorrSteerError for a
+    chat that the template refuses.
     """
     rng = random.Random(seed)
     buffer: list[int] = []
     for document in documents:
-        as_plain = isinstance(document, str) or not tokenizer.chat_template or rng.random() < plain_share
-        if as_plain:
+        if isinstance(document, str) or not tokenizer.chat_template or rng.random() < plain_share:
             ids = tokenizer(plain(document), add_special_tokens=False)["input_ids"]
             ids.append(tokenizer.eos_token_id)
         else:
-            ids = tokenizer(tokenizer.apply_chat_template(document, tokenize=False), add_special_tokens=False)[
-                "input_ids"
-            ]
+            ids = tokenizer(_templated(document, tokenizer), add_special_tokens=False)["input_ids"]
         buffer += ids
         while len(buffer) >= length:
             yield buffer[:length]
             buffer = buffer[length:]
+
+
+def _templated(chat: Messages, tokenizer) -> str:
+    from jinja2 import TemplateError
+
+    try:
+        return tokenizer.apply_chat_template(chat, tokenize=False)
+    except TemplateError as error:
+        roles = ", ".join(message["role"] for message in chat)
+        raise CorrSteerError(
+            f"The chat that begins {plain(chat)[:60]!r} has messages of {roles[:80]}, which the model's chat template refuses "
+            f'({first_line(error)}); change it, or give it as "text".'
+        ) from error

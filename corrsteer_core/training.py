@@ -25,6 +25,7 @@ from corrsteer_core.hooks import HookPoint, hooked
 from corrsteer_core.models import Model
 
 HELD_OUT = 0.02  # share of the tokens, the last ones, kept for the card's measurements
+LARGEST_SEED = 2**63 - 1  # that NumPy and PyTorch take alike
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class TrainConfig:
 
     layers: tuple[int, ...]
     """Blocks whose output (`resid_post`) is learned."""
-    tokens: int = 1_400_000
+    tokens: int = 1_350_000
     """Tokens of text collected."""
     d_sae: int = 2304
     """Features per SAE."""
@@ -58,8 +59,8 @@ class TrainConfig:
             raise CorrSteerError(
                 f"{self.tokens} tokens are too few to train on; at least {10 * self.batch} are needed."
             )
-        if self.seed < 0:
-            raise CorrSteerError(f"The seed is {self.seed}; give a whole number of at least 0.")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise CorrSteerError(f"The seed is {self.seed}; give a whole number from 0 to {LARGEST_SEED}.")
         if not 0 < self.k <= self.d_sae:
             raise CorrSteerError(f"k = {self.k} active features do not fit in {self.d_sae} features.")
 

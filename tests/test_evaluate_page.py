@@ -317,7 +317,7 @@ def test_a_measurement_really_runs_and_is_stored():
     until = time.monotonic() + 120
     while jobs.job(id).state == "running" and time.monotonic() < until:
         time.sleep(0.1)
-    assert jobs.job(id).state == "finished", jobs.log_path(id).read_text()
+    assert jobs.job(id).state == "finished", jobs.job(id).error
     (summary,) = reader.evaluations(run)["summary"]
     assert summary["n"] == 6
     assert set(summary["controls"]) == {"random 1", "sign flipped"}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from corrsteer_core import jobs
+from corrsteer_core import jobs, options
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.uploads import keep_upload
 
@@ -26,6 +26,10 @@ def ended(id: str, patience: float = 60.0) -> jobs.Job:
     while (job := jobs.job(id)).state == "running" and time.monotonic() < until:
         time.sleep(0.05)
     return job
+
+
+def log_of(id: str) -> Path:
+    return Path(os.environ["CORRSTEER_CACHE"]) / "jobs" / id / "log"
 
 
 def pretend(cache: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> str:
@@ -54,7 +58,7 @@ def test_a_command_finishes_and_its_log_holds_what_it_printed():
     id = jobs.start(["runs", "--json"], "List the runs")
     job = ended(id)
     assert (job.state, job.title, job.error) == ("finished", "List the runs", "")
-    assert jobs.log_path(id).read_text().strip().endswith("[]")
+    assert log_of(id).read_text().strip().endswith("[]")
     assert [one.id for one in jobs.jobs()] == [id]
 
 
@@ -74,7 +78,7 @@ def test_arguments_that_the_command_line_refuses_fail_with_its_words():
 def test_a_crash_without_a_sentence_names_the_log(cache, monkeypatch):
     job = ended(pretend(cache, monkeypatch, "def main(arguments): raise RuntimeError('boom')"))
     assert job.state == "failed"
-    assert str(jobs.log_path(job.id)) in job.error
+    assert str(log_of(job.id)) in job.error
 
 
 def test_a_running_job_tells_how_far_it_is_and_can_be_cancelled(cache, monkeypatch):
@@ -126,7 +130,7 @@ def test_resuming_runs_the_same_command_and_forgets_the_old_job():
 
 @pytest.mark.parametrize("id", ["", "..", "../../etc", "20260101-000000-abcdef", "20260101-000000-abcdef/../x", "\0"])
 def test_an_id_that_is_none_is_an_error(id):
-    for action in (jobs.job, jobs.log_path, jobs.resume):
+    for action in (jobs.job, jobs.resume):
         with pytest.raises(CorrSteerError, match="There is no job"):
             action(id)
     for action in (jobs.cancel, jobs.forget, jobs.stop):
@@ -165,6 +169,15 @@ def test_a_job_is_forgotten_as_a_whole(cache, monkeypatch):
     monkeypatch.setattr(jobs.shutil, "rmtree", lambda gone: seen.append(jobs.jobs()))
     jobs.forget(folder.name)
     assert seen == [[]]
+
+
+def test_what_stopping_a_command_leaves_is_told_of_each_that_there_is():
+    (commands,) = (action.choices for action in options.parser()._actions if action.dest == "name")
+    assert {*jobs.GOES_ON, *jobs.KEPT} <= set(commands)
+    assert not set(jobs.GOES_ON) & set(jobs.KEPT)
+    assert jobs.if_stopped("fit") == "What is finished is kept; it goes on from there."
+    assert jobs.if_stopped("evaluate") == "Nothing of it is kept; going on begins anew."
+    assert jobs.if_stopped("sweep") == "The numbers of the tasks it has finished are kept; going on begins anew."
 
 
 def test_a_job_knows_the_app_that_it_was_started_from(monkeypatch):

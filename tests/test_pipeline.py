@@ -11,12 +11,12 @@ import pytest
 import torch
 from scipy import stats as scipy_stats
 
-from corrsteer_core import cli, pipeline, store
+from corrsteer_core import cli, options, pipeline, store
 from corrsteer_core.hooks import hooked
 from corrsteer_core.models import load_model
 from corrsteer_core.prompts import PromptStyle, render
 from corrsteer_core.saes import load_saes
-from corrsteer_core.steering import SteeringRow, empty_set, save_set
+from corrsteer_core.steering import SteeringRow, empty_set, load_set, save_set
 from tests.architectures import random_sae, tiny
 
 LAYERS = (1, 2)
@@ -251,6 +251,32 @@ def test_sweep_transfer_baseline_and_convergence_on_the_command_line(files, caps
     assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)
 
 
+def test_sets_fitted_on_a_file_of_ones_own_are_measured_on_it_again(files, capsys, tmp_path, cache):
+    runs = {}
+    for name, limit in (("first", N), ("second", 24)):
+        runs[name] = command(capsys, *fit_arguments(files, "--limit", limit))[1]["run"]
+        command(capsys, "select", runs[name], "--strategy", "A", "--out", tmp_path / f"{name}.json")
+    first = ("--set", tmp_path / "first.json")
+    both = (*first, "--set", tmp_path / "second.json")
+    for named in ((), ("--task", "custom-items")):
+        status, rows, err = command(capsys, "sweep", *first, *named, "--scales", "0,1", "--limit", 3)
+        assert status == 0, err
+        assert [(row["task"], row["scale"], row["n"]) for row in rows] == [
+            ("custom-items", 0.0, 3), ("custom-items", 1.0, 3),
+        ]  # fmt: skip
+    status, rows, err = command(capsys, "transfer", *both, "--task", "custom-items", "--task", "capitals", "--limit", 3)
+    assert status == 0, err
+    assert [row["set"] for row in rows] == ["A"] * 4
+    whose = {load_set(tmp_path / f"{name}.json").content: run for name, run in runs.items()}
+    assert len(whose) == 2
+    for task in ("custom-items", "capitals"):
+        assert {row["content"]: row["run"] for row in rows if row["task"] == task} == whose
+    shutil.rmtree(cache / "runs" / runs["first"])
+    status, _, err = command(capsys, "sweep", *first)
+    assert (status, "fitted on a file of your own (custom-items)" in err) == (1, True), err
+    assert f"in the run {runs['first']}, which is not cached; name the tasks" in err
+
+
 def test_p_says_what_it_saw_in_each_layer(files, capsys):
     _, fitted, _ = command(capsys, *fit_arguments(files))
     status, pruned, err = command(capsys, "select", fitted["run"], "--strategy", "P")
@@ -407,21 +433,9 @@ def test_a_wrong_width_sae_is_refused(files, capsys, tmp_path):
 
 
 def test_every_command_has_help(capsys):
-    for name in (
-        "fit",
-        "refit",
-        "runs",
-        "features",
-        "select",
-        "effects",
-        "generate",
-        "evaluate",
-        "check",
-        "saes",
-        "presets",
-        "demo",
-        "train-sae",
-    ):
+    (commands,) = (action.choices for action in options.parser()._actions if action.dest == "name")
+    assert {"fit", "study", "evaluate", "train-sae"} <= set(commands)
+    for name in commands:
         with pytest.raises(SystemExit) as stopped:
             cli.main([name, "--help"])
         assert stopped.value.code == 0

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ LAYERS = [
     {"cli"},
     {"__main__", "job_process"},
 ]
+RANK = {name: place for place, names in enumerate(LAYERS) for name in names}
 
 
 def imported(path, top_level_only=False):
@@ -57,16 +59,24 @@ def test_the_core_knows_neither_the_app_nor_streamlit(path):
 
 
 def test_imports_in_the_core_go_one_way():
-    rank = {name: place for place, names in enumerate(LAYERS) for name in names}
     modules = {path.stem if path.parent.name == "corrsteer_core" else "tasks" for path in CORE} - {"__init__"}
-    assert modules == rank.keys(), "every module has its place in LAYERS"
+    assert modules == RANK.keys(), "every module has its place in LAYERS"
     wrong = []
     for path in CORE:
         own = path.stem if path.parent.name == "corrsteer_core" else "tasks"
         for name in imported(path):
             other = core_module(name)
-            if other in rank and own in rank and other != own and rank[other] > rank[own]:
+            if other in RANK and own in RANK and other != own and RANK[other] > RANK[own]:
                 wrong.append(f"{own} imports {other}")
+    assert wrong == []
+
+
+def test_the_map_for_contributors_has_every_module_in_the_order_of_imports():
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    named = [name for row in rows for name in re.findall(r"`(\w+)/?`", row)]
+    assert sorted(named) == sorted(RANK), "every module stands in the table once"
+    wrong = [f"{after} stands below {name}" for name, after in pairwise(named) if RANK[after] < RANK[name]]
     assert wrong == []
 
 
@@ -98,6 +108,7 @@ def test_no_pickle_and_no_remote_code(path):
         "app.main",
         "app.views.overview",
         "app.views.features",
+        "benchmarks.results",
     ],
 )
 def test_what_shows_the_first_page_loads_no_model_library(module):

@@ -4,10 +4,11 @@ import gzip
 import json
 
 import pytest
+from jinja2 import TemplateError
 
 from corrsteer_core.errors import CorrSteerError
-from corrsteer_core.texts import read_documents
-from corrsteer_core.training import TrainConfig
+from corrsteer_core.texts import packed, read_documents
+from corrsteer_core.training import LARGEST_SEED, TrainConfig
 
 CHAT = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
 
@@ -69,6 +70,24 @@ def test_a_gzip_file_whose_middle_is_damaged_is_a_sentence(tmp_path):
         read_documents(tmp_path / "x.txt.gz")
 
 
-def test_a_seed_below_0_is_refused_before_anything_is_read():
-    with pytest.raises(CorrSteerError, match="The seed is -1"):
-        TrainConfig(layers=(1,), seed=-1)
+class Strict:
+    """A tokenizer whose template takes no system message, as Gemma's does."""
+
+    chat_template = "{{ strict }}"
+
+    def apply_chat_template(self, chat, tokenize):
+        raise TemplateError("System role not supported")
+
+
+def test_a_chat_that_the_template_refuses_is_a_sentence():
+    chat = [{"role": "system", "content": "Be brief."}, *CHAT]
+    said = r"begins 'Be brief.\\nHi\\nHello' has messages of system, user, assistant, .*\(System role not supported\)"
+    with pytest.raises(CorrSteerError, match=said):
+        next(packed([chat], Strict(), length=8, plain_share=0.0, seed=0))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 10**20])
+def test_a_seed_that_cannot_be_is_refused_before_anything_is_read(seed):
+    with pytest.raises(CorrSteerError, match=f"The seed is {seed}; give a whole number from 0"):
+        TrainConfig(layers=(1,), seed=seed)
+    assert TrainConfig(layers=(1,), seed=2**63 - 1).seed == LARGEST_SEED
