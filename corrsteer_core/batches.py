@@ -150,7 +150,7 @@ def _free_memory(device: torch.device) -> int:
     return psutil.virtual_memory().available
 
 
-def _let_go(device: torch.device) -> None:
+def let_go(device: torch.device) -> None:
     """Give back what PyTorch keeps on a device and does not use."""
     if device.type == "mps":
         torch.mps.empty_cache()
@@ -183,7 +183,7 @@ class _Work:
             if len(batch) == 1:
                 raise self._too_long(batch[0]) from error
             logging.getLogger(__name__).warning("out of memory with %d prompts; going on with half", len(batch))
-        _let_go(self.model.device)  # here, where no traceback holds the failed batch's tensors any more
+        let_go(self.model.device)  # here, where no traceback holds the failed batch's tensors any more
         half = len(batch) // 2
         for part in (batch[:half], batch[half:]):
             yield from self.answered(part)

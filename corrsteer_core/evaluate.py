@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from corrsteer_core import stats
-from corrsteer_core.batches import answers, plan, prompts_that_fit, rows_that_fit
-from corrsteer_core.errors import CorrSteerError
+from corrsteer_core.batches import answers, let_go, plan, prompts_that_fit, rows_that_fit
+from corrsteer_core.errors import CorrSteerError, out_of_memory
 from corrsteer_core.generation import UNSTEERED, Choose, Vectors, continued, greedy, prefill
 from corrsteer_core.models import Model
 from corrsteer_core.progress import Progress, silent
@@ -148,10 +148,10 @@ def _scored(
     distinct = [sorted({tuple(output) for output in outputs[place] if len(output)}) for place in places]
     try:
         return continuation_nll(model, [prompts[place] for place in places], distinct)
-    except torch.OutOfMemoryError:
-        if len(places) == 1:
+    except Exception as error:
+        if len(places) == 1 or not out_of_memory(error):
             raise
-    torch.cuda.empty_cache()  # here, where no traceback holds the failed batch's tensors any more
+    let_go(model.device)  # here, where no traceback holds the failed batch's tensors any more
     half = len(places) // 2
     return [one for part in (places[:half], places[half:]) for one in _scored(model, part, prompts, outputs)]
 

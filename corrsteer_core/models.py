@@ -258,27 +258,36 @@ def load_model(
         net, found = loaded
         if not spread:
             net = net.to(where)
-    except SafetensorError as error:
-        raise CorrSteerError(
-            f"The weights of {name} cannot be read ({first_line(error)}); a file is damaged or cut short: get it anew."
-        ) from error
     except Exception as error:  # network, cache and broken files fail in many ways, each for the user to mend
-        if out_of_memory(error):
-            raise CorrSteerError(
-                f"The model {name} does not fit in the memory of {where}; say --device auto or cpu, or take a smaller one."
-            ) from error
-        if reason := hub_reason(error):
-            raise CorrSteerError(f"The model {name} {reason}; a folder with the model works too.") from error
-        raise CorrSteerError(
-            f"The model {name!r} could not be loaded: {first_line(error).rstrip('.:')}. Give a folder with a "
-            f"transformers model, or a hub id that is reachable or already in the hub's cache."
-        ) from error
+        raise CorrSteerError(_unloadable(name, where, error)) from error
     _check_whole(name, found)
     if not spread and where.type == "cpu" and net.dtype == torch.float32:
         quicken(net)
     net.eval().requires_grad_(False)
     tokenizer.padding_side = "left"
     return Model(name, net, tokenizer, end_tokens(net, tokenizer), fingerprint(net))
+
+
+def _unloadable(name: str, where: torch.device, error: Exception) -> str:
+    """Why a model could not be loaded, and what to do."""
+    if isinstance(error, SafetensorError):
+        return (
+            f"The weights of {name} cannot be read ({first_line(error)}); a file is damaged or cut short: get it anew."
+        )
+    if out_of_memory(error):
+        return (
+            f"The model {name} does not fit in the memory of {where}; say --device auto or cpu, or take a smaller one."
+        )
+    if "trust_remote_code" in str(error):
+        return (
+            f"The model {name} comes with code of its own, which is never run; give one that transformers itself knows."
+        )
+    if reason := hub_reason(error):
+        return f"The model {name} {reason}; a folder with the model works too."
+    return (
+        f"The model {name!r} could not be loaded: {first_line(error).rstrip('.:')}. Give a folder with a "
+        f"transformers model, or a hub id that is reachable or already in the hub's cache."
+    )
 
 
 def _check_whole(name: str, found: Mapping[str, Any]) -> None:

@@ -204,3 +204,14 @@ def test_the_app_reads_each_sae_once_whatever_set_names_it(tmp_path, saes, monke
     assert both[1] is alone
     assert bench.saes([first]) == both[:1]
     assert asked == [[second], [first]]
+
+
+def test_code_that_comes_with_a_model_is_never_run_nor_asked_for(tmp_path, monkeypatch):
+    folder = saved(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "strange", "auto_map": {"AutoConfig": "code.C", "AutoModelForCausalLM": "code.M"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()")
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("the user was asked"))
+    assert "comes with code of its own, which is never run" in refused(folder)
+    assert not (tmp_path / "ran").exists()
