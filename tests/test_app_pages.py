@@ -580,7 +580,7 @@ def test_what_depends_on_samples_and_fit_alone_is_not_worked_out_again_when_some
         fit(writer, FitSettings(permutations=20))
     assert resources.fit_stamp(run) != before
     store.delete_run(run)
-    fabricated.make_run(collected=0.9)
+    fabricated.make_run(collected=0.9, fitted=False, measured=False)
     assert resources.fit_stamp(run) != before
 
 
