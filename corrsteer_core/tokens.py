@@ -128,7 +128,7 @@ def _hidden(model: Model, vectors: Vectors, prompt: Sequence[int], answer: Seque
 def _logits(model: Model, hidden: Tensor) -> Tensor:
     """What the model makes of its last hidden states; some (Gemma 2) bound their logits by a soft cap."""
     logits = model.net.get_output_embeddings()(hidden)
-    cap = getattr(model.net.config, "final_logit_softcapping", None)
+    cap = getattr(model.text_config, "final_logit_softcapping", None)
     return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
