@@ -402,12 +402,16 @@ def _same_file(one: Path, other: Path | None) -> bool:
 
 def _as_fitted(fitted: RunConfig, asked: Task) -> Task:
     """The run's own task. Raises CorrSteerError if another scorer was asked for: its rates would be another thing's."""
-    if fitted.scorer and scorer_name(get_scorer(fitted.scorer)) != scorer_name(asked.scorer):
+    own = task_of(fitted)
+    known = (
+        {scorer_name(own.scorer), scorer_name(get_scorer(fitted.scorer))} if fitted.scorer else set()
+    )  # a judge, or the rules
+    if known and scorer_name(asked.scorer) not in known:
         raise CorrSteerError(
             f"The set was fitted with answers scored by {fitted.scorer}, and {scorer_name(asked.scorer)} was asked for; "
             f"give --scorer {fitted.scorer}, or fit anew with the other one."
         )
-    return task_of(fitted)
+    return own
 
 
 def _check_fixed(steering: SteeringSet, task: Task, data: Path | None, every: Sequence[Item]) -> None:

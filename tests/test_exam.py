@@ -162,9 +162,12 @@ def test_another_scorer_than_the_runs_is_refused(loaded, file):
 def test_a_judge_scores_a_task_of_ones_own_when_it_is_opened_again(loaded, file, monkeypatch):
     judged = []
 
+    def judge(output, item):
+        return 0.25
+
     def with_judge(task, name):
         judged.append(name)
-        return replace(task, scorer=lambda output, item: 0.25)
+        return replace(task, scorer=judge)
 
     monkeypatch.setattr(pipeline, "with_judge", with_judge)
     task = custom_task("contains", file)
@@ -172,7 +175,9 @@ def test_a_judge_scores_a_task_of_ones_own_when_it_is_opened_again(loaded, file,
     config, items = pipeline.stored(steering.run)
     assert pipeline.task_of(config).scorer("", items[0]) == 0.25
     assert exam_for(steering, task, loaded[0], split="test").task.scorer("", items[0]) == 0.25
-    assert judged == ["similarity-judge"] * 3
+    opened = pipeline.task_of(config)  # what a sweep of the set asks for
+    assert exam_for(steering, opened, loaded[0], split="test").task.scorer("", items[0]) == 0.25
+    assert judged == ["similarity-judge"] * 5
 
 
 def test_a_limit_takes_strata_in_turn(loaded, file):
