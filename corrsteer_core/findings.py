@@ -11,8 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-NOISE = 0.05
-"""A p-value that is not below this is within noise."""
+from corrsteer_core import stats
+from corrsteer_core.stats import NOISE
+
 CHANCE = 0.01
 """A ranking is beyond chance when fewer shuffles of the outcomes than this reach its highest r."""
 
@@ -86,8 +87,8 @@ def _luck(p: float, tries: int) -> str:
 
 
 def _raises(row: pd.Series) -> bool:
-    """Whether the best scale raises the rate by more than noise, as V asks it: one-sided, the flips pointing the same way."""
-    return bool(row["effect"] > 0 and row["p"] / 2 < NOISE and row["positive_flips"] > row["negative_flips"])
+    """Whether the best scale raises the rate by more than noise, as V asks it."""
+    return bool(row["effect"] > 0 and stats.rises(row["positive_flips"], row["negative_flips"], row["p"]))
 
 
 def _name(row: pd.Series) -> str:

@@ -20,8 +20,6 @@ answers whatever their direction: what they do says little about the feature (se
 SHORTEST = 0.025
 """Shorter vectors than this share are not tried beside a longer one of the same feature: every candidate costs a
 position per validation sample, and such a one was measured to flip 1 in 100 answers (sentiment, validation)."""
-NOISE = 0.05
-"""A candidate is within noise unless the one-sided paired test that it raises the rate is below this."""
 
 Measure = Callable[[Sequence[Sequence[SteeringRow]]], np.ndarray]
 """Outcomes (samples, variants) on the validation split of each group of rows steered together."""
@@ -100,10 +98,8 @@ def effects(candidates: pd.DataFrame, unsteered: np.ndarray, steered: np.ndarray
 
 def beyond_noise(effects: pd.DataFrame) -> pd.DataFrame:
     """Candidates that raise the rate by more than noise, the best first (ties: the smaller scale)."""
-    # The distribution of flips is symmetric, so the two-sided p halves into the one-sided one. Graded outcomes can rise
-    # on average while more of them flip down than up: then p speaks of the harm.
-    up = (effects["steered_rate"] > effects["unsteered_rate"]) & (effects["positive_flips"] > effects["negative_flips"])
-    better = effects[up & (effects["p"] / 2 < NOISE)]
+    rises = stats.rises(effects["positive_flips"], effects["negative_flips"], effects["p"])
+    better = effects[(effects["steered_rate"] > effects["unsteered_rate"]) & rises]
     return better.sort_values(["steered_rate", "scale", "r"], ascending=[False, True, False])
 
 
@@ -130,7 +126,7 @@ def grown(effects: pd.DataFrame, measure: Measure) -> list[SteeringRow]:
 
 def _improves(before: np.ndarray, after: np.ndarray) -> bool:
     flipped = stats.flips(before, after)
-    return flipped.positive > flipped.negative and stats.mcnemar_p(flipped.positive, flipped.negative) / 2 < NOISE
+    return stats.rises(flipped.positive, flipped.negative, stats.mcnemar_p(flipped.positive, flipped.negative))
 
 
 def pruned(effects: pd.DataFrame) -> list[SteeringRow]:
@@ -142,8 +138,8 @@ def pruned(effects: pd.DataFrame) -> list[SteeringRow]:
 def seen_by_p(effects: pd.DataFrame) -> pd.DataFrame:
     """What P saw, layer by layer: `effects` with `kept`, and `noise` where flips that uneven come about by chance."""
     seen = effects.sort_values("layer", kind="stable")
-    against = seen["positive_flips"] <= seen["negative_flips"]
-    return seen.assign(kept=seen["steered_rate"] > seen["unsteered_rate"], noise=against | (seen["p"] / 2 >= NOISE))
+    rises = stats.rises(seen["positive_flips"], seen["negative_flips"], seen["p"])
+    return seen.assign(kept=seen["steered_rate"] > seen["unsteered_rate"], noise=~rises)
 
 
 def as_row(feature: Any) -> SteeringRow:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +21,9 @@ FloatArray = NDArray[np.float64]
 
 # Rounding may leave a correlation of +-1 just outside; anything further out is not a correlation.
 _R_TOLERANCE = 1e-9
+
+NOISE = 0.05
+"""A p-value that is not below this is within noise."""
 
 
 class Interval(NamedTuple):
@@ -99,6 +102,15 @@ def mcnemar_p(positive_flips: int, negative_flips: int) -> float:
     _check_counts(positive_flips, negative_flips)
     fewer = min(positive_flips, negative_flips)
     return min(1.0, 2 * float(binom.cdf(fewer, positive_flips + negative_flips, 0.5)))
+
+
+def rises(positive_flips: Any, negative_flips: Any, p: Any) -> Any:
+    """Whether more samples flipped up than chance explains, by the one-sided McNemar test; numbers or columns of them.
+
+    `p` is the two-sided one: the distribution of flips is symmetric, so it halves into the one-sided one. Graded outcomes
+    can rise on average while more of them flip down than up: then p speaks of the harm.
+    """
+    return (positive_flips > negative_flips) & (p / 2 < NOISE)
 
 
 def ser(positive_flips: int, negative_flips: int) -> float | None:
