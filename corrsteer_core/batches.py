@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import psutil
 import torch
@@ -26,6 +27,8 @@ from corrsteer_core.generation import (
 )
 from corrsteer_core.models import Model
 from corrsteer_core.saes import Sae
+
+T = TypeVar("T")
 
 MEMORY_SHARE = 0.25  # of the free memory, for keys and values, and as much for logits
 
@@ -150,7 +153,32 @@ def _free_memory(device: torch.device) -> int:
     return psutil.virtual_memory().available
 
 
-def let_go(device: torch.device) -> None:
+def in_halves(
+    do: Callable[[list[int]], T], batch: list[int], model: Model, prompts: Sequence[Sequence[int]], tokens: int
+) -> Iterator[T]:
+    """What `do` makes of a batch (places of prompts), part by part: in halves where memory does not hold it.
+
+    `tokens` is the longest answer's length. Raises CorrSteerError for a prompt that does not fit even alone.
+    """
+    try:
+        yield do(batch)
+        return
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        if len(batch) == 1:
+            raise CorrSteerError(
+                f"A prompt of {len(prompts[batch[0]])} tokens with answers of {tokens} does not fit in the memory of "
+                f"{model.device}, even alone; shorten it, ask for fewer tokens, or name another --device."
+            ) from error
+        logging.getLogger(__name__).warning("out of memory with %d prompts; going on with half", len(batch))
+    _let_go(model.device)  # here, where no traceback holds the failed batch's tensors any more
+    half = len(batch) // 2
+    for part in (batch[:half], batch[half:]):
+        yield from in_halves(do, part, model, prompts, tokens)
+
+
+def _let_go(device: torch.device) -> None:
     """Give back what PyTorch keeps on a device and does not use."""
     if device.type == "mps":
         torch.mps.empty_cache()
@@ -174,25 +202,7 @@ class _Work:
 
     def answered(self, batch: list[int]) -> Iterator[Answers]:
         """The answers to a batch, in halves where memory does not hold it."""
-        try:
-            yield self._answer(batch)
-            return
-        except Exception as error:
-            if not out_of_memory(error):
-                raise
-            if len(batch) == 1:
-                raise self._too_long(batch[0]) from error
-            logging.getLogger(__name__).warning("out of memory with %d prompts; going on with half", len(batch))
-        let_go(self.model.device)  # here, where no traceback holds the failed batch's tensors any more
-        half = len(batch) // 2
-        for part in (batch[:half], batch[half:]):
-            yield from self.answered(part)
-
-    def _too_long(self, place: int) -> CorrSteerError:
-        return CorrSteerError(
-            f"A prompt of {len(self.prompts[place])} tokens with answers of {self.max_new_tokens} does not fit in the memory "
-            f"of {self.model.device}, even alone; shorten it, ask for fewer tokens, or name another --device."
-        )
+        yield from in_halves(self._answer, batch, self.model, self.prompts, self.max_new_tokens)
 
     def _answer(self, batch: list[int]) -> Answers:
         texts = [self.prompts[place] for place in batch]

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from corrsteer_core import stats
-from corrsteer_core.batches import answers, let_go, plan, prompts_that_fit, rows_that_fit
-from corrsteer_core.errors import CorrSteerError, out_of_memory
+from corrsteer_core.batches import answers, in_halves, plan, prompts_that_fit, rows_that_fit
+from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.generation import UNSTEERED, Choose, Vectors, continued, greedy, prefill
 from corrsteer_core.models import Model
 from corrsteer_core.progress import Progress, silent
@@ -133,27 +133,19 @@ def fluency(
         return found
     longest = max((len(output) for of_prompt in outputs for output in of_prompt), default=0)
     done = 0
-    for places in plan(prompts, min(READ_TOGETHER, prompts_that_fit(model, prompts, longest))):
-        for place, of_prompt in zip(places, _scored(model, places, prompts, outputs), strict=True):
+
+    def score(places: list[int]) -> list[int]:
+        distinct = [sorted({tuple(output) for output in outputs[place] if len(output)}) for place in places]
+        scores = continuation_nll(model, [prompts[place] for place in places], distinct)
+        for place, of_prompt in zip(places, scores, strict=True):
             found[place] = [of_prompt.get(tuple(output), np.nan) for output in outputs[place]]
-        done += len(places)
-        progress(stage, done, len(prompts))
+        return places
+
+    for batch in plan(prompts, min(READ_TOGETHER, prompts_that_fit(model, prompts, longest))):
+        for places in in_halves(score, batch, model, prompts, longest):
+            done += len(places)
+            progress(stage, done, len(prompts))
     return found
-
-
-def _scored(
-    model: Model, places: Sequence[int], prompts: Sequence[Sequence[int]], outputs: Sequence[Sequence[Sequence[int]]]
-) -> list[dict[tuple[int, ...], float]]:
-    """What `continuation_nll` says of some prompts, in halves where memory does not hold them together."""
-    distinct = [sorted({tuple(output) for output in outputs[place] if len(output)}) for place in places]
-    try:
-        return continuation_nll(model, [prompts[place] for place in places], distinct)
-    except Exception as error:
-        if len(places) == 1 or not out_of_memory(error):
-            raise
-    let_go(model.device)  # here, where no traceback holds the failed batch's tensors any more
-    half = len(places) // 2
-    return [one for part in (places[:half], places[half:]) for one in _scored(model, part, prompts, outputs)]
 
 
 def mean_fluency(found: np.ndarray) -> list[float | None]:

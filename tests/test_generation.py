@@ -307,8 +307,8 @@ def test_what_pytorch_keeps_on_an_apple_gpu_is_given_back(monkeypatch):
     given = []
     monkeypatch.setattr(torch.mps, "empty_cache", lambda: given.append("mps"))
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given.append("cuda"))
-    batches.let_go(torch.device("mps"))
-    batches.let_go(torch.device("cuda"))
+    batches._let_go(torch.device("mps"))
+    batches._let_go(torch.device("cuda"))
     assert given == ["mps", "cuda"]
     assert batches.LIMITS["mps"].tokens < batches.ELSEWHERE.tokens
 
