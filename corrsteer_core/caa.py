@@ -21,9 +21,8 @@ from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.evaluate import Trial, compare, fluency, mean_fluency, trial, unsteered_and
 from corrsteer_core.generation import Vectors, decode, prefill
 from corrsteer_core.hooks import Action, HookPoint, Site
-from corrsteer_core.lengths import stream_lengths
 from corrsteer_core.models import Model
-from corrsteer_core.pipeline import Setup
+from corrsteer_core.pipeline import Setup, activation_lengths
 from corrsteer_core.progress import Progress, silent
 from corrsteer_core.prompts import render
 from corrsteer_core.store import query
@@ -131,9 +130,7 @@ def _training(setup: Setup) -> tuple[list[HookPoint], list[list[int]], np.ndarra
 
 def _candidates(setup: Setup, vectors: dict[HookPoint, Tensor]) -> pd.DataFrame:
     """Layer, scale and share (of the activation's length) of every vector at every scale."""
-    known = [item for item in setup.items if item.split != "test"]
-    prompts = [render(setup.model, item.prompt, setup.config.style) for item in known]
-    streams = stream_lengths(setup.model, list(vectors), prompts)
+    streams = activation_lengths(setup, list(vectors))
     rows = [
         {"layer": point.layer, "scale": scale, "share": scale * float(vector.norm()) / streams[point]}
         for point, vector in vectors.items()

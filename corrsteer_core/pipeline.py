@@ -23,6 +23,7 @@ from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.evaluate import trial, unsteered_and
 from corrsteer_core.fit import FitSettings, fit, not_fitted, sae_sizes, training_activations, training_outcomes
 from corrsteer_core.generation import Choose, check_length, greedy
+from corrsteer_core.hooks import HookPoint
 from corrsteer_core.lengths import stream_lengths
 from corrsteer_core.models import EMBEDDED, Model, load_model
 from corrsteer_core.progress import Progress, part_of, silent
@@ -271,9 +272,7 @@ def _try(setup: Setup, some: pd.DataFrame, progress: Progress) -> None:
 
 def _with_shares(setup: Setup, candidates: pd.DataFrame) -> pd.DataFrame:
     """Candidates with `share`: length of the vector over the mean length of the activation it is added to."""
-    known = [item for item in setup.items if item.split != "test"]  # not even a length is taken from what is held back
-    prompts = [render(setup.model, item.prompt, setup.config.style) for item in known]
-    streams = stream_lengths(setup.model, [sae.point for sae in setup.saes], prompts)
+    streams = activation_lengths(setup, [sae.point for sae in setup.saes])
     shares = np.zeros(len(candidates))
     for sae in setup.saes:
         here = (candidates["layer"] == sae.layer).to_numpy()
@@ -281,6 +280,12 @@ def _with_shares(setup: Setup, candidates: pd.DataFrame) -> pd.DataFrame:
         lengths = sae.directions(rows["feature"].tolist()).norm(dim=-1).cpu().numpy()
         shares[here] = lengths * rows["coefficient"].abs() * rows["scale"] / streams[sae.point]
     return candidates.assign(share=shares)
+
+
+def activation_lengths(setup: Setup, points: Sequence[HookPoint]) -> dict[HookPoint, float]:
+    """Mean length of the activations that vectors are added to; not even that is taken from what is held back."""
+    known = [item for item in setup.items if item.split != "test"]
+    return stream_lengths(setup.model, points, [render(setup.model, item.prompt, setup.config.style) for item in known])
 
 
 def select(
