@@ -380,18 +380,17 @@ def exam_for(
     of_run, known = stored(steering.run) if steering.run and is_cached(steering.run) else (None, [])
     # Of the very task: the run's file, seed, scorer and length then hold.
     fitted = of_run if of_run and own and of_run.task == task.name else None
-    seed, usual, length = 0, task.file, task.max_new_tokens
+    seed, own_file, length = 0, None, task.max_new_tokens
     if fitted:
         task, seed, length = _as_fitted(fitted, task), fitted.seed, fitted.max_new_tokens
-        usual = Path(fitted.data) if fitted.data else usual
-    other_file = data is not None and not _same_file(data, usual)
-    data = data or (usual if fitted and fitted.data else None)
+        own_file = Path(fitted.data) if fitted.data else None
+    remarks = [data.name] if data and not _same_file(data, own_file or task.file) else []
+    data = data or own_file
     shown = (*style.shots, *(of_run.style.shots if of_run else ()))
     every = held_to(known, without_shots(load_items(task, data=data, seed=seed), shown))
     if own and steering.run and not fitted:
         _check_fixed(steering, task, data, every)
     tokens = max_new_tokens or length
-    remarks = [data.name] if data and other_file else []
     remarks += [f"{tokens}-token answers"] if tokens != length else []
     return Exam(task, split, _of_split(every, task, split, data, limit, seed), style, tokens, tuple(remarks))
 
@@ -403,10 +402,10 @@ def _same_file(one: Path, other: Path | None) -> bool:
 def _as_fitted(fitted: RunConfig, asked: Task) -> Task:
     """The run's own task. Raises CorrSteerError if another scorer was asked for: its rates would be another thing's."""
     own = task_of(fitted)
-    known = (
-        {scorer_name(own.scorer), scorer_name(get_scorer(fitted.scorer))} if fitted.scorer else set()
-    )  # a judge, or the rules
-    if known and scorer_name(asked.scorer) not in known:
+    if not fitted.scorer:
+        return own
+    # By the judge, where there is one, or by the rules that stand behind it.
+    if scorer_name(asked.scorer) not in (scorer_name(own.scorer), scorer_name(get_scorer(fitted.scorer))):
         raise CorrSteerError(
             f"The set was fitted with answers scored by {fitted.scorer}, and {scorer_name(asked.scorer)} was asked for; "
             f"give --scorer {fitted.scorer}, or fit anew with the other one."
