@@ -343,14 +343,10 @@ def transfer(options: argparse.Namespace, report: Reporter) -> list[dict[str, An
     sets = [load_set(path) for path in options.set]
     tasks = _tasks_for(sets, options.task)
     found = evaluation.transfer(sets, tasks, split=options.split, limit=options.limit, progress=report)
-    # Sets of several runs are all called "A": run and content tell them apart, and the order if even that is the same.
-    runs = {
-        key: cycle([one.run for one in sets if (one.name, one.content) == key])
-        for key in {(one.name, one.content) for one in sets}
-    }
+    # Sets of several runs are all called "A"; run and content tell them apart. Every task has the sets in their order.
     return [
-        {"set": one.name, "run": next(runs[one.name, one.content]), "content": one.content, **_measured_row(one)}
-        for one in found
+        {"set": one.name, "run": of.run, "content": one.content, **_measured_row(one)}
+        for one, of in zip(found, cycle(sets), strict=False)
     ]
 
 
