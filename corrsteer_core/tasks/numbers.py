@@ -27,7 +27,7 @@ _LISTED = re.compile(r"[.):]\s+[^\W\d]")
 
 def answer_number(text: str) -> Decimal | None:
     """The number an answer ends in: after "####", in \\boxed{}, after "answer is", else the last one. None if none."""
-    text = _CODES.sub("", text.translate(_MINUS)).replace("\\$", "$")
+    text = _plain(text)
     boxed = [number for body in _BOXED.findall(text) if (number := _first(body)) is not None]
     for number in (_after_hashes(text), boxed[-1] if boxed else None, _after_cue(text)):
         if number is not None:
@@ -38,7 +38,11 @@ def answer_number(text: str) -> Decimal | None:
 
 def holds_one_number(text: str) -> bool:
     """Whether there is one number in a text and no other: "1/2" and "1.5e-3" are read as two."""
-    return len(_all(_CODES.sub("", text.translate(_MINUS)))) == 1
+    return len(_all(_plain(text))) == 1
+
+
+def _plain(text: str) -> str:
+    return _CODES.sub("", text.translate(_MINUS)).replace("\\$", "$")
 
 
 def _all(text: str) -> list[Decimal]:
