@@ -50,6 +50,9 @@ def draw(desk: Desk) -> None:
     if playing:
         answers = st.fragment(components.page_of(_answers), run_every=POLL if running else None)
         answers()
+    if playing and not running and playing.texts:
+        # Outside of the fragment, whose clicks wait for each other: here the next click ends what the last one began.
+        token_table.draw(playing, _titles(playing))
 
 
 def _generate(question: Question, bench: models.Bench) -> None:
@@ -266,7 +269,7 @@ def _settings(desk: Desk, *, sampled: bool) -> dict:
         first, second, third = st.columns(3)
         kind = "sample" if sampled else "typed"
         length = first.number_input(
-            "Longest answer, in tokens",
+            "Tokens at most",
             1,
             most_tokens(desk.config),
             desk.config.max_new_tokens if sampled else 60,
@@ -363,11 +366,12 @@ def _closing(playing: Playing, running: bool) -> None:
     said = []
     if len(playing.texts) == 2:
         said.append(parting(differences(*playing.texts)))
+    if not any(text.strip() for text in playing.texts) and not playing.question.chat and not playing.question.sample:
+        said.append("The model ended at once; asked as in a chat, it may answer.")
     if playing.cancelled:
         said.append(f"Stopped after {playing.steps} tokens.")
     st.markdown(components.for_markdown(" ".join(said)))
     _next_turn(playing)
-    token_table.draw(playing, _titles(playing))
 
 
 def _next_turn(playing: Playing) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, replace
+from typing import Any
 
 from app.components import MOST_TOKENS, log
 from app.models import Bench
@@ -15,6 +16,7 @@ from corrsteer_core import pipeline, playground
 from corrsteer_core.config import RunConfig
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.generation import sampled
+from corrsteer_core.progress import Progress, silent
 from corrsteer_core.prompts import Message, render, resolve_style
 from corrsteer_core.steering import SteeringSet
 from corrsteer_core.tokens import TokenStep, steps
@@ -105,18 +107,21 @@ class Playing:
         """Wait for the end; whether it came."""
         return self._ended.wait(seconds)
 
-    def token_steps(self, place: int) -> list[TokenStep]:
+    def token_steps(self, place: int, progress: Progress = silent) -> list[TokenStep]:
         """The text at `place` token by token: unsteered against steered at that text's scale (the first, for text 0)."""
         if place not in self._looked_at:
             model = self._bench.model()
             steering = replace(self._as_asked(model), scale=self.question.scales[max(place - 1, 0)])
             saes = self._bench.saes(steering.saes)
             prompt = render(model, self.question.asked, steering.style)
-            vectors, let_others = steering.vectors(saes), self._bench.let_others
+            vectors = steering.vectors(saes)
+
+            def between(*where: Any) -> None:
+                progress(*where)
+                self._bench.let_others()
+
             with self._bench.lock:
-                self._looked_at[place] = steps(
-                    model, vectors, prompt, self.tokens[place], progress=lambda *_: let_others()
-                )
+                self._looked_at[place] = steps(model, vectors, prompt, self.tokens[place], progress=between)
         return self._looked_at[place]
 
     def _answer(self) -> None:

@@ -31,8 +31,14 @@ def draw(playing: Playing, titles: Sequence[str]) -> None:
             "Which answer", titles, default=titles[1], required=True, key=f"token_answer-{len(titles)}"
         )
         place = list(titles).index(chosen)
-    with st.spinner("Reading the answer again …", show_time=True):
-        found = playing.token_steps(place)
+    bar = st.empty()
+
+    def shown(stage: str, done: int, total: int) -> None:
+        # Whatever is clicked meanwhile stops the work: Streamlit gives up a drawing where it next draws something.
+        bar.progress(done / total, f"Reading the answer again: {done:,} of {total:,} tokens")
+
+    found = playing.token_steps(place, shown)
+    bar.empty()
     if not found:
         st.caption("This answer has no tokens.")
         return

@@ -715,6 +715,30 @@ def test_the_answers_token_by_token(run, loaded):
     assert f"part at token {tokens.parts_at(*playing.tokens) + 1}" in said(test)
 
 
+def test_a_text_that_ends_at_once_is_said_to_need_a_chat(run):
+    hint = "asked as in a chat, it may answer"
+    test = ask(opened(), "Tell me of the sea.")
+    playing = generate(test)
+    assert not playing.question.chat
+    assert hint not in said(test)
+    playing.texts = ("", " ")
+    assert hint in said(test.run())
+
+
+def test_reading_an_answer_token_by_token_can_be_given_up(run):
+    playing = generate(ask(opened(), "Tell me of the sea."))
+    seen = []
+
+    def giving_up(stage: str, done: int, total: int) -> None:
+        seen.append((done, total))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        playing.token_steps(1, giving_up)
+    assert seen == [(0, len(playing.tokens[1]))]
+    assert len(playing.token_steps(1)) == len(playing.tokens[1])  # and begun anew: the model is free, nothing half kept
+
+
 # --- the page as a link and as a file ------------------------------------------------------------
 
 
