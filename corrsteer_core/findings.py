@@ -16,6 +16,8 @@ from corrsteer_core.stats import NOISE
 
 CHANCE = 0.01
 """A ranking is beyond chance when fewer shuffles of the outcomes than this reach its highest r."""
+FEW = 10
+"""With fewer right (or wrong) training samples, p and q, which take r as normal, are much too small."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,25 @@ def of_ranking(fit: Mapping[str, Any], overall: Mapping[str, Any] | None) -> Fin
         return Finding(
             False,
             f"This ranking is no better than chance: the highest r is {best:.2f}, and when the outcomes are shuffled "
-            f"the best of all features reaches that in {overall['p']:.0%} of shuffles, and {level:.2f} in one of twenty.",
+            f"the best of all features reaches that in {overall['p']:.0%} of shuffles, and {level:.2f} in one of twenty."
+            f"{_few(fit)}",
         )
     return Finding(
         True,
         f"The highest r, {best:.2f}, is beyond chance: when the outcomes are shuffled, the best of all features "
         f"stays below {level:.2f} in 95% of shuffles, and reaches {best:.2f} in fewer than 1%. That makes features "
-        f"candidates; what they do is another question.",
+        f"candidates; what they do is another question.{_few(fit)}",
     )
+
+
+def _few(fit: Mapping[str, Any]) -> str:
+    """What to make of p and q where one of the two outcomes is rare; the shuffles hold all the same."""
+    right = round(fit["success_rate"] * fit["samples"])
+    rarer, word = min((right, "right"), (fit["samples"] - right, "wrong"))
+    if rarer >= FEW:
+        return ""
+    verb = "is" if rarer == 1 else "are"
+    return f" Only {rarer} of the {fit['samples']:,} training samples {verb} {word}, too few to believe single p and q values."
 
 
 def of_effects(best: pd.DataFrame) -> Finding | None:

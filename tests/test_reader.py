@@ -10,6 +10,7 @@ import fabricated
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 
 from corrsteer_core import findings, pipeline, reader, store
 from corrsteer_core.errors import CorrSteerError
@@ -184,7 +185,7 @@ def test_going_on_with_a_run_asks_for_the_very_same_run(run):
 
 # --- findings ------------------------------------------------------------------------------------
 
-FIT = {"permutations": 200, "constant": False, "success_rate": 0.7, "floor": 5}
+FIT = {"samples": 200, "permutations": 200, "constant": False, "success_rate": 0.7, "floor": 5}
 
 
 def test_a_ranking_within_chance_is_called_noise():
@@ -204,6 +205,28 @@ def test_a_ranking_beyond_chance_says_what_chance_reaches():
 def test_a_constant_outcome_and_an_empty_ranking_are_said():
     assert "100%" in findings.of_ranking({**FIT, "constant": True, "success_rate": 1.0}, None).sentence
     assert "no feature fired" in findings.of_ranking(FIT, None).sentence
+
+
+@pytest.mark.parametrize(("rate", "told"), [(0.02, "Only 2 of the 100 training samples are right"), (0.1, None),
+                                            (0.9, None), (0.99, "Only 1 of the 100 training samples is wrong")])  # fmt: skip
+@pytest.mark.parametrize("p", [0.005, 0.5])
+def test_a_rare_outcome_is_named_beside_the_ranking(rate, told, p):
+    fit = {**FIT, "samples": 100, "success_rate": rate}
+    sentence = findings.of_ranking(fit, {"best": 0.53, "level": 0.25, "p": p}).sentence
+    assert (told in sentence) if told else ("Only" not in sentence)
+
+
+def test_single_p_values_of_a_rare_outcome_are_far_too_small():
+    """Why it is named: a feature that fires in both right samples by luck has a p of 1e-19, though 1 shuffle in 700 does it."""
+    random = np.random.default_rng(0)
+    fires = np.where(np.arange(300) < 12, 1.0 + random.random(300), 0.0)
+
+    def least_p(right: int) -> float:
+        outcomes = (np.arange(300) < right).astype(float)
+        return min(scipy.stats.pearsonr(fires, random.permutation(outcomes)).pvalue for _ in range(2000))
+
+    assert least_p(2) < 1e-9
+    assert least_p(150) > 1e-5
 
 
 def effects(*rows: tuple[int, int, float, float, float]) -> pd.DataFrame:
