@@ -87,9 +87,10 @@ def refit(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
 
 
 def _fitted(run: str, top: int) -> dict[str, Any]:
-    from corrsteer_core import pipeline, reader, store
+    from corrsteer_core import findings, pipeline, reader, store
 
     summary = pipeline.fit_summary(run)
+    chance = reader.chance(run)
     counts = store.query(run, "SELECT count(*) AS samples, avg(outcome) AS success_rate FROM samples").iloc[0]
     return {
         "run": run,
@@ -97,7 +98,8 @@ def _fitted(run: str, top: int) -> dict[str, Any]:
         "samples": int(counts["samples"]),
         "success_rate": float(counts["success_rate"]),
         "constant": bool(summary["constant"]),
-        "chance": reader.chance(run),
+        "chance": chance,
+        "ranking": findings.of_ranking(summary, chance).sentence,
         "top": _ranked(run, None, top),
     }
 
@@ -305,9 +307,11 @@ def evaluate(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     from corrsteer_core.steering import load_set
     from corrsteer_core.verdict import verdict
 
+    steering = load_set(options.set)
+    named = [options.task] if options.task is not None else None
     found = evaluation.evaluate_set(
-        load_set(options.set),
-        _task(options),
+        steering,
+        _task(options) if options.scorer else _tasks_for([steering], named)[0],
         split=options.split,
         data=options.data,
         scale=options.scale,

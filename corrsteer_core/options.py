@@ -136,7 +136,7 @@ def parser() -> argparse.ArgumentParser:
 
     evaluate = command("evaluate", commands.evaluate, "measure a set against the unsteered model on the same samples")
     evaluate.add_argument("--set", type=Path, required=True, help="steering set (JSON)")
-    evaluate.add_argument("--task", help="name of a task, the set's own or another")
+    evaluate.add_argument("--task", help="name of a task (default: the set's own)")
     evaluate.add_argument("--scorer", default="", help="for a task of your own (--data): how an answer is scored")
     evaluate.add_argument("--data", type=Path, help="file with prompt (and target) in place of the task's own items")
     evaluate.add_argument("--split", choices=("train", "validation", "test"), default="test")
