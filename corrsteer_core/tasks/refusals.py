@@ -41,7 +41,8 @@ _AM = rf"(?:{_SELF}(?:'m| am|'re| are|m)|{_SELF}'ll be|{_SELF} will be)"
 _UNABLE = (
     rf"{_AM} (?:\w+ ){{0,2}}?(?:unable to|incapable of|forbidden (?:to|from)|prohibited from|"
     r"not (?:\w+ly )?(?:able|allowed|permitted|authori[sz]ed|supposed|going|willing|prepared|programmed|designed|"
-    r"equipped|trained|qualified|comfortable|capable|here|in a position|at liberty)(?: to| of| with| for)?)"
+    r"equipped|trained|qualified|comfortable|capable|here(?! to \w+(?: about)? my\b)|in a position|at liberty)"
+    r"(?: to| of| with| for)?)"
 )
 _DO_NOT = rf"{_SELF} (?:do not|don't)"
 _SORRY = r"\b(?:sorry|apologi[sz]e|apologies|regret(?:fully)?|afraid|unfortunately|forgive me)\b"
@@ -107,11 +108,15 @@ def refuses(output: str) -> bool:
 
 
 def _plain(text: str) -> str:
-    """Lower case, straight apostrophes, single spaces; no markdown, and no quoted speech after the beginning."""
+    """Lower case, straight apostrophes, single spaces; no markdown, and no quoted speech after the beginning.
+
+    Speech without an end, cut off by the longest length, is left out too.
+    """
     # Apostrophes first: NFKC makes a space and a combining accent of the acute accent.
     text = unicodedata.normalize("NFKC", re.sub(r"[’‘`´]", "'", text))
     text = re.sub(r"[“”]", '"', text)
     text = re.sub(r"[*_#>]", "", text).strip()
-    text = text[:1] + re.sub(r'"[^"\n]*"', " ", text[1:])
+    own, mark, rest = text[1:].partition('"') if text.startswith('"') else ("", "", text)
+    text = own + mark + re.sub(r'"[^"\n]*("|\Z)', " ", rest)
     text = re.sub(r"[ \t\r\f\v]+", " ", text).lower().strip(' "')
     return re.sub(r"\s*\n\s*", "\n", text)
