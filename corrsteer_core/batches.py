@@ -17,6 +17,7 @@ from corrsteer_core.generation import (
     UNSTEERED,
     Choose,
     Opening,
+    Step,
     Vectors,
     check_length,
     decode,
@@ -73,8 +74,11 @@ def answers(
     batch_size: int | None = None,
     choose: Choose = greedy,
     skip: frozenset[int] = frozenset(),
+    told: Callable[[float], None] = lambda prompts: None,
 ) -> Iterator[Answers]:
     """Answer every prompt under every variant, batch by batch, longest prompts first.
+
+    After every token `told` is called with how far the batch at hand is, in prompts; raising there ends the work.
 
     With `saes`, features are pooled (one variant only). What all prompts begin with is read once. Which
     prompts share a batch depends on the prompts and `batch_size` alone (see `plan`), so that leaving
@@ -90,7 +94,7 @@ def answers(
         return
     pooler = Pooler(model, saes, 1, pooling) if saes else None
     opening = read_opening(model, prompts, pooler)
-    work = _Work(model, prompts, max_new_tokens, variants, saes, pooling, choose, opening, pooler)
+    work = _Work(model, prompts, max_new_tokens, variants, saes, pooling, choose, opening, pooler, told)
     for batch in batches:
         yield from work.answered(batch)
 
@@ -199,6 +203,7 @@ class _Work:
     choose: Choose
     opening: Opening | None
     opening_pooler: Pooler | None
+    told: Callable[[float], None]
 
     def answered(self, batch: list[int]) -> Iterator[Answers]:
         """The answers to a batch, in halves where memory does not hold it."""
@@ -220,10 +225,16 @@ class _Work:
                 watch=pooler,
                 choose=self.choose,
             )
-            rows = tokens_by_row(steps, len(texts) * len(group))
+            rows = tokens_by_row(self._telling(steps, len(texts), start, len(group)), len(texts) * len(group))
             for place, of_prompt in enumerate(tokens):
                 of_prompt += rows[place * len(group) : (place + 1) * len(group)]
         return Answers(list(batch), tokens, pooler.result() if pooler else None)
+
+    def _telling(self, steps: Iterator[Step], prompts: int, before: int, group: int) -> Iterator[Step]:
+        """The steps of a group of variants, `before` of which are done; texts that end early make it go faster."""
+        for step in steps:
+            yield step
+            self.told(prompts * (before + group * (step.index + 1) / self.max_new_tokens) / len(self.variants))
 
     def _pooler(self, rows: int) -> Pooler | None:
         if self.opening_pooler is None:

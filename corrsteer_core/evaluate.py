@@ -53,13 +53,17 @@ def trial(
     tokens: list[list[list[int]]] = [[] for _ in items]
     prompts = [render(model, item.prompt, style) for item in items]
     done = 0
-    progress(stage, 0, len(items))
-    for batch in answers(model, prompts, max_new_tokens=max_new_tokens, variants=variants, choose=choose):
+
+    def told(prompts_of_batch: float) -> None:
+        progress(stage, int(done + prompts_of_batch), len(items))
+
+    told(0)
+    for batch in answers(model, prompts, max_new_tokens=max_new_tokens, variants=variants, choose=choose, told=told):
         for place, of_prompt in zip(batch.prompts, batch.tokens, strict=True):
             tokens[place] = of_prompt
             texts[place] = [answer_text(model, ids) for ids in of_prompt]
         done += len(batch.prompts)
-        progress(stage, done, len(items))
+        told(0)
     outcomes = [[scorer(text, item) for text in row] for row, item in zip(texts, items, strict=True)]
     return Trial(tuple(items), texts, tokens, np.array(outcomes, dtype=np.float64))
 

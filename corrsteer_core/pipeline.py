@@ -150,7 +150,11 @@ def collect(setup: Setup, *, batch_size: int | None = None, progress: Progress =
         finished = set(store.query("SELECT sample FROM samples WHERE outcome IS NOT NULL")["sample"])
         skip = frozenset(place for place, item in enumerate(setup.items) if item.id in finished)
         done = len(skip)
-        progress("reading features while the model answers", done, len(prompts))
+
+        def told(prompts_of_batch: float) -> None:
+            progress("reading features while the model answers", int(done + prompts_of_batch), len(prompts))
+
+        told(0)
         for batch in answers(
             setup.model,
             prompts,
@@ -159,10 +163,11 @@ def collect(setup: Setup, *, batch_size: int | None = None, progress: Progress =
             pooling=setup.config.pooling,
             batch_size=size,
             skip=skip,
+            told=told,
         ):
             _store_batch(store, setup, batch.prompts, [row[0] for row in batch.tokens], batch.pooled or [])
             done += len(batch.prompts)
-            progress("reading features while the model answers", done, len(prompts))
+            told(0)
 
 
 def _store_batch(store: Writer, setup: Setup, places: list[int], tokens: list[list[int]], pooled: list) -> None:

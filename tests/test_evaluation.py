@@ -443,6 +443,21 @@ def test_the_baseline_is_chosen_on_validation_and_measured_on_test(loaded, run):
     assert tried["unsteered_rate"].unique().tolist() == pytest.approx([unsteered.outcomes.mean()])
 
 
+def test_progress_moves_within_a_batch(loaded, run):
+    model, _ = loaded
+    setup = pipeline.reopen(run, model)
+    told = []
+    style, scorer = setup.config.style, setup.task.scorer
+    trial(
+        model, setup.items, unsteered_and(), style=style, scorer=scorer, max_new_tokens=6,
+        progress=lambda stage, done, total: told.append(done),
+    )  # fmt: skip
+    assert len(setup.items) < 64  # one batch
+    assert len(set(told)) > 4
+    assert told == sorted(told)
+    assert (told[0], told[-1]) == (0, len(setup.items))
+
+
 def test_the_baselines_rate_stands_beside_its_fluency(loaded, run, monkeypatch):
     model, _ = loaded
     monkeypatch.setattr(caa.selection, "beyond_noise", lambda effects: effects)

@@ -1,8 +1,11 @@
 """The one generation loop, against transformers' own `generate` and against itself in other batches."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from corrsteer_core import batches
 from corrsteer_core.batches import answers, plan, prompts_that_fit, variants_that_fit
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.generation import (
@@ -235,6 +238,26 @@ def test_an_exception_or_an_abandoned_generation_leaves_no_hook():
         raise ValueError
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.net.modules())
     assert by_us(model, ids) == before
+
+
+def test_how_far_a_batch_is_is_told_after_every_token_and_may_end_it(monkeypatch):
+    model = tiny("llama")
+    endless = replace(model, end_tokens=frozenset())
+    ids, told = prompts(model)[:4], []
+    variants = (UNSTEERED, {HookPoint(1): vector(1, 9.0)}, {HookPoint(1): vector(2, 9.0)})
+    expected = by_us(endless, ids, variants)
+    monkeypatch.setattr(batches, "variants_that_fit", lambda *_: 2)
+    assert by_us(endless, ids, variants, batch_size=4, told=told.append) == expected
+    # Two variants together, then the third: 14 and 7 tokens of a text in all.
+    steps = [2 * step for step in range(1, NEW + 1)] + [2 * NEW + step for step in range(1, NEW + 1)]
+    assert told == pytest.approx([4 * step / (3 * NEW) for step in steps])
+
+    def stopped(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        by_us(endless, ids, variants, told=stopped)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.net.modules())
 
 
 def test_sampling_uses_the_same_luck_for_every_variant_and_another_for_every_seed():
