@@ -17,7 +17,8 @@ from corrsteer_core.stats import NOISE
 CHANCE = 0.01
 """A ranking is beyond chance when fewer shuffles of the outcomes than this reach its highest r."""
 FEW = 10
-"""With fewer right (or wrong) training samples, p and q, which take r as normal, are much too small."""
+"""With fewer right (or wrong) training samples, p and q, which take r as normal, are much too small, and bootstrap
+intervals, which draw the same few again and again, too narrow."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,10 @@ def _few(fit: Mapping[str, Any]) -> str:
     if rarer >= FEW:
         return ""
     verb = "is" if rarer == 1 else "are"
-    return f" Only {rarer} of the {fit['samples']:,} training samples {verb} {word}, too few to believe single p and q values."
+    return (
+        f" Only {rarer} of the {fit['samples']:,} training samples {verb} {word}: with so few, do not believe single "
+        f"values of p and q, nor intervals of r."
+    )
 
 
 def of_effects(best: pd.DataFrame) -> Finding | None:
