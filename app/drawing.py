@@ -112,13 +112,8 @@ def _portrait(at: FitStamp, layer: int, feature: int, model: str) -> Work:
 
         net, saes = bench.model(), bench.saes(pipeline.stored(at.run)[0].saes)
         progress("waiting for the model", 0, 1)
-
-        def next_piece(stage: str, done: int, total: int) -> None:
-            progress(stage, done, total)
-            bench.let_others()
-
         with bench.lock:  # nobody else's steering may be on the model while it reads
-            return portrait.portrait(at.run, layer, feature, net, saes, progress=next_piece)
+            return portrait.portrait(at.run, layer, feature, net, saes, progress=bench.sharing(progress))
 
     return Work(models.bench(model), draw)
 

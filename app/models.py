@@ -17,6 +17,7 @@ from corrsteer_core.errors import CorrSteerError
 
 if TYPE_CHECKING:
     from corrsteer_core.models import Model
+    from corrsteer_core.progress import Progress
     from corrsteer_core.saes import Sae
     from corrsteer_core.steering import SaeRef
 
@@ -59,6 +60,15 @@ class Bench:
             time.sleep(0.01)  # without it nobody else would get hold of it
         finally:
             self.lock.acquire()
+
+    def sharing(self, progress: Progress) -> Progress:
+        """`progress`, at every call of which others are let (see `let_others`)."""
+
+        def told(stage: str, done: int, total: int) -> None:
+            progress(stage, done, total)
+            self.let_others()
+
+        return told
 
     def saes(self, refs: Sequence[SaeRef]) -> list[Sae]:
         """The SAEs a set names, each loaded the first time. Raises CorrSteerError if they are not to be had."""

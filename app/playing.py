@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, replace
-from typing import Any
 
 from app.components import MOST_TOKENS, log
 from app.models import Bench
@@ -114,14 +113,9 @@ class Playing:
             steering = replace(self._as_asked(model), scale=self.question.scales[max(place - 1, 0)])
             saes = self._bench.saes(steering.saes)
             prompt = render(model, self.question.asked, steering.style)
-            vectors = steering.vectors(saes)
-
-            def between(*where: Any) -> None:
-                progress(*where)
-                self._bench.let_others()
-
+            told = self._bench.sharing(progress)
             with self._bench.lock:
-                self._looked_at[place] = steps(model, vectors, prompt, self.tokens[place], progress=between)
+                self._looked_at[place] = steps(model, steering.vectors(saes), prompt, self.tokens[place], progress=told)
         return self._looked_at[place]
 
     def _answer(self) -> None:
