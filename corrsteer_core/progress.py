@@ -20,6 +20,10 @@ def silent(stage: str, done: int, total: int) -> None:
     """Tells nobody."""
 
 
+PACE, WARM_UP = 0.02, 20.0
+"""Share of a stage after which its pace is known, or the seconds after which a rough one is better than none."""
+
+
 class Reporter:
     """Writes progress with the time left, as a line on standard error and, if asked, to a JSON file.
 
@@ -82,11 +86,11 @@ class Reporter:
     def _left(self, share: float, now: float) -> float | None:
         """Seconds left: this stage's by its own pace, the coming ones' by their weight and the pace of all that was done here.
 
-        None before anything was done: there is no pace yet.
+        None before there is a pace: nothing done yet, or so little that reading the first prompts was most of it.
         """
-        if share <= self._from and share < 1:
-            return None
         spent = now - self.stage_started
+        if share < 1 and (share <= self._from or (share - self._from < PACE and spent < WARM_UP)):
+            return None
         own = spent * (1 - share) / (share - self._from) if share < 1 else 0.0
         if self.stage not in self.weights:
             return own

@@ -46,6 +46,14 @@ def test_the_time_left_is_this_stages_and_that_of_those_to_come(tell):
     assert half["share"] == pytest.approx(0.15)
 
 
+def test_the_first_tokens_give_no_pace_unless_they_take_long(tell):
+    tell(0, "measuring", 0, 1000)
+    assert tell(6, "measuring", 5, 1000)["left"] is None  # reading the prompts took most of it
+    assert tell(12, "measuring", 20, 1000)["left"] == pytest.approx(12 * 980 / 20)
+    tell(20, "reading", 0, 1000)
+    assert tell(41, "reading", 5, 1000)["left"] is not None
+
+
 def test_a_stage_of_another_pace_than_its_weight_says_does_not_carry_the_others_away(tell):
     tell(0, "reading", 0, 100)
     tell(30, "reading", 100, 100)
