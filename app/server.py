@@ -19,6 +19,9 @@ LOADED = ("app.main", "app.views.overview", "app.views.features", "PIL.Image", "
 
 def main(port: str) -> None:
     """Serve on this machine alone, until stopped."""
+    from streamlit import logger
+
+    logger.set_log_level("error")  # pages that load before there is a server are no mistake, as it would warn
     for name in LOADED:
         import_module(name)
     inspect.stack()  # Streamlit does this when it first draws anything, and a first time takes as long as all modules do

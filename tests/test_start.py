@@ -103,6 +103,15 @@ def test_an_app_that_is_to_outlive_its_terminal_does(cache):
     assert not server.is_running()
 
 
+def test_a_server_that_starts_warns_of_nothing():
+    """With all that it loads beforehand; an address that is none ends it where it would begin to serve."""
+    server = subprocess.run(
+        [sys.executable, "-m", "app.server", "none"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert "Invalid value for '--server.port'" in server.stderr
+    assert "WARNING" not in server.stdout + server.stderr
+
+
 def test_work_that_the_browser_dismisses_is_followed_no_more(monkeypatch, capsys):
     monkeypatch.setattr(start.time, "sleep", lambda seconds: None)
     start._follow("20260101-000000-abcdef")
