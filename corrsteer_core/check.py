@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from corrsteer_core.hooks import HookPoint, hooked
+from corrsteer_core.hooks import Action, HookPoint, Site, hooked
 from corrsteer_core.models import Model
+from corrsteer_core.progress import Progress, silent
 from corrsteer_core.saes import Sae
 
 
@@ -24,14 +26,33 @@ class Fit:
     positions: int
 
 
-def explained(model: Model, sae: Sae, prompts: Sequence[Sequence[int]]) -> list[Fit]:
-    """The SAE's fit at its own hook point, then at the same point of the block before and of the one after, if there are.
+@torch.inference_mode()
+def explained(
+    model: Model, saes: Sequence[Sae], prompts: Sequence[Sequence[int]], progress: Progress = silent
+) -> list[list[Fit]]:
+    """Each SAE's fit at its own hook point, then at the same point of the block before and of the one after, if there are.
 
-    The first position of every prompt is left out: its norm is an outlier in most models.
+    A prompt is read once for all of them. Its first position is left out: its norm is an outlier in most models.
     """
-    around = [layer for layer in (sae.layer - 1, sae.layer + 1) if 0 <= layer < model.n_layers]
-    points = [sae.point, *(HookPoint(layer, sae.point.kind) for layer in around)]
-    return [_fit(sae, point, _activations(model, point, prompts)) for point in points]
+    sums = [{point: _Sums() for point in _around(sae.point, model)} for sae in saes]
+    sites = {point: model.site(point) for of_sae in sums for point in of_sae}
+    seen: dict[Site, Tensor] = {}
+
+    def keeping(site: Site) -> Action:
+        def keep(activation: Tensor) -> None:
+            seen[site] = activation[0, 1:].float().clone()
+
+        return keep
+
+    for done, prompt in enumerate(prompts):
+        progress("reading prompts", done, len(prompts))
+        with hooked({site: keeping(site) for site in sites.values()}):
+            model.net(torch.tensor([list(prompt)], device=model.device), use_cache=False, logits_to_keep=1)
+        for sae, of_sae in zip(saes, sums, strict=True):
+            for point, so_far in of_sae.items():
+                so_far.add(sae, seen[sites[point]])
+    progress("reading prompts", len(prompts), len(prompts))
+    return [[so_far.fit(point) for point, so_far in of_sae.items()] for of_sae in sums]
 
 
 def looks_broken(own: Fit, *neighbours: Fit) -> str | None:
@@ -52,28 +73,39 @@ def looks_broken(own: Fit, *neighbours: Fit) -> str | None:
     return None
 
 
-@torch.inference_mode()
-def _activations(model: Model, point: HookPoint, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
-    """(positions, d) float32 at a hook point, one prompt at a time."""
-    kept: list[torch.Tensor] = []
-
-    def look(activation: torch.Tensor) -> None:
-        kept.append(activation[0, 1:].float().clone())
-
-    with hooked({model.site(point): look}):
-        for prompt in prompts:
-            model.net(torch.tensor([list(prompt)], device=model.device), use_cache=False, logits_to_keep=1)
-    return torch.cat(kept)
+def _around(point: HookPoint, model: Model) -> list[HookPoint]:
+    """The hook point itself, then the same one a block before and a block after, if there are."""
+    layers = [point.layer, *(at for at in (point.layer - 1, point.layer + 1) if 0 <= at < model.n_layers)]
+    return [HookPoint(layer, point.kind) for layer in layers]
 
 
-@torch.inference_mode()
-def _fit(sae: Sae, point: HookPoint, x: torch.Tensor) -> Fit:
-    z = sae.encode(x)
-    x = sae.read(x)
-    error, total = _squares(sae.net.decode(z) - x), _squares(x - x.mean(0))
-    return Fit(point, float(1 - error / total), float((z != 0).sum() / len(x)), len(x))
+class _Sums:
+    """What an SAE made of the positions so far: sums in float64, on the CPU, which every device's numbers can come to."""
+
+    def __init__(self) -> None:
+        self.positions = 0
+        self.active = 0
+        self.error = 0.0
+        self.squares = 0.0
+        self.total = torch.zeros((), dtype=torch.float64)  # (d_in) with the first positions
+
+    def add(self, sae: Sae, x: Tensor) -> None:
+        """Some positions more, (positions, d_in) float32."""
+        z = sae.encode(x)
+        x = sae.read(x)
+        self.error += _squares(sae.net.decode(z) - x)
+        self.squares += _squares(x)
+        self.total = self.total + x.cpu().double().sum(0)
+        self.active += int((z != 0).sum())
+        self.positions += len(x)
+
+    def fit(self, point: HookPoint) -> Fit:
+        """The fit at a point; not a number where nothing varies."""
+        n = self.positions or float("nan")
+        deviation = self.squares - float(self.total.pow(2).sum()) / n
+        return Fit(point, 1 - self.error / (deviation or float("nan")), self.active / n, self.positions)
 
 
-def _squares(x: torch.Tensor) -> torch.Tensor:
+def _squares(x: Tensor) -> float:
     """Sum of squares in float64, which Apple's GPUs do not have."""
-    return x.cpu().double().pow(2).sum()
+    return float(x.cpu().double().pow(2).sum())

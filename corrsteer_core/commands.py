@@ -417,8 +417,8 @@ def check(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]
     style = resolve_style(model, chat=None, task_chat=True)
     prompts = [render(model, item.prompt, style) for item in load_items(get_task("overrefusal"), limit=options.prompts)]
     rows = []
-    for sae in load_saes(sources, model, options.layers):
-        own, *neighbours = explained(model, sae, prompts)
+    loaded = load_saes(sources, model, options.layers)
+    for sae, (own, *neighbours) in zip(loaded, explained(model, loaded, prompts, report), strict=True):
         if problem := looks_broken(own, *neighbours):
             print(f"warning: {sae.source}: {problem}", file=sys.stderr)
         row = {"sae": sae.source, "hook_point": own.point.name, "positions": own.positions}

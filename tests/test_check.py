@@ -52,7 +52,7 @@ def share(x, sae):
 def test_variance_explained_and_l0_are_what_numpy_says(architecture, kind):
     model = tiny(architecture)
     sae = principal_sae(model, HookPoint(1, kind))
-    fits = explained(model, sae, prompts(model))
+    fits = explained(model, [sae], prompts(model))[0]
     assert [fit.point for fit in fits] == [HookPoint(layer, kind) for layer in (1, 0, 2)]
     for fit in fits:
         expected, l0 = share(activations(model, fit.point), sae)
@@ -66,7 +66,7 @@ def test_variance_explained_and_l0_are_what_numpy_says(architecture, kind):
 def test_an_sae_of_the_block_before_or_after_is_said_to_be_off_by_one(trained):
     model = tiny("llama")
     sae = principal_sae(model, HookPoint(trained), says=HookPoint(1))
-    said = looks_broken(*explained(model, sae, prompts(model)))
+    said = looks_broken(*explained(model, [sae], prompts(model))[0])
     assert said is not None
     assert f"explains more at layer {trained}" in said
     assert "off by one" in said
@@ -76,15 +76,28 @@ def test_an_sae_of_a_blocks_input_that_says_output_is_off_by_one():
     """METHOD's first mistake."""
     model = tiny("llama")
     sae = principal_sae(model, HookPoint(1, "resid_pre"), says=HookPoint(1, "resid_post"))
-    said = looks_broken(*explained(model, sae, prompts(model)))
+    said = looks_broken(*explained(model, [sae], prompts(model))[0])
     assert said is not None
     assert "explains more at layer 0" in said
+
+
+def test_several_saes_are_checked_in_one_reading_of_each_prompt_and_progress_is_told():
+    model = tiny("llama")
+    saes = [random_sae(model, layer) for layer in (0, 1, 2)]
+    alone = [explained(model, [sae], prompts(model))[0] for sae in saes]
+    read, told = [], []
+    handle = model.net.register_forward_hook(lambda *_: read.append(1))
+    together = explained(model, saes, prompts(model), lambda stage, done, total: told.append((done, total)))
+    handle.remove()
+    assert together == alone
+    assert len(read) == len(prompts(model))
+    assert told == [(done, len(read)) for done in range(len(read) + 1)]
 
 
 def test_first_and_last_layers_have_one_neighbour():
     model = tiny("llama")
     for layer, other in ((0, 1), (2, 1)):
-        fits = explained(model, random_sae(model, layer), prompts(model))
+        fits = explained(model, [random_sae(model, layer)], prompts(model))[0]
         assert [fit.point.layer for fit in fits] == [layer, other]
 
 
@@ -100,7 +113,7 @@ def test_an_sae_of_centred_gpt2_is_checked_on_what_it_was_trained_on():
     sae.net.b_dec.data = torch.tensor(centred.mean(0)).float()
     sae.net.cfg.metadata.model_from_pretrained_kwargs = {"center_writing_weights": True}
     expected, _ = share(centred, sae)
-    assert explained(model, sae, prompts(model))[0].variance_explained == pytest.approx(expected, abs=1e-3)
+    assert explained(model, [sae], prompts(model))[0][0].variance_explained == pytest.approx(expected, abs=1e-3)
 
 
 def fit_of(layer, explained, l0=20.0):

@@ -153,11 +153,11 @@ def test_a_device_without_float64_gets_the_same_numbers(monkeypatch):
     model = tiny("llama")
     sae = random_sae(model, 1)
     ids, outputs = prompts(model)[:2], [[(5, 6), (7,)], [(8,)]]
-    fits, scores = check.explained(model, sae, ids), evaluate.continuation_nll(model, ids, outputs)
-    activations, continued = check._activations, evaluate.continued
-    monkeypatch.setattr(check, "_activations", lambda *given: activations(*given).as_subclass(OnApple))
+    fits, scores = check.explained(model, [sae], ids), evaluate.continuation_nll(model, ids, outputs)
+    add, continued = check._Sums.add, evaluate.continued
+    monkeypatch.setattr(check._Sums, "add", lambda sums, sae, x: add(sums, sae, x.as_subclass(OnApple)))
     monkeypatch.setattr(evaluate, "continued", lambda *given: continued(*given).as_subclass(OnApple))
-    assert check.explained(model, sae, ids) == fits
+    assert check.explained(model, [sae], ids) == fits
     assert evaluate.continuation_nll(model, ids, outputs) == scores
 
 

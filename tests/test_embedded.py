@@ -62,8 +62,7 @@ def test_the_saes_span_the_depth_and_belong_to_their_hook_points(model, saes):
     prompts = [
         render(model, item.prompt, PromptStyle(chat=True)) for item in load_items(get_task("overrefusal"), limit=5)
     ]
-    for sae in saes:
-        own, *neighbours = explained(model, sae, prompts)
+    for sae, (own, *neighbours) in zip(saes, explained(model, saes, prompts), strict=True):
         assert own.variance_explained > 0.6, sae.source
         assert len(neighbours) == 2
         assert own.variance_explained > max(one.variance_explained for one in neighbours), sae.source
