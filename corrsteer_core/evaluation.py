@@ -382,8 +382,13 @@ def exam_for(
     fitted = of_run if of_run and own and of_run.task == task.name else None
     seed, own_file, length = 0, None, task.max_new_tokens
     if fitted:
-        task, seed, length = _as_fitted(fitted, task), fitted.seed, fitted.max_new_tokens
         own_file = Path(fitted.data) if fitted.data else None
+        if own_file and not data and not own_file.exists():
+            raise CorrSteerError(
+                f"The file {own_file}, from which the run {steering.run} has its samples, is not there any more; put it "
+                f"back, or name a copy of it with --data."
+            )
+        task, seed, length = _as_fitted(fitted, task), fitted.seed, fitted.max_new_tokens
     remarks = [data.name] if data and not _same_file(data, own_file or task.file) else []
     data = data or own_file
     shown = (*style.shots, *(of_run.style.shots if of_run else ()))

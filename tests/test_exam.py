@@ -108,6 +108,24 @@ def test_the_runs_own_file_and_length_are_no_remark(loaded, file):
     assert exam == exam_for(steering, task, loaded[0], split="test")
 
 
+@pytest.mark.parametrize("name", ["simpleqa", "own"])
+def test_a_file_that_is_gone_is_named_and_a_copy_of_it_does(loaded, tmp_path, name):
+    rows = [
+        {"problem": f"Item {place}?", "prompt": f"Item {place}", "answer": "a", "target": "a"} for place in range(60)
+    ]
+    file = tmp_path / "items.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task, scorer = (custom_task("contains", file), "contains") if name == "own" else (get_task(name), "")
+    steering, known = fitted(loaded, task, scorer=scorer, data=file)
+    copy = file.rename(tmp_path / "moved.jsonl")
+    with pytest.raises(
+        CorrSteerError, match=r"items\.jsonl, from which the run .* has its samples, is not there any more"
+    ):
+        exam_for(steering, task, loaded[0], split="test")
+    exam = exam_for(steering, task, loaded[0], split="test", data=copy)
+    assert {known[prompt] for prompt in prompts(exam)} == {"test"}
+
+
 def test_a_transfer_asks_each_set_what_its_own_run_held_back(loaded, file):
     task = get_task("simpleqa")
     rows = [{"problem": f"Item {place}", "answer": "a"} for place in range(ROWS)]
