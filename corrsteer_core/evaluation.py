@@ -386,7 +386,7 @@ def exam_for(
         if own_file and not data and not own_file.exists():
             raise CorrSteerError(
                 f"The file {own_file}, from which the run {steering.run} has its samples, is not there any more; put it "
-                f"back, or name a copy of it with --data."
+                f"back, or measure on a copy of it with evaluate --data."
             )
         task, seed, length = _as_fitted(fitted, task), fitted.seed, fitted.max_new_tokens
     remarks = [data.name] if data and not _same_file(data, own_file or task.file) else []

@@ -200,6 +200,8 @@ def load_set(path: Path) -> SteeringSet:
     """A steering set from a file. Raises CorrSteerError."""
     try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise CorrSteerError(f"There is no steering set {path}; check the path.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise CorrSteerError(f"The steering set {path} could not be read: {error}") from error
     return SteeringSet.from_json(text, str(path))

@@ -153,8 +153,10 @@ def test_a_file_that_lies_about_the_size_of_an_sae_is_refused(made):
 
 
 def test_a_missing_file_is_said(tmp_path):
-    with pytest.raises(CorrSteerError, match="could not be read"):
+    with pytest.raises(CorrSteerError, match=r"There is no steering set .*none\.json; check the path"):
         load_set(tmp_path / "none.json")
+    with pytest.raises(CorrSteerError, match="could not be read"):
+        load_set(tmp_path)
 
 
 @pytest.mark.parametrize("scale", [1e300, -1e300, 1e30])
