@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517
 
-.PHONY: app test check format results bench setup clean
+.PHONY: app test check lint format results bench setup clean
 .DELETE_ON_ERROR:
 
 app: $(VENV)/app.done
@@ -13,11 +13,12 @@ app: $(VENV)/app.done
 test: $(VENV)/dev.done
 	@$(BIN)/python -m pytest
 
-check: $(VENV)/dev.done
+check: lint test
+
+lint: $(VENV)/dev.done
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/python -m mypy
-	@$(BIN)/python -m pytest
 
 format: $(VENV)/dev.done
 	@$(BIN)/ruff format .
