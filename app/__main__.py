@@ -17,9 +17,10 @@ import webbrowser
 from contextlib import suppress
 from pathlib import Path
 
-from corrsteer_core import jobs, reader
-from corrsteer_core.errors import CorrSteerError
-from corrsteer_core.progress import seconds
+from corrsteer_core.base import jobs
+from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.base.progress import seconds
+from corrsteer_core.runs import reader
 
 ROOT = Path(__file__).resolve().parents[1]
 HOST = "127.0.0.1"

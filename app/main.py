@@ -13,7 +13,7 @@ if ROOT not in sys.path:  # `streamlit run` puts only this file's folder there
 
 import streamlit as st  # noqa: E402
 
-from app import components, resources, state  # noqa: E402
+from app.shared import components, resources, state  # noqa: E402
 
 PAGES = (
     ("overview", "Overview", ":material/home:"),
@@ -42,10 +42,10 @@ def main() -> None:
 
 
 def _view(name: str) -> Callable[[], None]:
-    """The page of a module of `app.views`, loaded when it is first opened: some load torch, the first page must not."""
+    """The page of a module of the app's rooms, loaded when it is first opened: some load torch, the first page must not."""
 
     def page() -> None:
-        import_module(f"app.views.{name}").page()
+        import_module(f"app.{name}.page").page()
 
     page.__name__ = name
     return page

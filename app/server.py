@@ -12,9 +12,9 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
-from corrsteer_core.errors import CorrSteerError
+from corrsteer_core.base.errors import CorrSteerError
 
-LOADED = ("app.main", "app.views.overview", "app.views.features", "PIL.Image", "pyarrow.pandas_compat")
+LOADED = ("app.main", "app.overview.page", "app.features.page", "PIL.Image", "pyarrow.pandas_compat")
 
 
 def main(port: str) -> None:
@@ -27,7 +27,7 @@ def main(port: str) -> None:
     inspect.stack()  # Streamlit does this when it first draws anything, and a first time takes as long as all modules do
     from streamlit.web import cli
 
-    from corrsteer_core import reader, store
+    from corrsteer_core.runs import reader, store
 
     for run in store.run_names()[:1]:
         with suppress(CorrSteerError):  # what is wrong with it is said on the page

@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     began, load = time.monotonic(), os.getloadavg()[0]
     os.environ["HF_HUB_OFFLINE"] = "1"  # nothing that is measured comes from a network
     from benchmarks import page
-    from corrsteer_core.errors import CorrSteerError
+    from corrsteer_core.base.errors import CorrSteerError
 
     command = " ".join(["make bench" if not arguments and len(sys.argv) < 2 else "python -m benchmarks", *sys.argv[1:]])
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -14,8 +14,8 @@ from benchmarks.measure import own_peak
 
 def fit(run: str) -> dict:
     """Refit a cached run: seconds, and what it takes of them to read the cache."""
-    from corrsteer_core.fit import fit, training_activations
-    from corrsteer_core.store import Writer
+    from corrsteer_core.runs.fit import fit, training_activations
+    from corrsteer_core.runs.store import Writer
 
     reading = 0.0
     started = time.perf_counter()
@@ -32,8 +32,8 @@ def fit(run: str) -> dict:
 
 def dense(run: str, layers: str) -> dict:
     """The same numbers from dense float64 matrices in memory, for some layers; seconds of one layer, reading left out."""
-    from corrsteer_core.fit import FitSettings, training_activations, training_outcomes
-    from corrsteer_core.store import Reader
+    from corrsteer_core.runs.fit import FitSettings, training_activations, training_outcomes
+    from corrsteer_core.runs.store import Reader
 
     seconds, product, differences = 0.0, 0.0, []
     settings = FitSettings()
@@ -75,7 +75,7 @@ def by_products(Z: np.ndarray, y: np.ndarray, permutations: int, seed: int) -> n
 
 
 def _layers(store) -> list[tuple[int, int]]:
-    from corrsteer_core.fit import sae_sizes
+    from corrsteer_core.runs.fit import sae_sizes
 
     return list(sae_sizes(store).items())
 
@@ -85,8 +85,8 @@ def collect(subject: str, samples: str, new: str) -> dict:
     from dataclasses import replace
 
     from benchmarks import subjects
-    from corrsteer_core.batches import answers
-    from corrsteer_core.capture import sparse_rows
+    from corrsteer_core.engine.batches import answers
+    from corrsteer_core.engine.pooling import sparse_rows
 
     made = getattr(subjects, subject)()
     model = replace(made.model, end_tokens=frozenset())

@@ -12,10 +12,10 @@ from benchmarks import rivals, subjects
 from benchmarks.measure import Row, interleaved, ratios, shown
 from benchmarks.profiles import costs
 from benchmarks.subjects import Subject
-from corrsteer_core.batches import answers
-from corrsteer_core.capture import sparse_rows
-from corrsteer_core.generation import UNSTEERED, Vectors
-from corrsteer_core.saes import Sae
+from corrsteer_core.engine.batches import answers
+from corrsteer_core.engine.generation import UNSTEERED, Vectors
+from corrsteer_core.engine.pooling import sparse_rows
+from corrsteer_core.saes.sae import Sae
 
 
 @dataclass(frozen=True)

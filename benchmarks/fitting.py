@@ -9,8 +9,8 @@ from statistics import median
 
 from benchmarks.fabricate import make_run
 from benchmarks.measure import Row, child, ratios
-from corrsteer_core.errors import CorrSteerError
-from corrsteer_core.paths import cache_dir
+from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.base.paths import cache_dir
 
 GIB = 2**30
 

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from app.views import features as page_of_features
+from app.features import page as page_of_features
 from benchmarks.fabricate import make_run, rank_all
 from benchmarks.measure import Row
-from corrsteer_core import evidence, reader
-from corrsteer_core.errors import CorrSteerError
+from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.runs import reader, reliability
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
@@ -93,7 +93,7 @@ def _asked(run: str) -> float:
     for question in (reader.facts, reader.chance, reader.best_effects, reader.described_features):
         question(run)
     reader.count_features(run, wanted)
-    evidence.intervals(
+    reliability.intervals(
         run, reader.features(run, wanted, limit=page_of_features.ROWS), resamples=page_of_features.RESAMPLES
     )
     return time.perf_counter() - started

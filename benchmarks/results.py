@@ -19,10 +19,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from corrsteer_core.findings import Finding, of_ranking
-from corrsteer_core.progress import seconds
+from corrsteer_core.base.progress import seconds
+from corrsteer_core.reporting.ranking_words import Finding, of_ranking
+from corrsteer_core.reporting.verdict import verdict
 from corrsteer_core.tasks.rows import read_rows
-from corrsteer_core.verdict import verdict
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "results.md"
@@ -171,7 +171,7 @@ that turned right / wrong; *p* is the exact McNemar test; *SER* the share of fli
 token that the unsteered model needs for unsteered → steered texts (higher is worse). *Random* is the mean effect, and the
 range, of random features of like frequency and equal vector length in the set's place; *flipped* that of the set with its
 sign turned round. *Constrained* is the unsteered model held to the choices. A set that is empty found no candidate beyond
-noise. The verdict is given by a stated rule (corrsteer_core/verdict.py). One task in twenty would show p < 0.05 by luck.
+noise. The verdict is given by a stated rule (corrsteer_core/reporting/verdict.py). One task in twenty would show p < 0.05 by luck.
 """
 
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from corrsteer_core.generation import UNSTEERED, Vectors
-from corrsteer_core.hooks import hooked
-from corrsteer_core.models import Model
-from corrsteer_core.saes import Sae
-from corrsteer_core.steering import steered
+from corrsteer_core.engine.generation import UNSTEERED, Vectors
+from corrsteer_core.engine.steering import steered
+from corrsteer_core.models.hooks import hooked
+from corrsteer_core.models.loading import Model
+from corrsteer_core.saes.sae import Sae
 
 Prompts = Sequence[Sequence[int]]
 BATCH_SIZES = (16, 32, 64)

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from corrsteer_core.generation import UNSTEERED, Vectors
-from corrsteer_core.hooks import HookPoint
-from corrsteer_core.models import Model, fingerprint, load_model, pick_device, pick_dtype
-from corrsteer_core.prompts import render, resolve_style
-from corrsteer_core.saes import Sae, _placed, load_saes
+from corrsteer_core.engine.generation import UNSTEERED, Vectors
+from corrsteer_core.models.hooks import HookPoint
+from corrsteer_core.models.loading import Model, fingerprint, load_model, pick_device, pick_dtype
+from corrsteer_core.models.prompts import render, resolve_style
+from corrsteer_core.saes.sae import Sae, _placed, load_saes
 from corrsteer_core.tasks import get_task, load_items
 
 SHORT, LONG = "sentiment", "refusal"

@@ -39,7 +39,7 @@ def _first_start_early(request):
 @pytest.fixture(scope="session")
 def embedded_cache(tmp_path_factory):
     """A cache folder with nothing but the embedded model in it, taken from the project's own cache if it is there."""
-    from corrsteer_core.paths import EMBEDDED, PACKAGE
+    from corrsteer_core.base.paths import EMBEDDED, PACKAGE
 
     folder = tmp_path_factory.mktemp("cache")
     ready = PACKAGE.parent / "cache" / "models"
@@ -91,7 +91,8 @@ def first_start(embedded_cache):
 @pytest.fixture(scope="session")
 def demo(first_start):
     """Name of the run that the first start leaves, waited for; the cache is the default one meanwhile."""
-    from corrsteer_core import jobs, reader
+    from corrsteer_core.base import jobs
+    from corrsteer_core.runs import reader
 
     before = os.environ.get("CORRSTEER_CACHE")
     os.environ["CORRSTEER_CACHE"] = str(first_start.cache)

@@ -5,7 +5,7 @@ Fitting, evaluation and playground take their items from `load_items`; nothing h
 
 from __future__ import annotations
 
-from corrsteer_core.errors import CorrSteerError
+from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.tasks import (
     bbq,
     capitals,

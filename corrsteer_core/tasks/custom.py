@@ -6,7 +6,7 @@ import re
 import unicodedata
 from pathlib import Path
 
-from corrsteer_core.errors import CorrSteerError
+from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.tasks.base import Scorer, Task
 from corrsteer_core.tasks.hints import close_match
 from corrsteer_core.tasks.judges import JUDGES, load_judge

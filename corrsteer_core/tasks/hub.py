@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from corrsteer_core.errors import CorrSteerError
+from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.tasks.base import HubSource
 from corrsteer_core.tasks.rows import Row, read_rows
 

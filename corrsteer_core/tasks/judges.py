@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from corrsteer_core.errors import CorrSteerError
+from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.tasks.base import Item, Scorer, Task
 from corrsteer_core.tasks.scorers import comply_or_refuse, contains, exact, no_refusal, refusal
 

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from corrsteer_core.errors import CorrSteerError
+from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.base.uploads import known_as
 from corrsteer_core.tasks.base import SPLITS, Draft, Item, Split, Task
 from corrsteer_core.tasks.hub import hub_rows
 from corrsteer_core.tasks.parse import draft_of
 from corrsteer_core.tasks.rows import Row, read_rows
 from corrsteer_core.tasks.scorers import target_problem
 from corrsteer_core.tasks.splits import ALL_THREE, FIT_ONLY, assign, drop_duplicates, limited
-from corrsteer_core.uploads import known_as
 
 _SPLIT_NAMES: dict[str, Split] = {
     "train": "train",

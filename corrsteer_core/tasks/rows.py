@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from corrsteer_core.errors import CorrSteerError
-from corrsteer_core.uploads import known_as
+from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.base.uploads import known_as
 
 JSON_KINDS = (".jsonl", ".json", ".ndjson")
 KINDS = (*JSON_KINDS, ".csv", ".parquet")

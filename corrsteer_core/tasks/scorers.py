@@ -12,7 +12,7 @@ import unicodedata
 
 import regex
 
-from corrsteer_core.errors import CorrSteerError
+from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.tasks.base import LETTERS, Item, Scorer
 from corrsteer_core.tasks.letters import answer_letter
 from corrsteer_core.tasks.numbers import answer_number, holds_one_number

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from corrsteer_core.errors import CorrSteerError
+from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.tasks.base import Item, Task
 from corrsteer_core.tasks.load import load_items
 from corrsteer_core.tasks.scorers import TARGETLESS, comply_or_refuse, regex_search, scorer_name

@@ -1,0 +1,1 @@
+"""The Evaluate page: sets measured beside their controls."""

@@ -1,0 +1,1 @@
+"""The Features page: every feature, and one from close by."""

@@ -1,0 +1,1 @@
+"""The Overview page: runs, jobs, starting a run."""

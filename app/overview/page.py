@@ -1,0 +1,311 @@
+"""Overview: what this is, how the work stands, what the current run found, what to do next, and all runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app.overview import job_panel, run_comparison, run_form
+from app.shared import components as ui
+from app.shared import resources, state
+from corrsteer_core import tasks
+from corrsteer_core.base import jobs
+from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.base.paths import EMBEDDED
+from corrsteer_core.reporting import ranking_words, verdict
+from corrsteer_core.runs import reader, store
+from corrsteer_core.saes.presets import PRESETS
+
+DEMO = ("demo",)
+DECIDING = ("--task", "--scorer", "--data", "--model", "--limit", "--pooling", "--shots")
+"""Options of `fit` that tell a run from another and are always written in the same way."""
+WHAT_THIS_IS = (
+    "Inside a language model, thousands of small **features** each react to something in the text. "
+    "This tool watches which of them are active when the model succeeds at a task and when it fails, then adds single "
+    "features to the model's thoughts while it writes (**steering**) and measures what that does. "
+    "What comes out is a short list of features that really move the model, and a place to try them on your own words."
+)
+
+
+def page() -> None:
+    """Draw the page."""
+    st.title("CorrSteer Explorer")
+    st.markdown(WHAT_THIS_IS)
+    job_panel.draw()
+    runs = resources.runs()
+    run = state.current_run()
+    if run is not None:
+        headline(run)
+    elif runs.empty and not jobs.jobs():
+        ui.nothing_yet(
+            "There is no run yet.",
+            "A run is one task, answered by one model, with everything measured from it. Start one below; the "
+            "built-in task "
+            "*Sentiment of reviews* takes a few minutes and needs no network.",
+        )
+    st.header("Runs")
+    if not runs.empty:
+        run_table(runs)
+    run_form.draw()
+
+
+# --- what the current run found ------------------------------------------------------------------
+
+
+def headline(run: str) -> None:
+    """The run in numbers, its verdict, and what to do next."""
+    facts: reader.RunFacts = resources.ask(reader.facts, run)
+    st.header(_title(facts.config["task"]))
+    answered = (
+        f"{facts.collected:,}" if facts.collected == facts.samples else f"{facts.collected:,} of {facts.samples:,}"
+    )
+    one, two, three, four = st.columns([1.6, 1, 1, 1.2])
+    one.metric("Model", ui.for_markdown(str(facts.config["model"]).rsplit("/", 1)[-1]))
+    two.metric("Samples answered", answered)
+    three.metric(
+        "Success rate",
+        "–" if facts.success_rate is None else ui.percent(facts.success_rate),
+        help="Share of the answers the scorer counts as right.",
+    )
+    four.metric("Features watched", f"{facts.features:,}", help=f"In layers {', '.join(map(str, facts.layers))}.")
+    if facts.fit is None:
+        _unfinished(facts)
+        return
+    _found(run, facts)
+    _next_steps(run, facts)
+
+
+def _unfinished(facts: reader.RunFacts) -> None:
+    arguments = reader.fit_arguments(facts.run)
+    if any(_makes(job, facts) for job in jobs.jobs() if job.state == "running"):
+        st.info(
+            "This run is still being collected; its features are ranked when it is done.",
+            icon=":material/hourglass_top:",
+        )
+        return
+    st.info("This run was not finished, so its features are not ranked yet.", icon=":material/pause_circle:")
+    if st.button("Go on with it", type="primary", icon=":material/play_arrow:"):
+        jobs.start(arguments, f"{facts.config['task']}: collect and rank")
+        st.rerun()
+
+
+def _makes(job: jobs.Job, facts: reader.RunFacts) -> bool:
+    """Whether a job is the one that collects and fits a run: what it asks for is what the run was made with."""
+    config = facts.config
+    if job.arguments == DEMO:
+        return config["task"] == reader.DEMO_TASK and config["model"] == EMBEDDED
+    if job.arguments[0] != "fit":
+        return False
+    asked, own = _options(job.arguments), _options(reader.fit_arguments(facts.run))
+    if preset := PRESETS.get(asked.get("--preset", "")):
+        asked["--model"] = preset.model
+    layers = set(asked["--layers"].split(",")) if "--layers" in asked else set(map(str, facts.layers))
+    length = asked.get("--max-new-tokens", own["--max-new-tokens"])
+    return (
+        all(asked.get(name) == own.get(name) for name in DECIDING)
+        and layers == set(map(str, facts.layers))
+        and length == own["--max-new-tokens"]
+    )
+
+
+def _options(arguments: Sequence[str]) -> dict[str, str]:
+    """The options of a command line that have a value, by name."""
+    found = (one.partition("=") for one in arguments)
+    return {name: value for name, equals, value in found if equals}
+
+
+def _found(run: str, facts: reader.RunFacts) -> None:
+    ranking = ranking_words.of_ranking(facts.fit or {}, resources.ask(reader.chance, run))
+    measured = resources.ask(reader.headline, run)
+    best = resources.ask(reader.best_effects, run)
+    if measured is not None:
+        _verdict(verdict.verdict(measured))
+        _result(measured)
+    if not ranking.beyond_noise:
+        st.warning(ui.for_markdown(ranking.sentence), icon=":material/casino:")
+        return
+    _champions(best, resources.ask(reader.best_by_layer, run))
+    tried = ranking_words.of_effects(best)
+    st.markdown(ui.for_markdown(ranking.sentence if tried is None else tried.sentence))
+
+
+def _verdict(found: verdict.Verdict) -> None:
+    """Set V's verdict on unseen samples, in a box whose sign says what it amounts to."""
+    box, icon = {
+        "works": (st.success, ":material/check_circle:"),
+        "harmful": (st.error, ":material/warning:"),
+    }.get(found.kind, (st.warning, ":material/casino:"))
+    box(f"**Set V on unseen samples.** {ui.for_markdown(found.sentence)}", icon=icon)
+
+
+def _result(summary: dict[str, Any]) -> None:
+    """Set V on unseen samples, in numbers."""
+    one, two, three, four = st.columns([1, 1, 1, 1.2])
+    one.metric("Without steering", ui.percent(summary["unsteered_rate"]))
+    two.metric(
+        "Steered with set V",
+        ui.percent(summary["steered_rate"]),
+        ui.points(summary["effect"]),
+        delta_color="off",
+        delta_arrow="off",
+        help="The features chosen for what steering with them did on validation samples.",
+    )
+    three.metric(
+        "Flips",
+        f"+{summary['positive_flips']} / {ui.MINUS}{summary['negative_flips']}",
+        help="Answers that steering put right, and answers that it put wrong.",
+    )
+    four.metric(
+        "Could it be luck?",
+        ui.p_value(summary["p"]),
+        help="Chance of flips this uneven if steering did nothing (exact McNemar test).",
+    )
+
+
+def _champions(best: pd.DataFrame, layers: pd.DataFrame) -> None:
+    """The feature of highest r beside the one of best effect."""
+    left, right = st.columns(2)
+    if not layers.empty:
+        top = layers.loc[layers["r"].idxmax()]
+        with left.container(border=True):
+            st.caption("Goes with success most (highest r)")
+            _champion(int(top["layer"]), int(top["feature"]), f"r {ui.signed(top['r'])}", "r")
+    if not best.empty:
+        winner = best.iloc[0]
+        with right.container(border=True):
+            st.caption("Brings success about most (best measured effect)")
+            text = f"{ui.points(winner['effect'])} at scale {winner['scale']:g} · r {ui.signed(winner['r'])}"
+            _champion(int(winner["layer"]), int(winner["feature"]), text, "effect")
+
+
+def _champion(layer: int, feature: int, text: str, key: str) -> None:
+    words, button = st.columns([4, 1.2], vertical_alignment="center")
+    words.markdown(f"**Layer {layer} · feature {feature}**  \n{text}")
+    if button.button("Look", key=f"champion-{key}", width="stretch"):
+        state.go_to("features", layer=layer, feature=feature)
+
+
+def _next_steps(run: str, facts: reader.RunFacts) -> None:
+    st.subheader("What to do next")
+    sets = set(resources.ask(reader.sets, run)["name"])
+    one, two, three = st.columns(3)
+    with one.container(border=True, height="stretch"):
+        st.markdown("**Look at the features**  \nWhich texts they react to, and what each did when steered.")
+        state.link_to("features", "Open Features")
+    with two.container(border=True, height="stretch"):
+        if "V" in sets:
+            st.markdown("**Try it on your own words**  \nThe same prompt answered unsteered and steered, side by side.")
+            state.link_to("steer", "Open Steer")
+        else:
+            _offer_trial(run, facts)
+    with three.container(border=True, height="stretch"):
+        st.markdown("**Measure a set**  \nOn samples it has not seen, beside random features as controls.")
+        state.link_to("evaluate", "Open Evaluate")
+
+
+def _offer_trial(run: str, facts: reader.RunFacts) -> None:
+    arguments = ["select", run, "--strategy=V"]
+    st.markdown("**Try the best features**  \nSteer with each alone and keep those that help: a few minutes.")
+    constant = (facts.fit or {})["constant"]
+    if constant:
+        st.caption("The outcome never changes in this run, so there are no best features to try.")
+    busy = jobs.running(arguments) or jobs.running(DEMO)
+    if busy:
+        st.caption("This waits for the work at the top of the page.")
+    if st.button("Try them", type="primary", disabled=bool(busy or constant)):
+        jobs.start(arguments, f"{facts.config['task']}: try features one by one")
+        st.rerun()
+
+
+def _title(task: str) -> str:
+    return ui.for_markdown(tasks.TASKS[task].title if task in tasks.TASKS else task)
+
+
+# --- all runs ------------------------------------------------------------------------------------
+
+
+def run_table(runs: pd.DataFrame) -> None:
+    """The cached runs; a selected row becomes the run that all pages look at."""
+    readable = runs[runs["problem"].isna()].reset_index(drop=True)
+    if not readable.empty:
+        _readable_runs(readable)
+    for broken in runs[runs["problem"].notna()].itertuples():
+        text, button = st.columns([6, 1.3], vertical_alignment="center")
+        with text:
+            ui.problem(str(broken.problem))
+        if button.button("Delete", key=f"delete-{broken.run}", width="stretch"):
+            confirm_delete(str(broken.run))
+
+
+def _readable_runs(readable: pd.DataFrame) -> None:
+    shown = pd.DataFrame(
+        {
+            "Task": [ui.plain(tasks.TASKS[one].title if one in tasks.TASKS else one) for one in readable["task"]],
+            "Run": readable["run"].map(ui.plain),
+            "Model": readable["model"].map(ui.plain),
+            "Answered": [f"{row.collected:,} of {row.samples:,}" for row in readable.itertuples()],
+            "Success": 100 * readable["success_rate"].astype(float),
+            "State": [_stage(row) for row in readable.itertuples()],
+            "Started (UTC)": readable["created"],
+        }
+    )
+    picked = st.dataframe(
+        shown,
+        key=f"runs-{hash(tuple(readable['run']))}",  # by its rows: a selection is of places, and runs move up
+        alt="Runs. Arrow keys move, Shift and Space select a row.",
+        hide_index=True,
+        placeholder="–",
+        width="stretch",
+        on_select="rerun",
+        selection_mode="multi-row",
+        column_config={
+            "Answered": st.column_config.TextColumn(alignment="right", help="Samples that the model has answered."),
+            "Success": st.column_config.NumberColumn(format="%.1f%%", help="Share of the answers that count as right."),
+            "Started (UTC)": st.column_config.DatetimeColumn(format="D MMM, HH:mm"),
+        },
+    )
+    rows = [row for row in picked["selection"]["rows"] if row < len(readable)]
+    if not rows:
+        more = ", several to compare them" if len(readable) > 1 else ""
+        st.caption(f"Select a row to look at that run or delete it{more}.")
+        return
+    if len(rows) > 1:
+        run_comparison.draw([str(readable["run"][row]) for row in rows])
+        return
+    run = str(readable["run"][rows[0]])
+    look, delete, _ = st.columns([1.2, 1.2, 5])
+    if look.button("Look at it", type="primary", disabled=run == state.current_run(), width="stretch"):
+        state.choose_run(run)
+        st.rerun()
+    if delete.button("Delete …", width="stretch"):
+        confirm_delete(run)
+
+
+def _stage(row: Any) -> str:
+    if row.measured:
+        return "measured"
+    if row.fitted:
+        return "ranked"
+    return "collected" if row.collected == row.samples else "unfinished"
+
+
+@st.dialog("Delete this run?")
+def confirm_delete(run: str) -> None:
+    """Ask once more."""
+    st.markdown(
+        f"**{ui.for_markdown(run)}** and everything collected and measured for it will be removed. This cannot "
+        f"be undone."
+    )
+    yes, no = st.columns(2)
+    if yes.button("Delete", type="primary", width="stretch"):
+        try:
+            store.delete_run(run)
+        except CorrSteerError as error:
+            ui.problem(error)
+            return
+        st.rerun()
+    if no.button("Keep it", width="stretch"):
+        st.rerun()

@@ -1,0 +1,1 @@
+"""The Report page: a run as one file to hand out."""

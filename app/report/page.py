@@ -1,0 +1,51 @@
+"""Report: the run as one page for people who will not open the app, to look at here and to download."""
+
+from __future__ import annotations
+
+import base64
+
+import streamlit as st
+
+from app.shared import components, resources, state
+from corrsteer_core.reporting import report
+from corrsteer_core.reporting.report import Theme
+
+HEIGHT = 820
+
+
+def page() -> None:
+    """Draw the page."""
+    st.title("Report")
+    st.markdown(
+        "This run in one file, for people who will not open the app: what was asked, what was found, examples, what it is "
+        "worth and how it was made."
+    )
+    run = state.current_run()
+    if run is None:
+        components.nothing_yet("There is nothing to report yet.", "Start a run on the Overview page first.")
+        return
+    at = resources.stamp(run)
+    whole = _html(at)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.download_button(
+            "Download the report",
+            whole,
+            f"{run}.html",
+            "text/html",
+            type="primary",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+        st.caption(
+            f"One HTML file of {len(whole.encode()) / 1000:.0f} kB. It opens offline, prints, and loads nothing."
+        )
+    # As an address of its own, the page stands outside the app: it could not reach it even if it held a script.
+    preview = base64.b64encode(_html(at, "dark" if components.is_dark() else "light").encode()).decode()
+    with st.container(border=True):
+        st.iframe(f"data:text/html;base64,{preview}", height=HEIGHT, alt="The report as it will look")
+
+
+@st.cache_data(max_entries=8, show_spinner="Writing the report …")
+def _html(at: resources.Stamp, theme: Theme = "") -> str:
+    """The report of a run in this state."""
+    return report.html(at.run, theme)

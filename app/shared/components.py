@@ -1,0 +1,143 @@
+"""Small pieces that every page is made of: safe text, rounded numbers, messages, progress, the wrapper of a page."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+import unicodedata
+from collections.abc import Callable
+from logging.handlers import RotatingFileHandler
+from typing import Any
+
+import streamlit as st
+
+from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.base.formatting import MINUS, missing, p_value, percent, points, signed  # noqa: F401  (pages say components.percent)
+from corrsteer_core.base.paths import cache_dir
+
+log = logging.getLogger("corrsteer.app")
+
+MOST_TOKENS = 1_000
+"""Of an answer that the pages ask for; a run that was made with more is answered at its own length."""
+LARGEST_LOG = 1_000_000  # bytes; as much of what is older is kept beside it
+STEERED = "#d9730d"
+UNSTEERED = "#4f7cac"
+STYLE = """<style>
+[class*="st-key-icon-"] button [data-testid=stMarkdownContainer], [class*="st-key-look-"] a em { position: absolute;
+  width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+[class*="st-key-name-"] label p { font-weight: 600; }
+</style>"""
+"""Of every page: buttons that show only their icon (`icon_button`) and links of which a part is only to be heard;
+switches that are the title of what they switch."""
+
+# --- text that a model or a user wrote -----------------------------------------------------------
+
+_KEPT_CONTROLS = {"\n", "\t"}
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&^=@/])")
+# A bare address becomes a link even with its marks escaped: an invisible word joiner within it keeps it text.
+_ADDRESS = re.compile(r"(https?(?=:)|www(?=\.)|(?=@))", re.IGNORECASE)
+_JOINER = "\u2060"
+
+
+def plain(text: object) -> str:
+    """Text without what acts on the text around it: control characters, direction marks, unpaired surrogates."""
+    return "".join(one for one in str(text) if one in _KEPT_CONTROLS or not _acts(one))
+
+
+def _acts(character: str) -> bool:
+    """Control (Cc), format (Cf: direction marks, zero-width joiners), surrogate, private and unassigned characters."""
+    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn")
+
+
+def for_markdown(text: object) -> str:
+    """Text for the inside of a line of st.markdown: no markup, link, formula, icon or HTML comes of it."""
+    one_line = " ".join(plain(text).split())
+    return _MARKDOWN.sub(r"\\\1", _ADDRESS.sub(rf"\1{_JOINER}", one_line))
+
+
+def shortened(text: object, length: int = 80) -> str:
+    """The beginning of a text on one line."""
+    one_line = " ".join(plain(text).split())
+    return one_line if len(one_line) <= length else one_line[: length - 1].rstrip() + "…"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things: 1 feature, 2 features."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def feature_name(layer: int, feature: int) -> str:
+    """A feature as people read it: layer 8 · 1234."""
+    return f"layer {layer} · feature {feature}"
+
+
+# --- messages and the wrapper of a page ----------------------------------------------------------
+
+
+def page_of(view: Callable[[], None]) -> Callable[[], None]:
+    """A page that never shows a traceback: what the user can mend as one sentence, a bug as an apology."""
+
+    @functools.wraps(view)
+    def shown() -> None:
+        try:
+            view()
+        except CorrSteerError as error:
+            problem(error)
+        except Exception as error:  # Streamlit's own stop and rerun are not Exceptions
+            log.exception("the page %s failed: %s", view.__name__, error)
+            st.error(
+                "Sorry, something went wrong on this page that should not have. Your runs are safe; reload the page to "
+                f"go on. What happened is in {for_markdown(log_file())}.",
+                icon=":material/error:",
+            )
+
+    return shown
+
+
+def log_file() -> str:
+    """Where the app writes what went wrong."""
+    return str(cache_dir() / "app.log")
+
+
+def log_to_file() -> None:
+    """Let unexpected errors be written to the log file, once per process."""
+    if not log.handlers:
+        cache_dir().mkdir(parents=True, exist_ok=True)
+        handler = RotatingFileHandler(log_file(), maxBytes=LARGEST_LOG, backupCount=1, encoding="utf-8", delay=True)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(handler)
+
+
+def problem(error: Exception | str) -> None:
+    """One sentence about something the user can mend."""
+    st.error(for_markdown(error), icon=":material/error:")
+
+
+def nothing_yet(what: str, next_step: str) -> None:
+    """What stands in place of something that is not there yet, and how to get it."""
+    with st.container(border=True):
+        st.markdown(f"**{what}**")
+        st.markdown(next_step)
+
+
+def chart(figure: Any, key: str, alt: str, behind: Any, **picking: Any) -> None:
+    """A chart, what a screen reader says of it, and its data as a table; `picking` makes its points clickable."""
+    st.plotly_chart(figure, key=key, alt=alt, width="stretch", config={"displayModeBar": False}, **picking)
+    table_behind(behind)
+
+
+def icon_button(label: str, icon: str, key: str, **options: Any) -> bool:
+    """A button that shows its icon; a screen reader says its label (STYLE hides it by its key)."""
+    return st.button(label, key=f"icon-{key}", icon=f":material/{icon}:", help=label, **options)
+
+
+def table_behind(frame: Any, label: str = "The numbers behind this chart", **config: Any) -> None:
+    """The data of a picture, for those who cannot or do not want to read it."""
+    with st.expander(label):
+        st.dataframe(frame, hide_index=True, width="stretch", alt=label, **config)
+
+
+def is_dark() -> bool:
+    """Whether this browser shows the dark theme."""
+    return st.context.theme.type == "dark"

@@ -1,0 +1,1 @@
+"""The Steer page: a set, a prompt, two answers side by side."""

@@ -1,0 +1,93 @@
+"""The whole Steer page kept: as a link to hand on, as a file, and put back from either."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from app.shared import components, resources
+from app.steer import exporting, snapshot
+from app.steer.snapshot import Snapshot
+from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.runs import reader
+
+if TYPE_CHECKING:
+    from app.steer.playing import Question
+    from app.steer.set_panel import Desk
+
+SAMPLE, TYPED = "From the task", "My own"
+LINKED = "page"
+FOLLOWED = "followed"
+
+
+def draw(desk: Desk) -> None:
+    """The page as it is now, set and question, to download and to link to."""
+    now = Snapshot(desk.editor.current, desk.question)
+    st.markdown("**This page: set, prompt and settings**")
+    st.download_button(
+        "Download the page",
+        now.to_json(),
+        f"{exporting.file_stem(now.steering)} page.json",
+        "application/json",
+        key="download-page",
+        width="stretch",
+        on_click="ignore",
+        icon=":material/download:",
+        help="Load takes it again.",
+    )
+    word = now.to_link()
+    if word is None:
+        st.caption("The prompt is too long for a link; download the page instead.")
+        return
+    st.caption("A link to it, for everyone who uses this app on this machine:")
+    st.code(f"{_address()}?{urlencode({'run': desk.run, LINKED: word})}", language=None, wrap_lines=False)
+
+
+def _address() -> str:
+    return (st.context.url or "").split("?")[0]
+
+
+def open_link(desk: Desk) -> None:
+    """Put on the page what its link holds, once; afterwards the page is the user's, and its address says no more of it."""
+    word = st.query_params.pop(LINKED, "")
+    if not word or st.session_state.get(FOLLOWED) == word:  # a browser may send an old address once more
+        return
+    st.session_state[FOLLOWED] = word
+    try:
+        show(desk, snapshot.from_link(word, desk.run, desk.config))
+    except CorrSteerError as error:
+        components.problem(error)
+
+
+def show(desk: Desk, kept: Snapshot) -> None:
+    """Put a kept page back, before its widgets are drawn. Raises CorrSteerError for a sample that the run lacks."""
+    asked = _widgets(desk.run, kept.question) if kept.question else {}
+    desk.load(kept.steering)
+    st.session_state.update(asked)
+
+
+def _widgets(run: str, question: Question) -> dict[str, object]:
+    """What the widgets of the answers hold when they ask this question."""
+    own = float(question.steering.scale)
+    kind = "sample" if question.sample else "typed"
+    asked: dict[str, object] = {
+        "prompt_kind": SAMPLE if question.sample else TYPED,
+        f"length-{kind}-{run}": question.max_new_tokens,
+        "temperature": question.temperature,
+        "seed": question.seed,
+        f"scales-{run}": [one for one in question.scales if one != own],
+    }
+    if not question.sample:
+        return asked | {
+            "typed": question.prompt,
+            f"turns-{run}": question.turns,
+            f"chat-{run}": bool(question.chat),
+        }
+    samples = resources.ask_fit(reader.samples, run)
+    splits = samples.loc[samples["sample"] == question.sample, "split"]
+    if splits.empty:
+        name = components.shortened(question.sample, 40)
+        raise CorrSteerError(f"The run {run} has no sample {name}; choose one of those it has.")
+    return asked | {"sample_split": splits.iloc[0], f"sample-{run}-{splits.iloc[0]}": question.sample}

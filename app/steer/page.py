@@ -1,0 +1,33 @@
+"""Steer: switch features on, set how strongly, and read the unsteered and the steered answer side by side."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app.shared import components, state
+
+
+def page() -> None:
+    """Draw the page."""
+    st.title("Steer")
+    st.markdown(
+        "Change how strongly features act while the model answers, and compare with the answer it gives on its own."
+    )
+    run = state.current_run()
+    if run is None:
+        components.nothing_yet(
+            "There is nothing to steer yet.",
+            "Start a run on the Overview page; it finds the features that go with success.",
+        )
+        return
+    with st.spinner("Getting ready …", show_time=False):
+        # Here, because they load torch, which the other pages do without.
+        from app.steer import answers_panel, keeping, set_panel
+
+        desk = set_panel.desk(run)
+        keeping.open_link(desk)
+    left, right = st.columns([5, 8], gap="medium")
+    with right:  # first: what is asked belongs to what the left half saves
+        answers_panel.draw(desk)
+    with left:
+        set_panel.draw(desk)

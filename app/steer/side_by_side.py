@@ -1,0 +1,90 @@
+"""Texts beside one another as HTML: one bordered column each, what differs marked, every character harmless."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.shared.components import STEERED, UNSTEERED
+from corrsteer_core.base.text_diff import Side, escaped
+
+STYLE = f"""<style>
+.cs-texts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(215px, 1fr)); gap: 0.75rem; }}
+.cs-text {{ border: 1px solid rgba(128, 128, 128, .32); border-top: 3px solid {UNSTEERED}; border-radius: 6px;
+  padding: 0.55rem 0.8rem 0.7rem; min-width: 0; }}
+.cs-text.cs-steered {{ border-top-color: {STEERED}; }}
+.cs-head {{ display: flex; flex-wrap: wrap; justify-content: space-between; gap: .1rem .8rem; font-size: .87rem;
+  margin-bottom: .35rem; }}
+.cs-title {{ font-weight: 650; }}
+.cs-body, .cs-prompt {{ white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; line-height: 1.55; }}
+.cs-body {{ min-height: 1.6em; }}
+.cs-prompt {{ max-height: 11.5rem; overflow-y: auto; padding: .6rem .8rem; border-radius: 6px; font-size: .93rem;
+  background: rgba(128, 128, 128, .1); }}
+.cs-foot, .cs-empty {{ font-size: .85rem; opacity: .75; }}
+.cs-foot {{ margin-top: .45rem; }}
+.cs-right, .cs-wrong {{ border-radius: 999px; padding: 0 .55rem; font-size: .82rem; white-space: nowrap; }}
+.cs-right {{ background: rgba(63, 143, 139, .28); }}
+.cs-wrong {{ background: rgba(176, 100, 135, .24); }}
+@media (prefers-reduced-motion: no-preference) {{ .cs-caret {{ animation: cs-blink 1s steps(2) infinite; }} }}
+@keyframes cs-blink {{ 50% {{ opacity: 0; }} }}
+del.cs-only-unsteered, ins.cs-only-steered {{ text-decoration: none; border-radius: 2px; padding: 0 1px; }}
+del.cs-only-unsteered {{ background: rgba(79, 124, 172, .20); border-bottom: 2px dotted {UNSTEERED}; }}
+ins.cs-only-steered {{ background: rgba(217, 115, 13, .20); border-bottom: 2px solid {STEERED}; }}
+.cs-flips {{ width: 100%; table-layout: fixed; border-collapse: collapse; font-size: .93rem; }}
+.cs-flips th {{ text-align: left; font-weight: 600; padding: .35rem .6rem;
+  border-bottom: 2px solid rgba(128, 128, 128, .4); }}
+.cs-flips td {{ vertical-align: top; padding: .45rem .6rem; border-bottom: 1px solid rgba(128, 128, 128, .25); }}
+.cs-flips th {{ width: 29%; }}
+.cs-flips th:first-child {{ width: 42%; }}
+.cs-cell {{ display: flex; flex-wrap: wrap; justify-content: space-between; align-items: baseline; gap: .1rem .8rem; }}
+.cs-cell .cs-body {{ min-height: 0; }}
+</style>"""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One text with what is said about it. `markup` is HTML that is safe already; the rest is escaped here."""
+
+    title: str
+    side: Side
+    markup: str
+    outcome: float | None = None
+    """The scorer's verdict, if there is one."""
+    foot: str = ""
+    writing: bool = False
+    """Whether more of the text is still to come."""
+
+
+def texts(columns: Sequence[Column]) -> str:
+    """The columns as HTML, to be shown together with STYLE."""
+    return f'<div class="cs-texts">{"".join(map(_column, columns))}</div>'
+
+
+def prompt(text: str) -> str:
+    """A prompt in a box of its own."""
+    return f'<div class="cs-prompt" tabindex="0" role="region" aria-label="Prompt">{escaped(text)}</div>'
+
+
+def verdict(outcome: float | None) -> str:
+    """What the scorer says of a text, as HTML."""
+    if outcome is None:
+        return ""
+    if outcome > 0.5:
+        return '<span class="cs-right">✓ success</span>'
+    return '<span class="cs-wrong">✗ no success</span>'
+
+
+def body(markup: str) -> str:
+    """The HTML of a text, or a word in place of one that shows nothing."""
+    return markup if markup.strip() else '<span class="cs-empty">(nothing visible)</span>'
+
+
+def _column(column: Column) -> str:
+    text = column.markup if column.writing else body(column.markup)
+    caret = '<span class="cs-caret" aria-hidden="true">▍</span>' if column.writing else ""
+    foot = f'<div class="cs-foot">{escaped(column.foot)}</div>' if column.foot else ""
+    return (
+        f'<section class="cs-text cs-{column.side}" aria-label="{escaped(column.title)}"><div class="cs-head">'
+        f'<span class="cs-title">{escaped(column.title)}</span>{verdict(column.outcome)}</div>'
+        f'<div class="cs-body">{text}{caret}</div>{foot}</section>'
+    )

@@ -1,0 +1,1 @@
+"""What stands below everything: errors, paths, files, jobs, numbers and texts as people read them. Loads no torch."""

@@ -1,0 +1,35 @@
+"""`python -m corrsteer_core.cli.job_process FOLDER`: the process of a job runs its command and records how it ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from corrsteer_core.cli import main
+
+
+def run(folder: Path) -> int:
+    """Run the command that a job's folder asks for, and leave its exit status there."""
+    arguments = json.loads((folder / "job.json").read_text(encoding="utf-8"))["arguments"]
+    status = 1
+    try:
+        status = main.main([*arguments, "--progress-file", str(folder / "progress.json")])
+    except SystemExit as error:  # argparse's way of refusing arguments
+        status = error.code if isinstance(error.code, int) else 1
+    except KeyboardInterrupt:
+        status = main.CANCELLED
+    finally:
+        scratch = folder / "exit.tmp"
+        scratch.write_text(json.dumps({"status": status}), encoding="utf-8")
+        os.replace(scratch, folder / "exit")
+    return status
+
+
+if __name__ == "__main__":
+    # Started from a background shell, SIGINT would be ignored, and cancelling with it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(run(Path(sys.argv[1])))

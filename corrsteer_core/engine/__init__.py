@@ -1,0 +1,1 @@
+"""The work on tokens: generating, pooling and steering, batch by batch."""

@@ -1,0 +1,1 @@
+"""What steering does, measured: the same samples unsteered and steered, beside controls."""

@@ -1,0 +1,1 @@
+"""One feature, one text, one token looked at closely."""

@@ -1,0 +1,60 @@
+"""The playground: one prompt answered unsteered and steered, text by text as it grows.
+
+The same prompt function, the same decoding and the same end of an answer as everywhere else, so that
+the last texts equal those of `pipeline.side_by_side`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+
+from corrsteer_core.engine.generation import Choose, check_length, decode, greedy, prefill
+from corrsteer_core.engine.steering import SteeringSet
+from corrsteer_core.evaluation.trials import unsteered_and
+from corrsteer_core.models.loading import Model
+from corrsteer_core.models.prompts import Message, answer_text, render
+from corrsteer_core.saes.sae import Sae
+
+_UNFINISHED = "\ufffd"
+"""What a tokenizer writes for a character of which some bytes are still to come."""
+
+
+def stream(
+    model: Model,
+    saes: Sequence[Sae],
+    steering: SteeringSet,
+    prompt: str | Sequence[Message],
+    *,
+    scales: Sequence[float] = (),
+    max_new_tokens: int = 60,
+    choose: Choose = greedy,
+    written: list[list[int]] | None = None,
+) -> Generator[tuple[str, ...], None, None]:
+    """Answer a prompt, yielding all texts after every step: the unsteered one first, then one for each scale.
+
+    Without `scales`, at the set's own. All are rows of one batch and cost little more than one. The
+    last texts yielded are the whole answers; `written`, a list, is filled with their token ids. Closing
+    the iterator stops the work; no hook is on the model between two texts. Raises CorrSteerError for a
+    set of another model or SAE, an empty prompt or one that does not fit.
+    """
+    steering.check_model(model)
+    sets = [replace(steering, scale=scale) for scale in scales] or [steering]
+    variants = unsteered_and(*(one.vectors(saes) for one in sets))
+    ids = render(model, prompt, steering.style)
+    check_length(model, [ids], max_new_tokens)
+    tokens = [] if written is None else written
+    tokens[:] = [[] for _ in variants]
+    steps = decode(model, prefill(model, [ids]), max_new_tokens=max_new_tokens, variants=variants, choose=choose)
+    for step in steps:
+        for row, token, alive in zip(step.rows.tolist(), step.tokens.tolist(), step.alive.tolist(), strict=True):
+            if alive:
+                tokens[row].append(token)
+        yield tuple(_growing(model, row, max_new_tokens) for row in tokens)
+
+
+def _growing(model: Model, tokens: Sequence[int], max_new_tokens: int) -> str:
+    """The text so far, without the beginning of a character whose other bytes may still come."""
+    text = answer_text(model, tokens)
+    ended = len(tokens) == max_new_tokens or tokens[-1] in model.end_tokens
+    return text if ended else text.rstrip(_UNFINISHED)

@@ -1,0 +1,1 @@
+"""The method from the first answer to a steering set: collect, rank, choose."""

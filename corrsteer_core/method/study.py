@@ -1,0 +1,93 @@
+"""The whole method on one task: fit, every strategy, every control, one table. What the results page is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, get_args
+
+from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.base.progress import Progress, silent
+from corrsteer_core.evaluation.measure import Evaluation, Exam, evaluate_sets
+from corrsteer_core.method import difference_baseline, pipeline, strategies
+from corrsteer_core.method.pipeline import Setup, Strategy
+from corrsteer_core.reporting.ranking_words import of_ranking
+from corrsteer_core.reporting.verdict import verdict
+from corrsteer_core.runs import reader
+from corrsteer_core.runs.fit import FitSettings
+
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+CONTROLS = 5
+
+
+def study(
+    setup: Setup,
+    *,
+    strategies: Sequence[Strategy] = STRATEGIES,
+    rankings: Sequence[str] = (),
+    per_layer: int | None = None,
+    scales: Sequence[float] = strategies.SCALES,
+    longest: float = strategies.LONGEST,
+    control_count: int = CONTROLS,
+    with_baseline: bool = True,
+    batch_size: int | None = None,
+    split: str = "test",
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Collect, fit, select by every strategy and measure all sets with their controls on one split.
+
+    `rankings` adds a set A by each of these other rankings. `per_layer` and `scales` are what V tries, `batch_size` how
+    many prompts are read at a time.
+    Returns what was found, ready for JSON: task, run, samples, fit and chance (numbers), ranking (sentence), sets
+    (rows), baseline.
+    """
+    pipeline.collect(setup, batch_size=batch_size, progress=progress)
+    pipeline.refit(setup.run, FitSettings(), progress)
+    facts = reader.facts(setup.run)
+    chance = reader.chance(setup.run)
+    ranking = of_ranking(facts.fit or {}, chance)
+    result: dict[str, Any] = {
+        "task": setup.task.name,
+        "run": setup.run,
+        "model": setup.model.name,
+        "splits": facts.splits.to_dict("records"),
+        "fit": facts.fit,
+        "chance": chance,
+        "ranking": ranking.sentence,
+        "beyond_chance": ranking.beyond_noise,
+        "sets": [],
+        "baseline": None,
+    }
+    try:
+        pipeline.rankable_features(setup.run)
+    except CorrSteerError as error:  # a constant outcome, or nothing above the floor: said, and no set chosen
+        return {**result, "ranking": str(error)}
+    options: dict[str, Any] = {"setup": setup, "progress": progress}
+    trying: dict[str, Any] = {"per_layer": per_layer, "scales": scales, "longest": longest}
+    sets = [pipeline.select(setup.run, one, **options, **(trying if one == "V" else {})) for one in strategies]
+    sets += [pipeline.select(setup.run, "A", ranking=ranking, **options) for ranking in rankings]
+    chosen = [one for one in sets if one.rows]
+    if chosen:
+        items = [item for item in setup.items if item.split == split]
+        exam = Exam(setup.task, split, items, setup.config.style, setup.config.max_new_tokens)
+        found = evaluate_sets(chosen, exam, setup.model, setup.saes, control_count=control_count, progress=progress)
+        result["sets"] = [_row(one) for one in found]
+    result["sets"] += [{"set": one.name, "features": 0} for one in sets if not one.rows]
+    features = {one.name: len(one.rows) for one in chosen}
+    for row in result["sets"]:
+        row["features"] = features.get(row["set"], 0)
+    if with_baseline:
+        result["baseline"] = _baseline(setup, split, longest, progress)
+    return result
+
+
+def _row(one: Evaluation) -> dict[str, Any]:
+    summary = one.summary()
+    return {**summary, "verdict": verdict(summary).sentence, "kind": verdict(summary).kind}
+
+
+def _baseline(setup: Setup, split: str, longest: float, progress: Progress) -> dict[str, Any]:
+    try:
+        found = difference_baseline.baseline(setup, split=split, longest=longest, progress=progress)
+    except CorrSteerError as error:
+        return {"chosen": None, "measured": None, "problem": str(error)}
+    return {"chosen": found["chosen"], "measured": found["measured"]}

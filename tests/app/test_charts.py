@@ -1,0 +1,120 @@
+"""What the charts draw is what the frames hold."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from app.evaluate import rate_chart
+from app.shared import charts
+
+TRIED = pd.DataFrame(
+    {
+        "layer": [22, 8, 15],
+        "feature": [7, 41, 3],
+        "r": [0.53, 0.16, 0.3],
+        "scale": [1.0, 8.0, 2.0],
+        "effect": [-0.15, 0.16, 0.01],
+        "p": [0.001, 0.0001, 0.8],
+    }
+)
+FEATURES = pd.DataFrame(
+    {
+        "layer": [8, 8, 22],
+        "feature": [1, 2, 7],
+        "r": [-0.1, 0.1, 0.5],
+        "coefficient": [1.0, 0.0, 4.0],
+        "support": [10, 20, 30],
+        "frequency": [0.1, 0.2, 0.3],
+    }
+)
+
+
+def test_bubbles_stand_at_frequency_and_r_and_grow_with_the_coefficient():
+    figure = charts.frequency_against_r(FEATURES, 0.25, (22, 7))
+    bubbles, ring = figure.data
+    assert list(bubbles.x) == [0.1, 0.2, 0.3]
+    assert list(bubbles.y) == [-0.1, 0.1, 0.5]
+    assert list(bubbles.marker.color) == [8, 8, 22]
+    assert bubbles.marker.size[1] < bubbles.marker.size[0] < bubbles.marker.size[2]
+    assert [list(row[:2]) for row in bubbles.customdata] == [[8, 1], [8, 2], [22, 7]]
+    assert (list(ring.x), list(ring.y)) == ([0.3], [0.5])
+    assert [line.y0 for line in figure.layout.shapes] == [0.25]
+
+
+def test_without_a_chance_level_no_line_is_drawn():
+    assert not charts.frequency_against_r(FEATURES, None).layout.shapes
+
+
+def test_bars_are_the_best_of_each_layer_and_those_within_chance_are_grey():
+    best = pd.DataFrame({"layer": [8, 22], "feature": [4, 7], "r": [0.2, 0.5], "level": [0.25, 0.26]})
+    bars, chance = charts.best_by_layer(best).data
+    assert list(bars.x) == ["8", "22"]
+    assert list(bars.y) == [0.2, 0.5]
+    assert list(bars.marker.color) == [charts.QUIET, charts.UNSTEERED]
+    assert list(chance.y) == [0.25, 0.26]
+
+
+def test_a_layer_without_a_chance_level_counts_as_noise():
+    best = pd.DataFrame({"layer": [8], "feature": [4], "r": [0.2], "level": pd.array([None], dtype="Float64")})
+    assert list(charts.best_by_layer(best).data[0].marker.color) == [charts.QUIET]
+
+
+def test_effects_are_drawn_in_points_and_both_champions_are_named():
+    figure = charts.r_against_effect(TRIED, (15, 3))
+    sure, noise, ring = figure.data
+    assert list(sure.x) == [0.53, 0.16]
+    assert list(sure.y) == pytest.approx([-15, 16])
+    assert list(noise.x) == [0.3]
+    assert (list(ring.x), list(ring.y)) == ([0.3], pytest.approx([1.0]))
+    assert {note.text for note in figure.layout.annotations} == {"highest r: layer 22 · 7", "best effect: layer 8 · 41"}
+
+
+def test_a_feature_s_effects_run_along_its_scales():
+    rows = pd.DataFrame(
+        {
+            "scale": [8.0, 1.0, 2.0],
+            "steered_rate": [0.9, 0.7, 0.8],
+            "unsteered_rate": 0.65,
+            "positive_flips": 1,
+            "negative_flips": 0,
+            "p": 0.5,
+        }
+    )
+    steered, unsteered = charts.effects_by_scale(rows).data
+    assert list(steered.x) == ["0×", "1×", "2×", "8×"]
+    assert list(steered.y) == [0.65, 0.7, 0.8, 0.9]
+    assert set(unsteered.y) == {0.65}
+    assert (steered.line.color, unsteered.line.color) == (charts.STEERED, charts.UNSTEERED)
+
+
+def test_the_histogram_shows_both_groups_in_the_middle_of_their_bins():
+    bins = pd.DataFrame({"start": [0.0, 1.0], "width": 1.0, "correct": [0.3, 0.1], "incorrect": [0.0, 0.2]})
+    correct, incorrect = charts.activation_histogram(bins).data
+    assert list(correct.x) == [0.5, 1.5]
+    assert list(correct.y) == [0.3, 0.1]
+    assert list(incorrect.y) == [0.0, 0.2]
+
+
+HOSTILE = "<a href='http://x'>A & B</a> %{x} &lt;"
+SHOWN = "&lt;a href='http://x'&gt;A &amp; B&lt;/a&gt; %&#123;x} &amp;lt;"
+
+
+def test_names_in_the_charts_of_rates_are_shown_as_they_are():
+    rates = pd.DataFrame(
+        [{"label": HOSTILE, "rate": 0.5, "low": 0.4, "high": 0.6, "effect": 0.0, "kind": kind} for kind in ("unsteered", "steered")]
+    )  # fmt: skip
+    assert {name for trace in rate_chart.rates(rates).data for name in trace.y} == {SHOWN}
+    grid = rate_chart.matrix(pd.DataFrame({HOSTILE: [0.1]}, index=[HOSTILE])).data[0]
+    assert (list(grid.x), list(grid.y)) == ([SHOWN], [SHOWN])
+    swept = pd.DataFrame(
+        [
+            {"task": task, "scale": scale, "steered_rate": 0.5, "unsteered_rate": 0.4, "pareto": True}
+            for task in ("a", "b")
+            for scale in (1.0, 2.0)
+        ]
+    )
+    figure = rate_chart.trade_off(swept, "a", "b", HOSTILE, HOSTILE)
+    said = [figure.layout.xaxis.title.text, figure.layout.yaxis.title.text, figure.data[0].hovertemplate]
+    assert not any(HOSTILE[:3] in one or "%{x} &" in one for one in said)
+    assert all(SHOWN in one for one in said)

@@ -1,0 +1,78 @@
+"""Sets and pages from outside: what the Steer page's own fields could not hold is refused in a sentence."""
+
+import base64
+import json
+import zlib
+
+import pytest
+
+from app.steer import editing, snapshot
+from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.engine.steering import SaeRef
+from corrsteer_core.models.prompts import PromptStyle
+from corrsteer_core.runs.run_config import RunConfig
+
+SAE = SaeRef(1, "somewhere", "blocks.1.hook_resid_post", "f1", 48)
+CONFIG = RunConfig("sentiment", "tiny", "m0", "float32", (SAE,), PromptStyle(), 6)
+
+
+def body(coefficient: object = 2.5, **fields: object) -> dict:
+    """A set of one row for the run, as a file has it."""
+    made = json.loads(editing.empty("run", CONFIG).to_json())
+    return {**made, "rows": [{"layer": 1, "feature": 3, "coefficient": coefficient}], **fields}
+
+
+def uploaded(made: dict):
+    return editing.uploaded(json.dumps(made).encode(), "mine.json", "run", CONFIG)
+
+
+def linked(made: dict, **asked: object):
+    """What a link holds that asks this of a set."""
+    question = {
+        "prompt": "Why?", "sample": "", "scales": [1.0], "max_new_tokens": 6, "temperature": 0.0, "seed": 0,
+        "chat": None, "turns": [],
+    }  # fmt: skip
+    page = {"format": snapshot.FORMAT, "version": snapshot.VERSION, "set": made, "question": {**question, **asked}}
+    word = base64.urlsafe_b64encode(zlib.compress(json.dumps(page).encode())).decode().rstrip("=")
+    return snapshot.from_link(word, "run", CONFIG)
+
+
+def test_the_bounds_are_those_of_the_pages_own_fields():
+    assert uploaded(body(-editing.STRONGEST, scale=-editing.LARGEST_SCALE)).scale == -100.0
+
+
+@pytest.mark.parametrize(
+    ("made", "fault"),
+    [
+        (body(scale=100.5), "The file mine.json has the global scale 100.5; this page takes up to 100 either way"),
+        (body(scale=-1e300), "global scale -1e\\+300"),
+        (body(-1_000_001), "coefficient -1e\\+06 for feature 3 of layer 1; this page takes up to 1,000,000"),
+        (body(name="\ud800"), "half a surrogate pair"),
+        (body(10**400), "too large for a number"),
+    ],
+)
+def test_what_the_page_cannot_show_is_refused_in_words(made, fault):
+    with pytest.raises(CorrSteerError, match=fault):
+        uploaded(made)
+    with pytest.raises(CorrSteerError, match=fault.replace("The file mine.json", "The link")):
+        linked(made)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "fault"),
+    [
+        ("seed", 10**400, "is not between 0 and"),
+        ("scales", [10**400], "is not between"),
+        ("temperature", -(10**400), "is not between 0 and 2"),
+        ("prompt", "\ud800", "half a surrogate pair"),
+    ],
+)
+def test_a_link_that_asks_for_what_cannot_be_is_refused_in_words(field, value, fault):
+    with pytest.raises(CorrSteerError, match=fault):
+        linked(body(), **{field: value})
+
+
+def test_whole_numbers_are_taken_as_the_pages_own():
+    kept = linked(body(5, scale=2), scales=[1, 2])
+    assert [type(kept.steering.rows[0].coefficient), type(kept.steering.scale)] == [float, float]
+    assert kept.question.scales == (1.0, 2.0)

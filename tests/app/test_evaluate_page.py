@@ -1,0 +1,443 @@
+"""The Evaluate page: what is asked of a measurement, how it goes, and what is shown of its result."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from app.evaluate import measuring
+from corrsteer_core.base import jobs
+from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.engine.steering import SteeringSet, load_set
+from corrsteer_core.method import pipeline
+from corrsteer_core.runs import reader
+from corrsteer_core.runs.store import Writer
+from corrsteer_core.tasks import TASKS
+from tests.made import fabricated
+from tests.made import runs as tiny
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
+    st.cache_data.clear()
+    return tmp_path
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The command lines of the jobs that the page starts; none is run."""
+    found: list[list[str]] = []
+    monkeypatch.setattr(jobs, "start", lambda arguments, title: found.append(list(arguments)) or "id")
+    return found
+
+
+def script() -> None:
+    import streamlit as st  # this function's text is run on its own
+
+    from app.evaluate import page as evaluate
+    from app.shared import components
+    from corrsteer_core.runs import store
+
+    st.session_state.setdefault("current_run", next(iter(store.run_names()), None))
+    components.page_of(evaluate.page)()
+
+
+def opened() -> AppTest:
+    test = AppTest.from_function(script, default_timeout=60).run()
+    assert not test.exception
+    return test
+
+
+def said(test: AppTest) -> str:
+    kinds = ("title", "subheader", "markdown", "caption", "info", "warning", "error", "success")
+    found = [str(one.value) for kind in kinds for one in test.get(kind)]
+    found += [f"{one.label} {one.value} {one.delta}" for one in test.metric]
+    return "\n".join(found).replace("\\", "")
+
+
+def flips(test: AppTest) -> str:
+    """The HTML of the table of samples."""
+    return next(str(one.proto.body) for one in test.get("html") if "cs-flips" in str(one.proto.body)).split("</style>")[
+        1
+    ]
+
+
+def press(test: AppTest, label: str) -> AppTest:
+    next(one for one in test.button if one.label == label).click().run()
+    assert not test.exception
+    return test
+
+
+def choose(test: AppTest, label: str, value: object):
+    next(one for one in test.selectbox if one.label == label).set_value(value)
+
+
+def number(test: AppTest, label: str, value: float | None):
+    next(one for one in test.number_input if one.label == label).set_value(value)
+
+
+# --- asking --------------------------------------------------------------------------------------
+
+
+def test_without_a_run_the_page_says_what_to_do():
+    assert "nothing to measure yet" in said(opened())
+
+
+def test_a_run_without_sets_or_measurements_says_what_to_do():
+    fabricated.make_run(measured=False)
+    assert "no steering set yet" in said(opened())
+
+
+def test_what_is_asked_for_reaches_the_command_line(started):
+    run = fabricated.make_run()
+    test = opened()
+    choose(test, "Steering set", "A")
+    choose(test, "Task", "overrefusal")
+    choose(test, "Samples", "validation")
+    number(test, "At most so many samples", 12)
+    number(test, "Random sets to compare with", 3)
+    press(test, "Measure")
+    (arguments,) = started
+    file = Path(arguments[2])
+    assert arguments[:2] == ["evaluate", "--set"]
+    assert arguments[3:] == [
+        *("--task", "overrefusal", "--split", "validation"),
+        *("--controls", "3", "--limit", "12", "--json"),
+    ]
+    body = reader.sets(run).set_index("name").loc["A", "body"]
+    assert file.read_text() == body
+    assert load_set(file).name == "A"
+
+
+def kind(test: AppTest, value: str) -> AppTest:
+    test.segmented_control(key="measure_kind").set_value(value).run()
+    assert not test.exception
+    return test
+
+
+def test_a_sweep_over_scales_and_tasks_reaches_the_command_line(started):
+    fabricated.make_run()
+    test = kind(opened(), "scales")
+    next(one for one in test.multiselect if one.label == "Tasks").set_value(["sentiment", "overrefusal"])
+    next(one for one in test.multiselect if one.label == "Scales").set_value([2.0, 0.5])
+    press(test, "Measure")
+    (arguments,) = started
+    assert arguments[:2] == ["sweep", "--set"]
+    assert arguments[3:] == [
+        *("--task", "sentiment", "--task", "overrefusal", "--scales=0.5,2", "--split", "test", "--json"),
+    ]
+
+
+def test_sets_on_tasks_reach_the_command_line(started):
+    fabricated.make_run()
+    test = kind(opened(), "tasks")
+    next(one for one in test.multiselect if one.label == "Steering sets").set_value(["A", "V"])
+    press(test, "Measure")
+    (arguments,) = started
+    assert arguments[0] == "transfer"
+    assert [load_set(Path(arguments[place + 1])).name for place, part in enumerate(arguments) if part == "--set"] == [
+        "A", "V",
+    ]  # fmt: skip
+    assert arguments[5:] == ["--task", "sentiment", "--split", "test", "--json"]
+
+
+def test_a_sweep_without_a_task_is_answered_in_words(started):
+    fabricated.make_run()
+    test = kind(opened(), "scales")
+    next(one for one in test.multiselect if one.label == "Tasks").set_value([])
+    press(test, "Measure")
+    assert "Choose at least one task" in said(test)
+    assert not started
+
+
+def test_that_a_file_of_ones_own_is_measured_set_by_set_is_said():
+    run = fabricated.make_run()
+    with Writer(run) as store:
+        config = json.loads(store.query("SELECT config FROM runs")["config"][0])
+        body = json.dumps({**config, "task": "custom-mine", "scorer": "exact", "data": "/x/mine.jsonl"})
+        store.replace("runs", pd.DataFrame([{"created": fabricated.NOW, "config": body, "batch_size": 16}]))
+    for way in ("scales", "tasks"):
+        assert "measured under *One set*" in said(kind(opened(), way))
+
+
+def test_a_set_edited_under_a_name_that_is_taken_can_be_measured_beside_it():
+    """What was brought from elsewhere may be called V too."""
+    run = fabricated.make_run()
+    test = opened()
+    body = json.loads(reader.sets(run).set_index("name").loc["V", "body"])
+    edited = SteeringSet.from_json(json.dumps({**body, "rows": [{**body["rows"][0], "coefficient": 1.25}]}))
+    with Writer(run) as store:
+        kept = store.query("SELECT * FROM sets").drop(columns="run").assign(content="00000000")
+        store.add("sets", kept)
+    for begun, offered in ((fabricated.NOW, ["V (on the Steer page)"]), (pd.Timestamp("2026-01-01"), [])):
+        test.session_state["desks"] = {run: SimpleNamespace(editor=SimpleNamespace(current=edited), begun=begun)}
+        test.run()
+        (choice,) = [one for one in test.selectbox if one.label == "Steering set"]
+        assert choice.options == ["V", "A", "S", *offered]  # none of a run that has been made anew since
+
+
+def measured_too(run: str, *evaluations: tuple[str, str, float, float]) -> None:
+    """Evaluations beside the one there is: set, task, scale, steered rate."""
+    with Writer(run) as store:
+        one = store.query("SELECT * FROM evaluations").drop(columns="run").iloc[0]
+        rows = [
+            {**one, "name": name, "task": task, "scale": scale, "summary": _with(one["summary"], rate)}
+            for name, task, scale, rate in evaluations
+        ]
+        store.add("evaluations", pd.DataFrame(rows))
+
+
+BOTH = (("V", "sentiment", 2.0, 0.8), ("V", "overrefusal", 1.0, 0.5), ("V", "overrefusal", 2.0, 0.4))
+
+
+def test_a_task_is_not_drawn_against_itself():
+    measured_too(fabricated.make_run(), *BOTH, ("V", "capitals", 1.0, 0.5), ("V", "capitals", 2.0, 0.3))
+    test = opened()
+    for task in ("capitals", "overrefusal", "sentiment"):
+        choose(test, "Across", task)
+        test.run()
+        assert not test.exception
+        across, up = (next(one for one in test.selectbox if one.label == label) for label in ("Across", "Up"))
+        assert set(across.options) - set(up.options) == {TASKS[task].title}
+        up.set_value(next(other for other in ("capitals", "overrefusal") if other != task)).run()
+        assert not test.exception
+
+
+def test_scales_and_tasks_beside_one_another_are_drawn():
+    measured_too(fabricated.make_run(), *BOTH, ("A", "sentiment", 1.0, 0.6))
+    test = opened()
+    words = said(test)
+    assert "V at several scales, test samples" in words
+    assert "Sets on tasks, test samples" in words
+    assert len(test.get("plotly_chart")) == 3
+
+
+def _with(summary: str, rate: float) -> str:
+    body = json.loads(summary)
+    return json.dumps(body | {"steered_rate": rate, "effect": rate - body["unsteered_rate"]})
+
+
+def test_all_samples_are_measured_unless_a_limit_is_given(started):
+    fabricated.make_run()
+    press(opened(), "Measure")
+    assert "--limit" not in started[0]
+    assert started[0][started[0].index("--split") + 1] == "test"
+
+
+def test_a_users_own_task_is_named_by_its_file_and_scorer():
+    asked = measuring.Measurement(measuring.NamedSet("run-1", "V", "{}"), "custom-mine", "test")
+    config = {"task": "custom-mine", "scorer": "exact", "data": "/data/mine.jsonl", "max_new_tokens": 7}
+    arguments = asked.arguments(config)
+    assert arguments[3:9] == ["--scorer", "exact", "--data", "/data/mine.jsonl", "--max-new-tokens", "7"]
+    assert "--task" not in arguments
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "a/b", "", "\u202e<script>", "-" * 300, "CON", "ä ö"])
+def test_whatever_a_set_is_called_its_file_stays_in_its_folder(cache, name):
+    file = measuring.NamedSet("run-1", name, "{}").file
+    assert file.parent == cache / "sets" / "run-1"
+    assert file.name == file.name.encode("ascii").decode()
+    assert len(file.name) < 60
+
+
+def test_sets_of_one_name_and_other_content_have_files_of_their_own():
+    one, other = (measuring.NamedSet("run-1", "V", body).file for body in ("{}", "{ }"))
+    assert one != other
+
+
+def test_the_same_measurement_is_not_started_twice(monkeypatch):
+    run = fabricated.make_run()
+    config = reader.facts(run).config
+    asked = measuring.Measurement(measuring.NamedSet(run, "V", "{}"), "sentiment")
+    monkeypatch.setattr(
+        jobs, "running", lambda arguments: object() if list(arguments) == asked.arguments(config) else None
+    )
+    with pytest.raises(CorrSteerError, match="running already"):
+        measuring.start(asked, config)
+
+
+# --- how it goes ---------------------------------------------------------------------------------
+
+
+def pretended(state: str, **fields: object) -> jobs.Job:
+    base = {
+        "stage": "measuring",
+        "share": 0.25,
+        "seconds_left": 90.0,
+        "error": "",
+        "started": pd.Timestamp("2026-01-01"),
+    }
+    return jobs.Job("id", "Measure V on sentiment (test)", ("evaluate", "--set", "x"), state, **{**base, **fields})
+
+
+def test_a_running_measurement_shows_its_progress_and_can_be_cancelled(monkeypatch):
+    fabricated.make_run()
+    cancelled: list[str] = []
+    monkeypatch.setattr(measuring, "of_run", lambda run: [pretended("running")])
+    monkeypatch.setattr(jobs, "cancel", cancelled.append)
+    test = opened()
+    (bar,) = test.get("progress")
+    assert bar.proto.value == 25
+    assert "1 min 30 s left" in bar.proto.text
+    press(test, "Cancel")
+    assert cancelled == ["id"]
+
+
+def test_a_measurement_that_failed_says_why_and_can_be_put_away(monkeypatch):
+    fabricated.make_run()
+    forgotten: list[str] = []
+    monkeypatch.setattr(measuring, "of_run", lambda run: [pretended("failed", error="There is no task <b>x</b>.")])
+    monkeypatch.setattr(jobs, "forget", forgotten.append)
+    test = opened()
+    assert "There is no task" in said(test)
+    press(test, "Dismiss")
+    assert forgotten == ["id"]
+
+
+def test_only_measurements_of_this_runs_sets_are_shown(monkeypatch, cache):
+    asked = [("evaluate", "--set", str(cache / "sets" / run / "v.json")) for run in ("run-1", "run-2")]
+    every = [replace(pretended("running"), arguments=arguments) for arguments in (*asked, ("demo",))]
+    monkeypatch.setattr(jobs, "jobs", lambda: every)
+    assert measuring.of_run("run-1") == every[:1]
+
+
+def test_a_measurement_really_runs_and_is_stored():
+    model, saes = tiny.load()
+    run = tiny.make_run(model, saes)
+    body = pipeline.kept_sets(run)["A"].to_json()
+    asked = measuring.Measurement(measuring.NamedSet(run, "A", body), "sentiment", "test", limit=6, controls=1)
+    id = measuring.start(asked, reader.facts(run).config)
+    until = time.monotonic() + 120
+    while jobs.job(id).state == "running" and time.monotonic() < until:
+        time.sleep(0.1)
+    assert jobs.job(id).state == "finished", jobs.job(id).error
+    (summary,) = reader.evaluations(run)["summary"]
+    assert summary["n"] == 6
+    assert set(summary["controls"]) == {"random 1", "sign flipped"}
+    test = opened()
+    assert "A on sentiment, test samples" in said(test)
+    assert jobs.jobs() == []  # its result is shown; the job is put away
+
+
+# --- the result ----------------------------------------------------------------------------------
+
+
+def evaluation(name: str, created: str, **summary: object) -> pd.DataFrame:
+    rows = [
+        ("a", "Review: one.", "Positive", " Negative", " Positive", 0.0, 1.0),
+        ("b", "Review: two.", "Positive", " Positive", f" {fabricated.HOSTILE}", 1.0, 0.0),
+        ("c", "Review: three <i>.", "Positive", " no", " nope", 0.0, 0.0),
+        ("d", "Review: four.", "Positive", " yes", " yes", 1.0, 1.0),
+    ]
+    columns = ["sample", "prompt", "target", "unsteered", "steered", "outcome_unsteered", "outcome_steered"]
+    base = {
+        "task": "sentiment", "split": "test", "scale": 1.0, "n": 4, "unsteered_rate": 0.5, "steered_rate": 0.5,
+        "unsteered_interval": [0.15, 0.85], "steered_interval": [0.15, 0.85], "positive_flips": 1, "negative_flips": 1,
+        "changed": 3, "ser": 0.5, "negative_share": 1 / 3, "p": 1.0, "effect": 0.0,
+        "fluency": {"unsteered": 1.0, "steered": 1.2}, "controls": {},
+    }  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "name": name,
+                "task": "sentiment",
+                "split": "test",
+                "scale": 1.0,
+                "created": pd.Timestamp(created),
+                "summary": json.dumps({**base, **summary}),
+                "samples": pd.DataFrame(rows, columns=columns).to_json(orient="records"),
+            }
+        ]
+    )
+
+
+@pytest.fixture
+def measured() -> str:
+    run = fabricated.make_run()
+    with Writer(run) as store:
+        store.replace("evaluations", evaluation(fabricated.HOSTILE, "2026-11-22 22:00"))
+    return run
+
+
+def test_the_verdict_and_the_numbers_of_the_newest_measurement(measured):
+    fabricated.make_run()
+    text = said(opened())
+    assert "Works: success rises from 65.0% to 80.0%" in text
+    assert "Won / lost +10 / −1" in text
+    assert "p = 0.012" in text
+
+
+def test_the_chart_holds_the_set_and_its_controls_with_their_intervals():
+    fabricated.make_run()
+    test = opened()
+    (chart,) = test.get("plotly_chart")
+    figure = json.loads(chart.proto.spec)
+    assert [trace["y"][0] for trace in figure["data"]] == ["unsteered", "V", "random 1", "random 2", "sign flipped"]
+    assert "No controls were measured" not in said(test)
+
+
+def test_a_measurement_without_controls_says_so(measured):
+    assert "No controls were measured" in said(opened())
+
+
+def test_samples_are_told_apart_by_what_became_of_them(measured):
+    test = opened()
+    choice = next(one for one in test.segmented_control if one.label == "Which samples")
+    assert [option.content for option in choice.proto.options] == [
+        "Won (1)",
+        "Lost (1)",
+        "Text changed only (1)",
+        "Unchanged (1)",
+    ]
+    seen = []
+    for kind in ("won", "lost", "changed", "same"):
+        next(one for one in test.segmented_control if one.label == "Which samples").set_value(kind).run()
+        seen.append(flips(test))
+    assert ["one." in seen[0], "two." in seen[1], "three" in seen[2], "four." in seen[3]] == [True] * 4
+    assert ">Positive</ins>" in seen[0]
+    assert "✗ no success" in seen[0]
+    assert "<ins" not in seen[3]
+
+
+def test_model_text_and_names_are_only_text(measured):
+    test = opened()
+    next(one for one in test.segmented_control if one.label == "Which samples").set_value("lost").run()
+    assert not test.exception
+    for banned in ("<script", "<img", "\u202e", "\x07"):
+        assert banned not in flips(test)
+    assert all(name.isprintable() for name in test.dataframe[0].value["Set"])
+    next(one for one in test.segmented_control if one.label == "Which samples").set_value("changed").run()
+    assert "<i>" not in flips(test)
+
+
+def test_the_selected_row_of_the_table_is_the_one_that_is_shown():
+    run = fabricated.make_run()
+    with Writer(run) as store:
+        store.add("evaluations", evaluation("older", "2026-11-01 10:00"))
+    test = opened()
+    assert test.dataframe[0].value["Set"].tolist() == ["V", "older"]
+    assert test.dataframe[0].value["Verdict"].tolist() == ["works", "no better than chance"]
+    key = test.dataframe[0].proto.id.split("-", 2)[2]
+    assert key.startswith("evaluation_table")
+    test.session_state[key] = {"selection": {"rows": [1], "columns": [], "cells": []}}
+    test.run()
+    assert "older on sentiment" in said(test)
+
+
+def test_many_samples_come_in_pages():
+    fabricated.make_run()
+    test = opened()
+    page = next(one for one in test.number_input if one.label.startswith("Page, of"))
+    first = flips(test)
+    page.set_value(2).run()
+    assert flips(test) != first
+    assert first.count("<tr>") == 21

@@ -1,0 +1,58 @@
+"""The Report page: what is shown is what is downloaded, in an address of its own."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from corrsteer_core.reporting import report
+from tests.made import fabricated
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
+    st.cache_data.clear()
+
+
+def script() -> None:
+    import streamlit as st  # this function's text is run on its own
+
+    from app.report import page as report
+    from app.shared import components
+    from corrsteer_core.runs import store
+
+    st.session_state.setdefault("current_run", next(iter(store.run_names()), None))
+    components.page_of(report.page)()
+
+
+def opened() -> AppTest:
+    test = AppTest.from_function(script, default_timeout=60).run()
+    assert not test.exception
+    return test
+
+
+def test_without_a_run_the_page_says_what_to_do():
+    assert any("nothing to report yet" in one.value for one in opened().markdown)
+
+
+@pytest.mark.parametrize("settings", [{}, {"constant": True, "measured": False}, {"text": fabricated.HOSTILE}])
+def test_the_preview_is_the_report(settings):
+    run = fabricated.make_run(**settings)
+    (frame,) = opened().get("iframe")
+    head, _, body = frame.proto.src.partition(",")
+    assert head == "data:text/html;base64"
+    assert base64.b64decode(body).decode() == report.html(run, "light")
+
+
+def test_a_run_that_cannot_be_read_is_one_sentence():
+    run = fabricated.make_run(measured=False)
+    from corrsteer_core.runs.store import database_path
+
+    database_path(run).write_bytes(b"not a database")
+    test = AppTest.from_function(script, default_timeout=60).run()
+    assert not test.exception
+    assert len(test.error) == 1

@@ -1,0 +1,121 @@
+"""`python -m app` from its start to its end, with a server that does nothing: what ends with it and what does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from app import __main__ as start
+from corrsteer_core.base import jobs
+from corrsteer_core.base.paths import PACKAGE
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = """
+import time
+CANCELLED = 130
+def main(arguments):
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        return CANCELLED
+"""
+APP = """
+import os, pathlib, signal, subprocess, sys
+from app import __main__ as start
+from corrsteer_core.base import jobs
+
+def serve(port):
+    jobs.PACKAGE = pathlib.Path(os.environ["FAKE"])
+    jobs.start(["anything"], "ours")
+    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+
+def answers(port, server):
+    print(server.pid, flush=True)
+
+signal.signal(signal.SIGHUP, signal.SIG_IGN if "NOHUP" in os.environ else signal.SIG_DFL)
+start._serve, start._answers, start.start_demo = serve, answers, lambda: None
+sys.argv = ["app", "--no-browser", "--port", "1"]
+sys.exit(start.main())
+"""
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def anothers(cache: Path) -> Iterator[str]:
+    """A running job of another app on the same cache."""
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
+        folder = cache / "jobs" / "20260101-000000-abcdef"
+        folder.mkdir(parents=True)
+        about = {"id": folder.name, "title": "another's", "arguments": ["fit"], "started": "2026-01-01T00:00:00+00:00"}
+        (folder / "job.json").write_text(json.dumps({**about, "instance": "another"}))
+        created = psutil.Process(process.pid).create_time()
+        (folder / "process.json").write_text(json.dumps({"pid": process.pid, "created": created}))
+        yield folder.name
+        process.kill()
+
+
+def started(cache: Path, **environment: str) -> tuple[subprocess.Popen, psutil.Process]:
+    """The app and its server, running."""
+    fake = cache / "fake" / "corrsteer_core"
+    fake.mkdir(parents=True)
+    (fake / "__init__.py").touch()
+    (fake / "cli").mkdir()
+    (fake / "cli" / "__init__.py").touch()
+    (fake / "cli" / "job_process.py").write_bytes((PACKAGE / "cli" / "job_process.py").read_bytes())
+    (fake / "cli" / "main.py").write_text(COMMANDS)
+    app = subprocess.Popen(
+        [sys.executable, "-c", APP],
+        cwd=ROOT,
+        env={**os.environ, "FAKE": str(fake), **environment},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert app.stdout
+    return app, psutil.Process(int(app.stdout.readline()))
+
+
+@pytest.mark.parametrize("asked", [signal.SIGHUP, signal.SIGTERM])
+def test_what_ends_the_app_ends_its_server_and_its_jobs_and_nobody_elses(cache, anothers, asked):
+    app, server = started(cache)
+    app.send_signal(asked)
+    assert app.wait(30) == 0
+    assert not server.is_running()
+    assert {job.title: job.state for job in jobs.jobs()} == {"ours": "cancelled", "another's": "running"}
+
+
+def test_an_app_that_is_to_outlive_its_terminal_does(cache):
+    app, server = started(cache, NOHUP="1")
+    app.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        app.wait(1)
+    app.terminate()
+    assert app.wait(30) == 0
+    assert not server.is_running()
+
+
+def test_a_server_that_starts_warns_of_nothing():
+    """With all that it loads beforehand; an address that is none ends it where it would begin to serve."""
+    server = subprocess.run(
+        [sys.executable, "-m", "app.server", "none"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert "Invalid value for '--server.port'" in server.stderr
+    assert "WARNING" not in server.stdout + server.stderr
+
+
+def test_work_that_the_browser_dismisses_is_followed_no_more(monkeypatch, capsys):
+    monkeypatch.setattr(start.time, "sleep", lambda seconds: None)
+    start._follow("20260101-000000-abcdef")
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,218 @@
+"""Jobs: real commands in the background, how they end, and what is left of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from corrsteer_core.base import jobs
+from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.base.paths import PACKAGE
+from corrsteer_core.base.uploads import keep_upload
+from corrsteer_core.cli import options
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def ended(id: str, patience: float = 60.0) -> jobs.Job:
+    until = time.monotonic() + patience
+    while (job := jobs.job(id)).state == "running" and time.monotonic() < until:
+        time.sleep(0.05)
+    return job
+
+
+def log_of(id: str) -> Path:
+    return Path(os.environ["CORRSTEER_CACHE"]) / "jobs" / id / "log"
+
+
+def pretend(cache: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> str:
+    """A job whose command line is a script of ours."""
+    fake = cache / "fake" / "corrsteer_core"
+    fake.mkdir(parents=True)
+    (fake / "__init__.py").touch()
+    (fake / "cli").mkdir()
+    (fake / "cli" / "__init__.py").touch()
+    (fake / "cli" / "job_process.py").write_bytes((PACKAGE / "cli" / "job_process.py").read_bytes())
+    (fake / "cli" / "main.py").write_text(f"CANCELLED = 130\n{script}")
+    monkeypatch.setattr(jobs, "PACKAGE", fake)
+    return jobs.start(["anything"], "pretended")
+
+
+WAITING = """
+import sys, time, json
+def main(arguments):
+    json.dump({"stage": "waiting", "share": 0.25, "left": 100.0}, open(arguments[-1], "w"))
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        return 130
+"""
+
+
+def test_a_command_finishes_and_its_log_holds_what_it_printed():
+    id = jobs.start(["runs", "--json"], "List the runs")
+    job = ended(id)
+    assert (job.state, job.title, job.error) == ("finished", "List the runs", "")
+    assert log_of(id).read_text().strip().endswith("[]")
+    assert [one.id for one in jobs.jobs()] == [id]
+
+
+def test_a_failing_command_shows_its_sentence():
+    job = ended(jobs.start(["features", "no-such-run"], "Features"))
+    assert job.state == "failed"
+    assert "There is no run 'no-such-run'" in job.error
+    assert not job.error.startswith("error")
+
+
+def test_arguments_that_the_command_line_refuses_fail_with_its_words():
+    job = ended(jobs.start(["fit", "--layers", "eight"], "Fit"))
+    assert job.state == "failed"
+    assert "is not a list of layers" in job.error
+
+
+def test_a_crash_without_a_sentence_names_the_log(cache, monkeypatch):
+    job = ended(pretend(cache, monkeypatch, "def main(arguments): raise RuntimeError('boom')"))
+    assert job.state == "failed"
+    assert str(log_of(job.id)) in job.error
+
+
+def test_a_running_job_tells_how_far_it_is_and_can_be_cancelled(cache, monkeypatch):
+    id = pretend(cache, monkeypatch, WAITING)
+    until = time.monotonic() + 30
+    while jobs.job(id).stage != "waiting" and time.monotonic() < until:
+        time.sleep(0.05)
+    job = jobs.job(id)
+    assert (job.state, job.share) == ("running", 0.25)
+    assert 60 < (job.seconds_left or 0) <= 100
+    same = jobs.running(["anything"])
+    assert [same and same.id] == [id]
+    with pytest.raises(CorrSteerError, match="still running"):
+        jobs.forget(id)
+    jobs.cancel(id)
+    assert ended(id).state == "cancelled"
+    assert jobs.running(["anything"]) is None
+
+
+def test_a_job_that_does_not_listen_is_ended_at_once_the_second_time(cache, monkeypatch):
+    deaf = WAITING.replace("return 130", "time.sleep(60)")
+    id = pretend(cache, monkeypatch, deaf)
+    while jobs.job(id).stage != "waiting":
+        time.sleep(0.05)
+    jobs.stop(id, patience=0.5)
+    assert ended(id, 10).state == "cancelled"
+
+
+def test_cancelling_never_hits_another_process_that_got_the_same_id(cache):
+    folder = cache / "jobs" / "20260101-000000-abcdef"
+    folder.mkdir(parents=True)
+    about = {"id": folder.name, "title": "old", "arguments": [], "started": "2026-01-01T00:00:00+00:00"}
+    (folder / "job.json").write_text(json.dumps(about))
+    (folder / "log").touch()
+    (folder / "process.json").write_text(json.dumps({"pid": os.getpid(), "created": 1.0}))
+    jobs.cancel(folder.name)  # would interrupt this very test
+    assert jobs.job(folder.name).state == "failed"
+
+
+def test_resuming_runs_the_same_command_and_forgets_the_old_job():
+    old = jobs.start(["runs"], "List")
+    ended(old)
+    new = jobs.resume(old)
+    assert ended(new).arguments == ("runs",)
+    assert [one.id for one in jobs.jobs()] == [new]
+    jobs.forget(new)
+    assert jobs.jobs() == []
+
+
+@pytest.mark.parametrize("id", ["", "..", "../../etc", "20260101-000000-abcdef", "20260101-000000-abcdef/../x", "\0"])
+def test_an_id_that_is_none_is_an_error(id):
+    for action in (jobs.job, jobs.resume):
+        with pytest.raises(CorrSteerError, match="There is no job"):
+            action(id)
+    for action in (jobs.cancel, jobs.forget, jobs.stop):
+        action(id)  # another window may have put the job away: nothing is left to do
+
+
+def ended_badly(cache: Path) -> Path:
+    """The folder of a job that failed long ago."""
+    folder = cache / "jobs" / "20260101-000000-abcdef"
+    folder.mkdir(parents=True)
+    about = {"id": folder.name, "title": "old", "arguments": ["fit"], "started": "2026-01-01T00:00:00+00:00"}
+    (folder / "job.json").write_text(json.dumps(about))
+    (folder / "progress.json").write_text(json.dumps({"left": 5.0}))
+    (folder / "log").touch()
+    return folder
+
+
+@pytest.mark.parametrize("state", ["running", "failed"])
+def test_a_job_that_is_forgotten_while_it_is_read_is_no_job(cache, monkeypatch, state):
+    folder = ended_badly(cache)
+    jobs.forget("20260101-000000-000000")
+    assert [job.state for job in jobs.jobs()] == ["failed"]
+
+    def forgotten(folder: Path, started: object) -> str:
+        shutil.rmtree(folder)
+        return state
+
+    monkeypatch.setattr(jobs, "_state", forgotten)
+    assert jobs.jobs() == []
+    assert not folder.exists()
+
+
+def test_a_job_is_forgotten_as_a_whole(cache, monkeypatch):
+    folder = ended_badly(cache)
+    seen: list[list[jobs.Job]] = []
+    monkeypatch.setattr(jobs.shutil, "rmtree", lambda gone: seen.append(jobs.jobs()))
+    jobs.forget(folder.name)
+    assert seen == [[]]
+
+
+def test_what_stopping_a_command_leaves_is_told_of_each_that_there_is():
+    (commands,) = (action.choices for action in options.parser()._actions if action.dest == "name")
+    assert {*jobs.GOES_ON, *jobs.KEPT} <= set(commands)
+    assert not set(jobs.GOES_ON) & set(jobs.KEPT)
+    assert jobs.if_stopped("fit") == "What is finished is kept; it goes on from there."
+    assert jobs.if_stopped("evaluate") == "Nothing of it is kept; going on begins anew."
+    assert jobs.if_stopped("sweep") == "The numbers of the tasks it has finished are kept; going on begins anew."
+
+
+def test_a_job_knows_the_app_that_it_was_started_from(monkeypatch):
+    monkeypatch.setenv(jobs.INSTANCE, "this one")
+    id = jobs.start(["runs"], "List")
+    assert ended(id).instance == "this one"
+
+
+def test_a_damaged_job_folder_is_passed_over(cache):
+    folder = cache / "jobs" / "20260101-000000-abcdef"
+    folder.mkdir(parents=True)
+    (folder / "job.json").write_text("{")
+    assert jobs.jobs() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("my data.jsonl", "my-data.jsonl"),
+        ("../../etc/passwd", "passwd.jsonl"),
+        ("\u202e<b>.jsonl", "b.jsonl"),
+        ("...", "data.jsonl"),
+    ],
+)
+def test_an_upload_is_kept_under_a_harmless_name(cache, name, kept):
+    path = keep_upload(name, b'{"prompt": "x"}\n')
+    assert path.name == kept
+    assert path.is_relative_to(cache / "uploads")
+    assert path.read_bytes() == b'{"prompt": "x"}\n'
+
+
+def test_an_empty_upload_is_refused():
+    with pytest.raises(CorrSteerError, match="empty"):
+        keep_upload("x.jsonl", b" \n")

@@ -1,0 +1,143 @@
+"""The embedded default, for real: the model, its SAEs, and the main job from an empty cache to a measured set."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from corrsteer_core.engine.batches import answers
+from corrsteer_core.evaluation.trials import trial, unsteered_and
+from corrsteer_core.method import pipeline
+from corrsteer_core.models.loading import load_model
+from corrsteer_core.models.prompts import PromptStyle, render, resolve_style
+from corrsteer_core.runs import reader
+from corrsteer_core.saes.reconstruction import explained, looks_broken
+from corrsteer_core.saes.sae import load_saes
+from corrsteer_core.tasks import get_task, load_items
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.embedded
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(first_start):
+    """The cache of the first start. (The app unpacks the model there; loading it here waits for that.)"""
+    before = os.environ.get("CORRSTEER_CACHE")
+    os.environ["CORRSTEER_CACHE"] = str(first_start.cache)
+    yield
+    if before is None:
+        del os.environ["CORRSTEER_CACHE"]
+    else:
+        os.environ["CORRSTEER_CACHE"] = before
+
+
+@pytest.fixture(scope="module")
+def model(demo):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(os.cpu_count() or 1)
+    yield load_model()
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def saes(model):
+    return load_saes(["embedded"], model)
+
+
+def test_its_template_and_its_end_tokens(model):
+    assert model.has_chat_template
+    assert model.tokenizer.convert_tokens_to_ids("<|im_end|>") in model.end_tokens
+    text = model.tokenizer.decode(render(model, "Hello", PromptStyle(chat=True)))
+    assert text.endswith("<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_the_saes_span_the_depth_and_belong_to_their_hook_points(model, saes):
+    """METHOD's first mistake: far lower reconstruction error at the SAE's own hook point than one block away."""
+    assert len(saes) >= 6
+    assert {8, 15, 22} <= {sae.layer for sae in saes}
+    prompts = [
+        render(model, item.prompt, PromptStyle(chat=True)) for item in load_items(get_task("overrefusal"), limit=5)
+    ]
+    for sae, (own, *neighbours) in zip(saes, explained(model, saes, prompts), strict=True):
+        assert own.variance_explained > 0.6, sae.source
+        assert len(neighbours) == 2
+        assert own.variance_explained > max(one.variance_explained for one in neighbours), sae.source
+        assert looks_broken(own, *neighbours) is None
+
+
+def test_the_card_says_what_the_weights_are(saes):
+    card = json.loads((ROOT / "corrsteer_core" / "saes_smollm2" / "card.json").read_text())
+    assert [row["layer"] for row in sorted(card["saes"], key=lambda row: row["layer"])] == [sae.layer for sae in saes]
+    for sae in saes:
+        assert sae.d_sae == card["config"]["d_sae"]
+        assert sae.net.cfg.k == card["config"]["k"]
+    size = sum(path.stat().st_size for path in (ROOT / "corrsteer_core" / "saes_smollm2").rglob("*") if path.is_file())
+    assert size <= 45e6
+
+
+def test_alone_and_in_a_batch_of_mixed_lengths(model, saes):
+    items = load_items(get_task("refusal"), limit=8)
+    ids = [render(model, item.prompt, PromptStyle(chat=True)) for item in items]
+
+    def pooled(prompts):
+        found = {}
+        for batch in answers(model, prompts, max_new_tokens=6, saes=saes):
+            for row, place in enumerate(batch.prompts):
+                found[place] = (batch.tokens[row][0], [z[row] for z in batch.pooled])
+        return found
+
+    together = pooled(ids)
+    for place, prompt in enumerate(ids):
+        tokens, alone = pooled([prompt])[0]
+        assert tokens == together[place][0]
+        for one, other in zip(alone, together[place][1], strict=True):
+            torch.testing.assert_close(one, other, atol=0.05 * float(other.max()), rtol=0.05)
+
+
+def test_the_main_job_helps_on_unseen_samples_and_controls_do_not(demo):
+    evaluation = reader.evaluations(demo)
+    summary = evaluation[evaluation["name"] == "V"].iloc[0]["summary"]
+    assert summary["n"] >= 160
+    assert summary["effect"] >= 0.08
+    assert summary["p"] < 0.01
+    random = [one["effect"] for name, one in summary["controls"].items() if name.startswith("random")]
+    assert len(random) >= 3
+    assert abs(np.mean(random)) < summary["effect"] / 2, "random features of like frequency and norm do far less"
+    assert max(random) < summary["effect"]
+    assert summary["controls"]["sign flipped"]["effect"] < 0
+
+
+def test_the_highest_r_is_not_the_best_effect(demo):
+    effects = reader.effects(demo)
+    highest_r = effects.loc[effects["r"].idxmax()]
+    best_effect = effects.loc[effects["effect"].idxmax()]
+    assert (highest_r["layer"], highest_r["feature"]) != (best_effect["layer"], best_effect["feature"])
+    assert best_effect["effect"] > 0
+
+
+def test_a_second_demo_does_nothing_again(demo):
+    before = reader.evaluations(demo)["created"].max()
+    arguments = [sys.executable, "-m", "corrsteer_core", "demo", "--json"]
+    again = subprocess.run(arguments, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert json.loads(again.stdout)["run"] == demo
+    assert reader.evaluations(demo)["created"].max() == before
+
+
+@pytest.mark.parametrize("name", ["sentiment", "refusal", "overrefusal", "capitals"])
+def test_scale_zero_is_the_unsteered_text_for_every_sample(demo, model, saes, name):
+    task = get_task(name)
+    items = load_items(task)
+    steering = pipeline.kept_sets(demo)["A"]
+    style = resolve_style(model, chat=None, task_chat=task.chat)
+    # Twelve tokens: what differs at scale 0 differs from the first on, and longer answers take minutes.
+    asked = {"style": style, "scorer": task.scorer, "max_new_tokens": min(task.max_new_tokens, 12)}
+    found = trial(model, items, unsteered_and(steering.scaled(0.0).vectors(saes)), **asked)
+    assert len(found.tokens) == len(items) >= 150
+    assert [row[1] for row in found.tokens] == [row[0] for row in found.tokens]
+    hard = trial(model, items[:16], unsteered_and(steering.scaled(4.0).vectors(saes)), **asked)
+    assert any(row[1] != row[0] for row in hard.tokens), "steering hard must change something"

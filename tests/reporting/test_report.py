@@ -1,0 +1,326 @@
+"""The report: the reader's own numbers, nothing that loads or runs, and honest words where there is little to say."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.cli import main
+from corrsteer_core.reporting import pictures, report, verdict
+from corrsteer_core.runs import reader, store
+from tests.made import fabricated
+
+VOID = {"meta", "br", "link", "img", "input"}
+
+
+class Page(HTMLParser):
+    """The elements of a page with their attributes, and its text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.open: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path / "cache"))
+
+
+def page_of(**settings) -> Page:
+    return Page(report.html(fabricated.make_run(**settings)))
+
+
+# --- numbers -------------------------------------------------------------------------------------
+
+
+def test_the_numbers_are_the_readers():
+    run = fabricated.make_run()
+    page = Page(report.html(run))
+    summary = reader.evaluations(run)["summary"][0]
+    found = verdict.verdict(summary)
+    assert found.kind == "works"
+    assert found.sentence.removeprefix("Works: ").split(" ", 1)[1] in page.text
+    assert f"{100 * summary['unsteered_rate']:.1f}%" in page.text
+    assert f"{100 * summary['steered_rate']:.1f}%" in page.text
+    assert "+10 / −1" in page.text
+    assert "p = 0.012" in page.text
+    for split in reader.facts(run).splits.itertuples():
+        assert f"{split.samples} {100 * split.success_rate:.1f}%" in page.text
+    for row in reader.best_by_layer(run).itertuples():
+        assert f"{row.layer} {row.feature} {row.r:+.2f} {row.level:+.2f} {row.support} samples" in page.text
+    best = reader.best_effects(run).iloc[0]
+    assert f"layer {int(best['layer'])} · {int(best['feature'])} {best['r']:+.2f}" in page.text
+    for control in summary["controls"].values():
+        assert f"{100 * control['steered_rate']:.1f}%" in page.text
+
+
+def test_examples_are_the_first_of_each_kind_and_counted():
+    run = fabricated.make_run()
+    samples = verdict.with_flips(reader.evaluated_samples(run, "V", "sentiment", "test", 1.0))
+    page = Page(report.html(run))
+    won = samples[samples["flip"] == "won"]
+    assert len(won) > report.EXAMPLES
+    assert f"( {report.EXAMPLES} of {len(won)} )".replace("( ", "(").replace(" )", ")") in page.text
+    numbers = [re.search(r"number (\d+)", prompt)[1] for prompt in won["prompt"]]
+    shown = [number for number in numbers if re.search(rf"\b{number}\.", page.text)]
+    assert shown[: report.EXAMPLES] == numbers[: report.EXAMPLES]
+    assert page.text.count("Right answer: Positive") >= report.EXAMPLES
+
+
+def placed(svg: str, axis: str) -> tuple[np.ndarray, np.ndarray]:
+    """Where the marks of an axis are, and what they say."""
+    marks = re.findall(r'<text class="tick" x="([\d.]+)" y="([\d.]+)" text-anchor="(\w+)">([^<]+)</text>', svg)
+    kind = {"x": "middle", "y": "end"}[axis]
+    at = [(float(x if axis == "x" else y), label) for x, y, anchor, label in marks if anchor == kind]
+    values = [float(label.rstrip("%").replace("−", "-")) for _, label in at]
+    return np.array([place for place, _ in at]), np.array(values)
+
+
+def test_marks_of_the_rates_stand_where_the_axis_says():
+    rows = pd.DataFrame(
+        {
+            "label": ["unsteered", "V", "random 1"],
+            "kind": ["unsteered", "steered", "control"],
+            "rate": [0.61, 0.78, 0.5],
+            "low": [0.52, 0.7, 0.4],
+            "high": [0.7, 0.86, 0.6],
+            "effect": [0, 0.17, -0.11],
+        }
+    )
+    svg = pictures.rates(rows)
+    slope, start = np.polyfit(*placed(svg, "x"), 1)
+    bars = re.findall(r'<g class="mark \w+"><line x1="([\d.]+)" x2="([\d.]+)"', svg)
+    assert [[slope * float(x) + start for x in bar] for bar in bars] == pytest.approx(
+        np.array(rows[["low", "high"]]) * 100, abs=0.1
+    )
+    (circle,) = re.findall(r'<circle class="point" cx="([\d.]+)"', svg)
+    assert slope * float(circle) + start == pytest.approx(78, abs=0.1)
+
+
+def test_dots_stand_at_their_r_and_effect():
+    run = fabricated.make_run()
+    best = reader.best_effects(run)
+    svg = pictures.r_and_effect(best)
+    (across, x0), (up, y0) = (
+        np.polyfit(*placed(svg, "x"), 1),
+        np.polyfit(placed(svg, "y")[0] - 4, placed(svg, "y")[1], 1),
+    )
+    dots = re.findall(r'<circle class="dot (\w+)" cx="([\d.]+)" cy="([\d.]+)"', svg)
+    assert len(dots) == len(best)
+    for (kind, x, y), row in zip(dots, best.itertuples(), strict=True):
+        assert across * float(x) + x0 == pytest.approx(row.r, abs=0.003)
+        assert up * float(y) + y0 == pytest.approx(100 * row.effect, abs=0.3)
+        assert (kind == "steered") == (row.p < 0.05 and row.effect > 0)
+
+
+def test_bars_reach_their_r_and_lines_their_chance_level():
+    run = fabricated.make_run()
+    best = reader.best_by_layer(run)
+    svg = pictures.best_by_layer(best)
+    at, values = placed(svg, "y")
+    up, y0 = np.polyfit(at - 4, values, 1)
+    bars = re.findall(r'<rect class="bar \w+" x="[\d.]+" y="([\d.]+)"', svg)
+    lines = re.findall(r'<line class="chance" [^>]*y1="([\d.]+)"', svg)
+    assert [up * float(y) + y0 for y in bars] == pytest.approx(best["r"].tolist(), abs=0.005)
+    assert [up * float(y) + y0 for y in lines] == pytest.approx(best["level"].tolist(), abs=0.005)
+
+
+# --- what it says where there is little ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "words", "without"),
+    [
+        ({"noise": True, "seed": 1}, ["No better than chance", "This ranking is no better than chance"], ["Works"]),
+        (
+            {"constant": True, "measured": False},
+            ["Nothing to find", "outcome never changes", "No set of features has been measured"],
+            ["Won:", "Works"],
+        ),
+        ({"measured": False}, ["Not measured", "whether steering helps here is not known", "No set has been chosen"], ["Won:"]),
+        ({"measured": False, "fitted": False}, ["have not been ranked yet"], ["Won:", "highest r,"]),
+        ({"measured": False, "fitted": False, "collected": 0.4}, ["Not finished", "112 of 280 samples"], ["Won:"]),
+    ],
+)  # fmt: skip
+def test_what_is_not_there_is_said(settings, words, without):
+    text = page_of(**settings).text
+    for word in words:
+        assert word in text, word
+    for word in without:
+        assert word not in text, word
+
+
+def test_limits_name_what_was_not_done():
+    text = page_of().text
+    assert "Not measured on other tasks" in text
+    assert "Nothing measured" not in text
+    assert "Nothing measured" in page_of(measured=False, run="sentiment-0fab1e01").text
+
+
+def change(run: str, **values: object) -> None:
+    """Overwrite columns of the run's one evaluation."""
+    with store.Writer(run) as writer:
+        rows = writer.query("SELECT * FROM evaluations").drop(columns="run")
+        writer.replace("evaluations", rows.assign(**values))
+
+
+def test_a_set_without_controls_or_measured_where_it_was_chosen_is_called_so():
+    run = fabricated.make_run()
+    summary = reader.evaluations(run)["summary"][0]
+    change(run, split="validation", summary=json.dumps({**summary, "controls": {}, "split": "validation"}))
+    text = Page(report.html(run)).text
+    assert "not compared with random features" in text
+    assert "helped to choose the features" in text
+    assert "held-back" not in text.split("What was asked")[0]
+
+
+def test_undefined_numbers_are_dashes():
+    run = fabricated.make_run()
+    summary = {**reader.evaluations(run)["summary"][0], "ser": None, "fluency": {"unsteered": None, "steered": None}}
+    change(run, summary=json.dumps(summary))
+    text = Page(report.html(run)).text
+    assert "nan" not in text.lower().split()
+    assert "None" not in text.replace("None.", "")
+    assert "was not measured" in text
+
+
+# --- a file that does nothing --------------------------------------------------------------------
+
+
+def assert_harmless(html: str) -> Page:
+    page = Page(html)
+    tags = {tag for tag, _ in page.elements}
+    assert not tags & {
+        "script",
+        "link",
+        "iframe",
+        "object",
+        "embed",
+        "img",
+        "base",
+        "form",
+        "input",
+        "a",
+        "use",
+        "image",
+    }
+    assert tags & {"svg", "table", "dl"}
+    for tag, attributes in page.elements:
+        names = set(attributes)
+        assert not {name for name in names if name.startswith("on")} | names & {
+            "src",
+            "href",
+            "style",
+            "xlink:href",
+            "action",
+        }
+        assert tag != "meta" or attributes.get("http-equiv") in (None, "Content-Security-Policy")
+    style = re.search(r"<style>(.*?)</style>", html, re.DOTALL)[1]
+    assert "url(" not in style
+    assert "@import" not in style
+    return page
+
+
+def test_nothing_is_loaded_and_the_policy_allows_nothing_but_its_own_style():
+    html = report.html(fabricated.make_run())
+    page = assert_harmless(html)
+    assert "http:" not in html
+    assert "https:" not in html
+    (policy,) = [a["content"] for tag, a in page.elements if tag == "meta" and a.get("http-equiv")]
+    style = re.search(r"<style>(.*?)</style>", html, re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert policy == f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+
+
+def test_hostile_text_everywhere_is_only_text():
+    run = fabricated.make_run(text=fabricated.HOSTILE)
+    body = {**json.loads(reader.sets(run)["body"][0]), "name": fabricated.HOSTILE}
+    with store.Writer(run) as writer:
+        config = reader.facts(run).config | {"task": "mine" + fabricated.HOSTILE, "scorer": "x", "data": "/a/<b>.csv"}
+        config["model"] = config["saes"][0]["source"] = fabricated.HOSTILE
+        config["style"]["system"] = '"><script>1</script>'
+        writer.replace(
+            "runs", pd.DataFrame([{"created": fabricated.NOW, "config": json.dumps(config), "batch_size": 1}])
+        )
+        sets = pd.DataFrame([{"name": fabricated.HOSTILE, "strategy": "hand", "created": fabricated.NOW}])
+        writer.replace("sets", sets.assign(body=json.dumps(body)))
+    change(run, name=fabricated.HOSTILE, task="other" + fabricated.HOSTILE)
+    html = report.html(run)
+    page = assert_harmless(html)
+    assert "<script>alert" in page.text
+    assert not re.search("[\u202a-\u202e\u2066-\u2069\u200e\u200f\x00-\x08\x0b-\x1f\x7f]", html)
+    assert "⟨U+202E⟩" in page.text
+
+
+def test_two_reports_of_one_run_are_the_same():
+    run = fabricated.make_run()
+    assert report.html(run) == report.html(run)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_theme_can_be_asked_for(theme):
+    assert f'<html lang="en" data-theme="{theme}">' in report.html(fabricated.make_run(), theme)
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+def test_the_command_writes_the_file_and_does_not_replace_one(tmp_path, capsys):
+    run = fabricated.make_run()
+    out = tmp_path / "deep" / "report.html"
+    assert main(["report", run, "--out", str(out), "--quiet"]) == 0
+    assert out.read_text(encoding="utf-8") == report.html(run)
+    assert main(["report", run, "--out", str(out), "--quiet"]) == 1
+    assert "is there already" in capsys.readouterr().err
+    assert main(["report", run, "--out", str(out), "--quiet", "--force"]) == 0
+    assert main(["report", run, "--out", str(tmp_path / "x.pdf"), "--quiet"]) == 1
+    assert main(["report", "nothing-00000000", "--out", str(tmp_path / "y.html"), "--quiet"]) == 1
+    assert not (tmp_path / "y.html").exists()
+
+
+def test_a_place_that_cannot_be_written_is_said(tmp_path):
+    run = fabricated.make_run()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CorrSteerError, match="could not be written"):
+        report.write(run, tmp_path / "file" / "report.html")
+
+
+def test_a_report_loads_no_model_library():
+    code = (
+        "import sys; import corrsteer_core.reporting.report\n"
+        "heavy = {'torch', 'transformers', 'sae_lens'} & set(sys.modules)\nassert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
