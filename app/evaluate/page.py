@@ -19,11 +19,11 @@ from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import seconds
 from corrsteer_core.base.text_diff import differences, escaped, marked, parting, shared_ends
 from corrsteer_core.reporting import comparisons, verdict
-from corrsteer_core.runs import reader
+from corrsteer_core.runs import measurements, run_facts
 from corrsteer_core.tasks import TASKS
 
 if TYPE_CHECKING:  # the page must not load torch, which this does
-    from corrsteer_core.engine.steering import SteeringSet
+    from corrsteer_core.runs.steering_set import SteeringSet
 
 POLL = 1.0  # seconds between looks at a running measurement
 PAGE = 20  # samples shown at once
@@ -54,7 +54,7 @@ def page() -> None:
     if run is None:
         ui.nothing_yet("There is nothing to measure yet.", "Start a run on the Overview page first.")
         return
-    found = resources.ask(reader.evaluations, run)
+    found = resources.ask(measurements.evaluations, run)
     bodies = _sets(run)
     with st.expander("Measure a set", icon=":material/science:", expanded=found.empty):
         _form(run, bodies)
@@ -81,10 +81,10 @@ def page() -> None:
 
 def _sets(run: str) -> dict[str, str]:
     """Sets that can be measured, by name, as JSON: those of the run, and the one on the Steer page if it differs."""
-    kept = resources.ask(reader.sets, run)
+    kept = resources.ask(measurements.sets, run)
     bodies = dict(zip(kept["name"], kept["body"], strict=True))
     desk = st.session_state.get("desks", {}).get(run)
-    if desk is None or not desk.editor.current.active_rows or desk.begun != resources.ask(reader.facts, run).created:
+    if desk is None or not desk.editor.current.active_rows or desk.begun != resources.ask(run_facts.facts, run).created:
         return bodies
     edited: SteeringSet = desk.editor.current
     saved = dict(zip(kept["name"], kept["content"], strict=True)).get(edited.name)
@@ -110,7 +110,7 @@ def _form(run: str, bodies: dict[str, str]) -> None:
     )
     names = sorted(bodies, key=lambda name: (name != "V", name))
     sets = {name: measuring.NamedSet(run, name, bodies[name]) for name in names}
-    config = resources.ask(reader.facts, run).config
+    config = resources.ask(run_facts.facts, run).config
     try:
         asked = {"one": _one_set, "scales": _several_scales, "tasks": _sets_on_tasks}[kind](sets, config)
         if asked is None:
@@ -412,7 +412,7 @@ def _samples(run: str, row: pd.Series) -> None:
     st.subheader("Sample by sample", anchor=False)
     samples = verdict.with_flips(
         resources.ask(
-            reader.evaluated_samples,
+            measurements.evaluated_samples,
             *(run, row["name"], row["task"], row["split"], float(row["scale"])),
             content=row["content"],
             n=int(row["n"]),

@@ -15,7 +15,7 @@ from app.shared import components as ui
 from app.shared.resources import ask, ask_fit
 from corrsteer_core.base.text_diff import escaped, visible
 from corrsteer_core.inspection import descriptions
-from corrsteer_core.runs import reader, reliability
+from corrsteer_core.runs import feature_facts, feature_lists, reliability, run_facts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,10 +30,10 @@ TYPED = "own_text"  # the text that was typed, being read or read
 PARTS = ("strongest", "upper quarter", "middle", "lower quarter")
 
 
-def panel(run: str, facts: reader.RunFacts, layer: int, feature: int) -> None:
+def panel(run: str, facts: run_facts.RunFacts, layer: int, feature: int) -> None:
     """Everything about one feature of a run."""
     st.button("All features", icon=":material/arrow_back:", on_click=state.close_feature, type="tertiary")
-    row = ask(reader.one_feature, run, layer, feature)
+    row = ask(feature_facts.one_feature, run, layer, feature)
     if row is None:
         st.subheader(f"Layer {layer} · feature {feature}")
         known = ", ".join(map(str, facts.layers))
@@ -87,9 +87,9 @@ def _heading(row: dict[str, Any]) -> None:
         state.go_to("steer")
 
 
-def _meaning(run: str, facts: reader.RunFacts, layer: int, feature: int, work: drawing.Work) -> None:
+def _meaning(run: str, facts: run_facts.RunFacts, layer: int, feature: int, work: drawing.Work) -> None:
     """What it is said to mean, by whom, and where to read more."""
-    told = ask(reader.descriptions, run, layer, feature)
+    told = ask(feature_facts.descriptions, run, layer, feature)
     imported = told[told["source"] == "neuronpedia"]
     own = told[told["source"] == "own"]["description"].tolist()
     if work.ready and work.result is not None:
@@ -146,7 +146,7 @@ def _numbers(run: str, row: dict[str, Any]) -> None:
     five.metric("Best effect", effect, help=scale)
 
 
-def _waiting(work: drawing.Work, run: str, facts: reader.RunFacts, layer: int, feature: int) -> None:
+def _waiting(work: drawing.Work, run: str, facts: run_facts.RunFacts, layer: int, feature: int) -> None:
     """That the model is at work, until it is done; or why it cannot be."""
     if not work.ready:
         _wait_for(work, "Tokens and shading follow here.")
@@ -240,7 +240,7 @@ def _links(place: Any, title: str, neighbours: Sequence[Neighbour]) -> None:
 
 def _activations(run: str, row: dict[str, Any]) -> None:
     st.markdown("**How active it is**")
-    bins = ask_fit(reader.histogram, run, row["layer"], row["feature"])
+    bins = ask_fit(feature_facts.histogram, run, row["layer"], row["feature"])
     if bins.empty:
         st.caption("It fired in no training sample.")
         return
@@ -256,7 +256,7 @@ def _activations(run: str, row: dict[str, Any]) -> None:
 
 def _effects(run: str, row: dict[str, Any]) -> None:
     st.markdown("**What steering with it does**")
-    tried = ask(reader.effects, run, row["layer"], row["feature"])
+    tried = ask(feature_lists.effects, run, row["layer"], row["feature"])
     if tried.empty:
         st.caption(
             "Not tried: only the features of highest r in each layer are steered with automatically. Add it to "
@@ -280,10 +280,10 @@ def _effects(run: str, row: dict[str, Any]) -> None:
 # --- texts ---------------------------------------------------------------------------------------
 
 
-def _texts(run: str, facts: reader.RunFacts, layer: int, feature: int, drawn: Portrait | None) -> None:
+def _texts(run: str, facts: run_facts.RunFacts, layer: int, feature: int, drawn: Portrait | None) -> None:
     st.markdown("**The texts it is active on**")
     if drawn is None:
-        found = ask_fit(reader.texts_by_quantile, run, layer, feature, TEXTS)
+        found = ask_fit(feature_facts.texts_by_quantile, run, layer, feature, TEXTS)
         strongest = found[found["part"] == PARTS[0]]
         st.caption(
             "The prompt in grey, the model's own (unsteered) answer in blue, the feature's activation on the left."
@@ -319,7 +319,7 @@ def _token_table(one: ShadedSample, pooling: Any) -> pd.DataFrame:
     return table.assign(token=[visible(text) for text in table["token"]])
 
 
-def _own_text(run: str, facts: reader.RunFacts, layer: int, feature: int, drawn: Portrait) -> None:
+def _own_text(run: str, facts: run_facts.RunFacts, layer: int, feature: int, drawn: Portrait) -> None:
     st.markdown("**Test your own text**")
     with st.form("own_text_form", border=True):
         prompt = st.text_area(

@@ -15,7 +15,7 @@ from corrsteer_core.base import jobs, uploads
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.inspection import descriptions
 from corrsteer_core.reporting import ranking_words
-from corrsteer_core.runs import reader, reliability
+from corrsteer_core.runs import feature_lists, reliability, run_facts
 
 ROWS = 10  # of the table on one page
 LARGEST_UNPACKED = 500_000_000  # bytes of an uploaded file of descriptions; the command line takes larger ones
@@ -28,7 +28,7 @@ TABLE, EFFECT, LAYERS, HEAT, CLOUD = "Table", "r and effect", "r by layer", "r b
 SAMPLES = "Samples needed"
 PANES = (TABLE, EFFECT, LAYERS, HEAT, CLOUD, SAMPLES)
 
-SORTS: dict[reader.SortKey, str] = {
+SORTS: dict[feature_lists.SortKey, str] = {
     "r": "r (goes with success)",
     "effect": "measured effect",
     "coefficient": "coefficient",
@@ -64,7 +64,7 @@ def page() -> None:
         )
         state.link_to("overview", "Open Overview")
         return
-    facts: reader.RunFacts = ask(reader.facts, run)
+    facts: run_facts.RunFacts = ask(run_facts.facts, run)
     if facts.fit is None:
         done = f"{facts.collected:,} of {facts.samples:,} samples are answered."
         ui.nothing_yet("This run's features are not ranked yet.", f"{done} The Overview page shows how it goes on.")
@@ -77,7 +77,7 @@ def page() -> None:
         _ranking(run, facts)
 
 
-def _ranking(run: str, facts: reader.RunFacts) -> None:
+def _ranking(run: str, facts: run_facts.RunFacts) -> None:
     """All features: what the ranking amounts to, then the table or one of the pictures."""
     _what_it_amounts_to(run, facts.fit or {})
     pane = st.segmented_control(
@@ -90,12 +90,12 @@ def _ranking(run: str, facts: reader.RunFacts) -> None:
 
 def _what_it_amounts_to(run: str, fit: dict[str, Any]) -> None:
     """Whether the ranking says anything, and what trying the features showed."""
-    ranking = ranking_words.of_ranking(fit, ask(reader.chance, run))
+    ranking = ranking_words.of_ranking(fit, ask(run_facts.chance, run))
     if ranking.beyond_noise:
         st.caption(ui.for_markdown(ranking.sentence))
     else:
         st.warning(ui.for_markdown(ranking.sentence), icon=":material/casino:")
-    tried = ranking_words.of_effects(ask(reader.best_effects, run))
+    tried = ranking_words.of_effects(ask(feature_lists.best_effects, run))
     if tried is not None and not fit["constant"]:
         st.markdown(f"**What steering showed:** {ui.for_markdown(tried.sentence)}")
 
@@ -103,9 +103,9 @@ def _what_it_amounts_to(run: str, fit: dict[str, Any]) -> None:
 # --- the table -----------------------------------------------------------------------------------
 
 
-def _table(run: str, facts: reader.RunFacts) -> None:
+def _table(run: str, facts: run_facts.RunFacts) -> None:
     wanted = _filters(facts)
-    found = ask(reader.count_features, run, wanted)
+    found = ask(feature_lists.count_features, run, wanted)
     if not found:
         st.info("No feature passes these filters; widen them.", icon=":material/filter_alt_off:")
         return
@@ -119,7 +119,7 @@ def _table(run: str, facts: reader.RunFacts) -> None:
             else 1
         )
     left.caption(f"{ui.counted(found, 'feature')}, sorted by {SORTS[wanted.sort]}. Select a row to look at it.")
-    rows = ask(reader.features, run, wanted, limit=ROWS, offset=(number - 1) * ROWS)
+    rows = ask(feature_lists.features, run, wanted, limit=ROWS, offset=(number - 1) * ROWS)
     with st.spinner("Drawing samples anew …"):
         bounds = ask_fit(reliability.intervals, run, rows[FEATURE], resamples=RESAMPLES)
     rows = rows.join(bounds.drop(columns=FEATURE))
@@ -141,10 +141,10 @@ def _table(run: str, facts: reader.RunFacts) -> None:
     _offer_descriptions(run, facts)
 
 
-def _offer_descriptions(run: str, facts: reader.RunFacts) -> None:
+def _offer_descriptions(run: str, facts: run_facts.RunFacts) -> None:
     """Where nothing is described yet, a way to have it done; Neuronpedia's descriptions by upload at any time."""
     _import_descriptions(run)
-    if ask(reader.described_features, run):
+    if ask(feature_lists.described_features, run):
         return
     arguments = ["describe", run]
     if jobs.running(arguments):
@@ -184,7 +184,7 @@ def _import_descriptions(run: str) -> None:
         st.rerun()  # the table stands above and was drawn without them
 
 
-def _filters(facts: reader.RunFacts) -> reader.FeatureFilter:
+def _filters(facts: run_facts.RunFacts) -> feature_lists.FeatureFilter:
     """The filters' controls, and what they are set to."""
     floor = int((facts.fit or {})["floor"])
     with st.container(border=True):
@@ -194,7 +194,7 @@ def _filters(facts: reader.RunFacts) -> reader.FeatureFilter:
             placeholder="in descriptions, tokens, top texts",
             help=(
                 "Features with these words in their description or promoted tokens, or that are most active on a text "
-                f"with them (the top {reader.TOP_TEXTS} of each); or the feature of this number."
+                f"with them (the top {feature_lists.TOP_TEXTS} of each); or the feature of this number."
             ),
         )  # fmt: skip
         layers = two.multiselect(
@@ -224,7 +224,7 @@ def _filters(facts: reader.RunFacts) -> reader.FeatureFilter:
             help="Only features whose effect has been measured.",
         )
         more = _more_filters()
-    return reader.FeatureFilter(
+    return feature_lists.FeatureFilter(
         **more,
         layers=tuple(layers),
         r_low=low,
@@ -344,8 +344,8 @@ def _open_row(key: str, rows: pd.DataFrame) -> None:
 # --- the pictures --------------------------------------------------------------------------------
 
 
-def _effect_chart(run: str, facts: reader.RunFacts) -> None:
-    best = ask(reader.best_effects, run)
+def _effect_chart(run: str, facts: run_facts.RunFacts) -> None:
+    best = ask(feature_lists.best_effects, run)
     if best.empty:
         ui.nothing_yet(
             "No feature has been tried yet.",
@@ -363,8 +363,8 @@ def _effect_chart(run: str, facts: reader.RunFacts) -> None:
     _pickable(figure, f"chart-effect-{run}", "Best effect of each feature tried, by its r", best)
 
 
-def _layer_chart(run: str, facts: reader.RunFacts) -> None:
-    best = ask(reader.best_by_layer, run)
+def _layer_chart(run: str, facts: run_facts.RunFacts) -> None:
+    best = ask(feature_lists.best_by_layer, run)
     if best.empty:
         st.info("No layer has a feature that can be ranked.", icon=":material/info:")
         return
@@ -378,19 +378,19 @@ def _layer_chart(run: str, facts: reader.RunFacts) -> None:
     _pickable(charts.best_by_layer(best), f"chart-layers-{run}", alt, best)
 
 
-def _rank_chart(run: str, facts: reader.RunFacts) -> None:
-    ranks = ask_fit(reader.ranks, run)
+def _rank_chart(run: str, facts: run_facts.RunFacts) -> None:
+    ranks = ask_fit(feature_lists.ranks, run)
     if ranks.empty:
         st.info("No feature can be ranked.", icon=":material/info:")
         return
     st.caption(
-        f"Each row is a layer, each square one of its {reader.RANKS} features of highest r, the highest on the left: "
+        f"Each row is a layer, each square one of its {feature_lists.RANKS} features of highest r, the highest on the left: "
         "yellow goes with success most. Only squares in an orange frame are beyond what chance reaches in their layer."
     )
     _pickable(charts.r_by_rank(ranks), f"chart-ranks-{run}", "r by layer and rank", ranks)
 
 
-def _convergence_chart(run: str, facts: reader.RunFacts) -> None:
+def _convergence_chart(run: str, facts: run_facts.RunFacts) -> None:
     with st.spinner("Ranking with fewer samples"):
         points = ask_fit(reliability.convergence, run)
     if points.empty or points["overlap"].isna().all():
@@ -405,12 +405,12 @@ def _convergence_chart(run: str, facts: reader.RunFacts) -> None:
     ui.chart(charts.convergence(points), f"chart-convergence-{run}", alt, points)
 
 
-def _cloud_chart(run: str, facts: reader.RunFacts) -> None:
-    points = ask_fit(reader.cloud, run)
+def _cloud_chart(run: str, facts: run_facts.RunFacts) -> None:
+    points = ask_fit(feature_lists.cloud, run)
     if points.empty:
         st.info("No feature can be ranked.", icon=":material/info:")
         return
-    chance = ask(reader.chance, run)
+    chance = ask(run_facts.chance, run)
     some = f" Shown are the {len(points):,} of the largest r and a sample of the rest." if len(points) >= 1000 else ""
     st.caption(
         "Each bubble is a feature: to the right, it fires in more samples; up, it goes with success; down, with "

@@ -17,7 +17,7 @@ from app.steer.set_panel import Desk
 from app.steer.side_by_side import Column
 from corrsteer_core.base.text_diff import differences, escaped, marked, parting, shared_ends
 from corrsteer_core.reporting.verdict import with_flips
-from corrsteer_core.runs import reader
+from corrsteer_core.runs import measurements, run_facts
 
 PLAYING = "playing"
 STREAMING = "streaming"  # whether the page was drawn while texts grew
@@ -101,7 +101,7 @@ def _question(desk: Desk) -> Question | None:
 
 def _sample(desk: Desk) -> tuple[str, str, None]:
     """A sample of the run's task: its id and prompt."""
-    every = resources.ask_fit(reader.samples, desk.run)
+    every = resources.ask_fit(measurements.samples, desk.run)
     splits = [split for split in SPLITS if (every["split"] == split).any()]
     left, right = st.columns([2, 5], vertical_alignment="bottom", gap="small")
     split = left.selectbox(
@@ -243,11 +243,11 @@ def _told_apart(lines: list[str]) -> Iterator[str]:
 
 def _won(run: str) -> list[str]:
     """Samples that set V put right on unseen samples; empty where that has not been measured."""
-    measured = resources.ask(reader.headline, run)
+    measured = resources.ask(run_facts.headline, run)
     if measured is None:
         return []
     where = ("V", measured["task"], measured["split"], measured["scale"])
-    found = with_flips(resources.ask(reader.evaluated_samples, run, *where))
+    found = with_flips(resources.ask(measurements.evaluated_samples, run, *where))
     return found.loc[found["flip"] == "won", "sample"].tolist()
 
 

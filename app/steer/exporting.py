@@ -9,7 +9,7 @@ import streamlit as st
 from app.shared import components, models
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.engine import exports
-from corrsteer_core.engine.steering import SteeringSet
+from corrsteer_core.runs.steering_set import SteeringSet
 
 KEPT = "exports"
 OFFERED: tuple[tuple[exports.Format, str, str], ...] = (

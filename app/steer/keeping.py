@@ -11,7 +11,7 @@ from app.shared import components, resources
 from app.steer import exporting, snapshot
 from app.steer.snapshot import Snapshot
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.runs import reader
+from corrsteer_core.runs import measurements
 
 if TYPE_CHECKING:
     from app.steer.playing import Question
@@ -85,7 +85,7 @@ def _widgets(run: str, question: Question) -> dict[str, object]:
             f"turns-{run}": question.turns,
             f"chat-{run}": bool(question.chat),
         }
-    samples = resources.ask_fit(reader.samples, run)
+    samples = resources.ask_fit(measurements.samples, run)
     splits = samples.loc[samples["sample"] == question.sample, "split"]
     if splits.empty:
         name = components.shortened(question.sample, 40)

@@ -14,10 +14,9 @@ from app.steer import editing, exporting, keeping, snapshot
 from app.steer.editing import Editor
 from app.steer.playing import Question
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.engine.steering import SteeringRow, SteeringSet
-from corrsteer_core.method import pipeline
-from corrsteer_core.runs import reader
+from corrsteer_core.runs import feature_facts, measurements, run_facts, stored_run
 from corrsteer_core.runs.run_config import RunConfig
+from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
 
 NOTE = "steer_note"
 REPLACING = "replacing"  # a set that waits for a word before it takes the place of another of its name
@@ -56,10 +55,10 @@ class Desk:
 def desk(run: str) -> Desk:
     """This tab's desk for a run, with the run's best automatic set on it as soon as there is one."""
     desks: dict[str, Desk] = st.session_state.setdefault("desks", {})
-    begun = resources.ask(reader.facts, run).created
+    begun = resources.ask(run_facts.facts, run).created
     found = desks.get(run)
     if found is None or found.begun != begun:
-        config, _ = pipeline.stored(run)
+        config, _ = stored_run.stored(run)
         found = desks[run] = Desk(run, config, Editor.of(editing.empty(run, config)), begun)
         linked = st.query_params.get("set")
         if linked and linked not in _kept(run):
@@ -101,7 +100,7 @@ def draw(desk: Desk) -> None:
 
 
 def _kept(run: str) -> dict[str, SteeringSet]:
-    found = resources.ask(reader.sets, run)
+    found = resources.ask(measurements.sets, run)
     return {row.name: SteeringSet.from_json(row.body, f"The set {row.name}") for row in found.itertuples()}
 
 
@@ -262,7 +261,7 @@ def _replacing(desk: Desk) -> None:
 def _keep(desk: Desk, steering: SteeringSet) -> None:
     def keep() -> None:
         st.session_state.pop(REPLACING, None)
-        pipeline.keep_set(desk.run, steering, wait=BUSY)
+        stored_run.keep_set(desk.run, steering, wait=BUSY)
         desk.editor.saved(steering)
 
     _try(keep, done="Saved with the run; Load lists it.", close="Save")
@@ -292,7 +291,7 @@ def _add(desk: Desk) -> None:
 
 def _added(desk: Desk) -> None:
     layer, feature = int(st.session_state["add_layer"]), int(st.session_state["add_feature_number"])
-    found = resources.ask(reader.one_feature, desk.run, layer, feature) or {}
+    found = resources.ask(feature_facts.one_feature, desk.run, layer, feature) or {}
     coefficient = st.session_state["add_coefficient"]
     if coefficient is None and not (coefficient := found.get("coefficient")):
         raise CorrSteerError(
@@ -321,7 +320,7 @@ def _take(desk: Desk) -> None:
     there = {(row.layer, row.feature) for row in desk.editor.current.rows}
     for row in state.tray():
         if (row["layer"], row["feature"]) not in there:
-            found = resources.ask(reader.one_feature, desk.run, row["layer"], row["feature"]) or {}
+            found = resources.ask(feature_facts.one_feature, desk.run, row["layer"], row["feature"]) or {}
             desk.editor.add(row["layer"], row["feature"], row["coefficient"], _note(found))
     _clear_tray()
 
@@ -383,7 +382,7 @@ def _feature_link(run: str, layer: int, feature: int) -> None:
 
 def _where_from(run: str, row: SteeringRow) -> str:
     """The row's note, and its coefficient against what is usual for the feature."""
-    found = resources.ask(reader.one_feature, run, row.layer, row.feature)
+    found = resources.ask(feature_facts.one_feature, run, row.layer, row.feature)
     usual = (found or {}).get("coefficient")
     if usual:
         now = f"Now {row.coefficient / usual:.1f} times its usual strength."
@@ -396,7 +395,7 @@ def _where_from(run: str, row: SteeringRow) -> str:
 
 def _strength(desk: Desk, row: SteeringRow, key: str) -> None:
     """The coefficient as slider and number: two views of the one value that the set holds."""
-    values = resources.ask_fit(reader.pooled_values, desk.run, row.layer, row.feature)["value"]
+    values = resources.ask_fit(feature_facts.pooled_values, desk.run, row.layer, row.feature)["value"]
     end = _slider_end(float(values.max()) if len(values) else 0.0, row.coefficient)
     arguments = (desk, row.layer, row.feature)
     name = f"Coefficient of feature {row.feature} of layer {row.layer}"
