@@ -47,10 +47,14 @@ def tango_interval(positive_flips: int, negative_flips: int, n: int, level: floa
     if n == 0:
         return None
     b, c, z = positive_flips, negative_flips, float(ndtri((1 + level) / 2))
+    if b + c == 0:  # the variance at d = 0 is 0, a root that is not meant: T^2 = n |d| / (1 - |d|)
+        end = z * z / (n + z * z)
+        return Interval(-end, end)
+    if n in (b, c):  # likewise at d = +-1: T^2 = n (1 - |d|) / (1 + |d|)
+        end = (n - z * z) / (n + z * z)
+        return Interval(end, 1.0) if b == n else Interval(-1.0, -end)
     seen = (b - c) / n
-    low = -1.0 if c == n else _root(b, c, n, z, -1.0, seen)
-    high = 1.0 if b == n else _root(b, c, n, -z, seen, 1.0)
-    return Interval(low, high)
+    return Interval(_root(b, c, n, z, -1.0, seen), _root(b, c, n, -z, seen, 1.0))
 
 
 def _root(b: int, c: int, n: int, z: float, low: float, high: float) -> float:
@@ -59,9 +63,7 @@ def _root(b: int, c: int, n: int, z: float, low: float, high: float) -> float:
     def excess(d: float) -> float:
         return b - c - n * d - z * math.sqrt(max(0.0, n * (2 * _share_down(b, c, n, d) + d * (1 - d))))
 
-    if excess(low) <= 0:  # no flips: the interval begins, or ends, at a bound of its own
-        return low
-    return high if excess(high) >= 0 else float(brentq(excess, low, high, xtol=1e-13, rtol=1e-13))
+    return float(brentq(excess, low, high, xtol=1e-13, rtol=1e-13))
 
 
 def _share_down(b: int, c: int, n: int, d: float) -> float:

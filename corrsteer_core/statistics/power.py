@@ -15,7 +15,7 @@ from scipy.stats import binom
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.stats import FloatArray
 
-_SPREAD = 10  # standard deviations of the number of flips that are summed over; the rest is below 1e-20
+_SPREAD = 8  # standard deviations of the number of flips that are summed over; the rest is below 1e-14
 
 
 def mcnemar_power(p_pos: float, p_neg: float, n: int, alpha: float = 0.05) -> float:
@@ -46,8 +46,9 @@ def samples_needed(p_pos: float, p_neg: float, power: float = 0.8, alpha: float 
     if p_pos == p_neg:
         return None
     below, above = 0, math.ceil(connor_samples(p_pos, p_neg, power, alpha))
+    step = math.ceil(1 / abs(p_pos - p_neg))  # about what the exact test needs more
     while mcnemar_power(p_pos, p_neg, above, alpha) < power:
-        below, above = above, 2 * above
+        below, above, step = above, above + step, 2 * step
     while above - below > 1:
         middle = (below + above) // 2
         if mcnemar_power(p_pos, p_neg, middle, alpha) < power:
