@@ -9,6 +9,7 @@ import pandas as pd
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, part_of, silent
+from corrsteer_core.correlation import rankings
 from corrsteer_core.engine.activation_lengths import stream_lengths
 from corrsteer_core.engine.steering import empty_set, vectors_of
 from corrsteer_core.evaluation.trials import trial, unsteered_and
@@ -19,7 +20,6 @@ from corrsteer_core.models.prompts import render
 from corrsteer_core.runs.fit import sae_sizes, training_activations, training_outcomes
 from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
 from corrsteer_core.runs.stored_run import features_of, fit_summary
-from corrsteer_core.statistics import rankings
 from corrsteer_core.storage.reading import Reader, query
 from corrsteer_core.storage.writing import PATIENCE, Writer
 

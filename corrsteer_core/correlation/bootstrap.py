@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 from scipy.sparse import csc_array
 
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.correlation.sparse_columns import IntArray, checked, chunks
 from corrsteer_core.statistics.rates import FloatArray, Intervals
-from corrsteer_core.statistics.sparse_columns import IntArray, checked, chunks
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 from scipy import special
 from scipy.sparse import csc_array
 
+from corrsteer_core.correlation.sparse_columns import checked, column_reduce, mean_over, moments_of, pearson, two_sided
 from corrsteer_core.statistics.rates import FloatArray
-from corrsteer_core.statistics.sparse_columns import checked, column_reduce, mean_over, moments_of, pearson, two_sided
 
 # (Z, y) -> one score per feature, higher is better, nan where undefined.
 Ranking = Callable[[csc_array, ArrayLike], FloatArray]

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 from scipy.sparse import csc_array, csr_array
 
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.correlation.sparse_columns import checked, chunks, column_of_each, is_constant, moments_of
 from corrsteer_core.statistics.rates import FloatArray
-from corrsteer_core.statistics.sparse_columns import checked, chunks, column_of_each, is_constant, moments_of
 
 # Two values of r this close are one: permutations that tie with the data must count as reaching it.
 _TIE = 1e-12

@@ -12,13 +12,13 @@ from scipy import stats as scipy_stats
 from scipy.sparse import csc_array
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.statistics import chance, sparse_columns
-from corrsteer_core.statistics.bootstrap import bootstrap
-from corrsteer_core.statistics.chance import permutation_levels
-from corrsteer_core.statistics.convergence_points import convergence
-from corrsteer_core.statistics.correlation import correlate
-from corrsteer_core.statistics.rankings import RANKINGS
-from corrsteer_core.statistics.sparse_columns import is_constant
+from corrsteer_core.correlation import chance, sparse_columns
+from corrsteer_core.correlation.bootstrap import bootstrap
+from corrsteer_core.correlation.chance import permutation_levels
+from corrsteer_core.correlation.convergence_points import convergence
+from corrsteer_core.correlation.per_feature import correlate
+from corrsteer_core.correlation.rankings import RANKINGS
+from corrsteer_core.correlation.sparse_columns import is_constant
 from tests.made.arrays import sparse
 
 

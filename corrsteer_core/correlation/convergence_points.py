@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csc_array, csr_array
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.statistics.rankings import pearson_r
+from corrsteer_core.correlation.rankings import pearson_r
+from corrsteer_core.correlation.sparse_columns import checked, moments_of, pearson
 from corrsteer_core.statistics.rates import FloatArray
-from corrsteer_core.statistics.sparse_columns import checked, moments_of, pearson
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import csc_array
 
+from corrsteer_core.correlation.sparse_columns import IntArray, checked, mean_over, moments_of, pearson
 from corrsteer_core.statistics.rates import FloatArray
-from corrsteer_core.statistics.sparse_columns import IntArray, checked, mean_over, moments_of, pearson
 
 
 @dataclass(frozen=True)
