@@ -80,7 +80,7 @@ def test_a_constant_per_class_leaves_auc_exactly_where_it_was(k, seed):
 def test_scores_that_tie_in_bfloat16_still_tie_after_a_shift():
     coarse, y = made(3, n=300, k=3)
     logp = np.round(coarse * 4) / 4
-    assert discrimination.mean_auc(logp + [0.1, 0.7, -0.3], y) == pytest.approx(
+    assert discrimination.mean_auc(logp + np.array([0.1, 0.7, -0.3]), y) == pytest.approx(
         discrimination.mean_auc(logp, y), abs=1e-12
     )
 
@@ -159,9 +159,9 @@ def test_the_same_seed_gives_the_same_interval_and_before_and_after_mirror_each_
 
 def test_what_is_no_pair_is_refused():
     logp, y = made(12, n=6, k=2)
+    masked = logp.copy()
+    masked[0, 1 - y[0]] = -np.inf
     with pytest.raises(CorrSteerError, match="-inf differ"):
-        masked = logp.copy()
-        masked[0, 1 - y[0]] = -np.inf
         discrimination.auc_change(logp, masked, y, seed=0)
     with pytest.raises(CorrSteerError, match="resamples"):
         discrimination.auc_change(logp, logp, [0, 1, 0, 1, 0, 1], resamples=0, seed=0)
