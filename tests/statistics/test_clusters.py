@@ -93,7 +93,7 @@ def test_numbers_follow_the_first_appearance():
 
 
 def test_many_clusters_that_cancel_leave_few_to_count_exactly():
-    before, after = [0.0, 0.3, 0.1] * 30, [0.3, 0.1, 0.0] * 30  # +.3 - .2 - .1 is not 0 in floating point
+    before, after = [0.0, 0.0, 0.3] * 30, [0.1, 0.2, 0.0] * 30  # +.1 + .2 - .3 is not 0 in floating point
     names = [f"cancels {i}" for i in range(30) for _ in range(3)]
     found = clusters.clustered_change([*before, 0, 0, 0], [*after, 0.5, 0.4, 0.3], [*names, "x", "y", "z"], seed=0)
     assert found.exact
