@@ -11,20 +11,25 @@ from corrsteer_core.tasks import (
     capitals,
     gsm8k,
     harmbench,
+    judgement,
     mmlu,
     mmlu_pro,
+    numbered_list,
     overrefusal,
     refusal,
     sentiment,
     simpleqa,
+    tone,
     xstest,
 )
-from corrsteer_core.tasks.base import SPLITS, HubSource, Item, Scorer, Split, Task
+from corrsteer_core.tasks.base import SHIFTED, SPLITS, HubSource, Item, Scorer, Split, Task
+from corrsteer_core.tasks.classes import classes_of, has_classes, openings, right_class
 from corrsteer_core.tasks.custom import custom_task, get_scorer
 from corrsteer_core.tasks.hints import close_match
 from corrsteer_core.tasks.judges import JUDGES, load_judge, with_judge
 from corrsteer_core.tasks.load import load_items
 from corrsteer_core.tasks.scorers import SCORERS, scorer_name
+from corrsteer_core.tasks.shifted import at_balance, has_shifted, load_shifted
 from corrsteer_core.tasks.shots import load_with_shots, without_shots
 from corrsteer_core.tasks.splits import held_to, limited
 
@@ -34,6 +39,10 @@ TASKS: dict[str, Task] = {
         sentiment.TASK,
         refusal.TASK,
         overrefusal.TASK,
+        judgement.TASK,
+        tone.TASK,
+        tone.NEGATIVE,
+        numbered_list.TASK,
         capitals.TASK,
         mmlu.TASK,
         mmlu_pro.TASK,
@@ -58,6 +67,7 @@ def get_task(name: str) -> Task:
 __all__ = [
     "JUDGES",
     "SCORERS",
+    "SHIFTED",
     "SPLITS",
     "TASKS",
     "HubSource",
@@ -65,14 +75,21 @@ __all__ = [
     "Scorer",
     "Split",
     "Task",
+    "at_balance",
+    "classes_of",
     "custom_task",
     "get_scorer",
     "get_task",
+    "has_classes",
+    "has_shifted",
     "held_to",
     "limited",
     "load_items",
     "load_judge",
+    "load_shifted",
     "load_with_shots",
+    "openings",
+    "right_class",
     "scorer_name",
     "with_judge",
     "without_shots",

@@ -44,4 +44,5 @@ TASK = Task(
     parse=parse,
     fields=("question", "choices", "target"),
     file=Path(__file__).parent / "data" / "capitals.jsonl",
+    shifted=Path(__file__).parent / "data" / "capitals_shifted.jsonl",
 )

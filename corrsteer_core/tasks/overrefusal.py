@@ -24,4 +24,5 @@ TASK = Task(
     parse=plain_prompt,
     fields=("prompt",),
     file=Path(__file__).parent / "data" / "overrefusal.jsonl",
+    shifted=Path(__file__).parent / "data" / "overrefusal_shifted.jsonl",
 )

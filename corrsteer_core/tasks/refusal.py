@@ -26,4 +26,5 @@ TASK = Task(
     parse=plain_prompt,
     fields=("prompt",),
     file=Path(__file__).parent / "data" / "refusal.jsonl",
+    shifted=Path(__file__).parent / "data" / "refusal_shifted.jsonl",
 )

@@ -43,4 +43,5 @@ TASK = Task(
     parse=parse,
     fields=("text", "target"),
     file=Path(__file__).parent / "data" / "sentiment.jsonl",
+    shifted=Path(__file__).parent / "data" / "sentiment_shifted.jsonl",
 )
