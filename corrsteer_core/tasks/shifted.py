@@ -12,7 +12,7 @@ from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.tasks.base import SHIFTED, Item, Task
 from corrsteer_core.tasks.classes import classes_of, has_classes, right_class
 from corrsteer_core.tasks.load import check_limit, every_item
-from corrsteer_core.tasks.splits import in_turn
+from corrsteer_core.tasks.splits import in_turn, limited
 from corrsteer_core.uploads import known_as
 
 
@@ -36,8 +36,7 @@ def load_shifted(
             f'{known_as(source) if source else task.source} holds no shifted row; write "shifted" as the split of some.'
         )
     items = items if balance is None else at_balance(task, items, balance, seed)
-    chosen = set(in_turn(items, range(len(items)), seed)[:limit])
-    return [item for place, item in enumerate(items) if place in chosen]
+    return items if limit is None else limited(items, limit, seed)
 
 
 def has_shifted(task: Task) -> bool:
