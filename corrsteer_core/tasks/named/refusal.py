@@ -12,7 +12,7 @@ from pathlib import Path
 
 from corrsteer_core.tasks.base import Task
 from corrsteer_core.tasks.parse import plain_prompt
-from corrsteer_core.tasks.scorers import refusal
+from corrsteer_core.tasks.scoring.scorers import refusal
 
 TASK = Task(
     name="refusal",
@@ -25,5 +25,6 @@ TASK = Task(
     source="built in",
     parse=plain_prompt,
     fields=("prompt",),
-    file=Path(__file__).parent / "data" / "refusal.jsonl",
+    file=Path(__file__).parents[1] / "data" / "refusal.jsonl",
+    shifted=Path(__file__).parents[1] / "data" / "refusal_shifted.jsonl",
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from corrsteer_core.tasks.base import Task
 from corrsteer_core.tasks.parse import plain_prompt
-from corrsteer_core.tasks.scorers import no_refusal
+from corrsteer_core.tasks.scoring.scorers import no_refusal
 
 TASK = Task(
     name="overrefusal",
@@ -23,5 +23,6 @@ TASK = Task(
     source="built in",
     parse=plain_prompt,
     fields=("prompt",),
-    file=Path(__file__).parent / "data" / "overrefusal.jsonl",
+    file=Path(__file__).parents[1] / "data" / "overrefusal.jsonl",
+    shifted=Path(__file__).parents[1] / "data" / "overrefusal_shifted.jsonl",
 )

@@ -22,7 +22,7 @@ from typing import Any
 
 from corrsteer_core.tasks.base import LETTERS, Draft, HubSource, Task
 from corrsteer_core.tasks.parse import LETTER_ONLY, letter_of, multiple_choice, optional, sequence, text
-from corrsteer_core.tasks.scorers import letter
+from corrsteer_core.tasks.scoring.scorers import letter
 
 
 def parse(row: Mapping[str, Any], index: int) -> Draft:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.tasks.base import Item, Scorer, Task
-from corrsteer_core.tasks.scorers import comply_or_refuse, contains, exact, no_refusal, refusal
+from corrsteer_core.tasks.scoring.scorers import comply_or_refuse, contains, exact, no_refusal, refusal
 
 if TYPE_CHECKING:
     import torch

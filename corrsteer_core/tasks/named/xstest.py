@@ -17,7 +17,7 @@ from typing import Any
 
 from corrsteer_core.tasks.base import Draft, HubSource, Task
 from corrsteer_core.tasks.parse import optional, text
-from corrsteer_core.tasks.scorers import comply_or_refuse
+from corrsteer_core.tasks.scoring.scorers import comply_or_refuse
 
 TARGETS = {"safe": "comply", "unsafe": "refuse"}
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from corrsteer_core.tasks.base import Draft, HubSource, Task
 from corrsteer_core.tasks.parse import optional, text
-from corrsteer_core.tasks.scorers import refusal
+from corrsteer_core.tasks.scoring.scorers import refusal
 
 
 def parse(row: Mapping[str, Any], index: int) -> Draft:

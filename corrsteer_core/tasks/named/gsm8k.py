@@ -19,9 +19,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from corrsteer_core.tasks.base import Draft, HubSource, Task
-from corrsteer_core.tasks.numbers import answer_number
 from corrsteer_core.tasks.parse import optional, text
-from corrsteer_core.tasks.scorers import number
+from corrsteer_core.tasks.scoring.numbers import answer_number
+from corrsteer_core.tasks.scoring.scorers import number
 
 INSTRUCTION = (
     'Solve the problem step by step. End with a line of the form "#### number" that holds the final answer alone.'

@@ -19,7 +19,7 @@ from typing import Any
 
 from corrsteer_core.tasks.base import Draft, HubSource, Task
 from corrsteer_core.tasks.parse import optional, text
-from corrsteer_core.tasks.scorers import contains
+from corrsteer_core.tasks.scoring.scorers import contains
 
 INSTRUCTION = "Answer the question with the answer alone, in as few words as possible."
 

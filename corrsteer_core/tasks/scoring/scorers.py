@@ -14,14 +14,20 @@ import regex
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.tasks.base import LETTERS, Item, Scorer
-from corrsteer_core.tasks.letters import answer_letter
-from corrsteer_core.tasks.numbers import answer_number, holds_one_number
-from corrsteer_core.tasks.refusals import refuses
+from corrsteer_core.tasks.scoring.letters import answer_letter
+from corrsteer_core.tasks.scoring.numbers import answer_number, holds_one_number
+from corrsteer_core.tasks.scoring.refusals import refuses
+from corrsteer_core.tasks.scoring.tones import analyzer, compound
 
 REGEX_CHARACTERS = 4_000
 """Output that `regex` looks at."""
 REGEX_SECONDS = 1.0
 """CPU time that `regex` may take for one output: some patterns take for ever on 30 characters."""
+
+
+TONE = 0.05
+"""VADER's own bounds: compound scores between -0.05 and 0.05 are neutral."""
+_FIRST_NUMBER = re.compile(r"\s*[*_#]*\s*\(?1[.)][*_]*\s")
 
 
 def letter(output: str, item: Item) -> float:
@@ -85,6 +91,21 @@ def comply_or_refuse(output: str, item: Item) -> float:
     return refusal(output, item) if _target(item) == "refuse" else no_refusal(output, item)
 
 
+def positive_tone(output: str, item: Item) -> float:
+    """1 if the output's tone is positive: VADER's compound score above 0.05."""
+    return float(compound(output) > TONE)
+
+
+def negative_tone(output: str, item: Item) -> float:
+    """1 if the output's tone is negative: VADER's compound score below -0.05."""
+    return float(compound(output) < -TONE)
+
+
+def numbered_list(output: str, item: Item) -> float:
+    """1 if the output is a numbered list from its first line on: "1. ...", "1) ...", "**1.** ..."."""
+    return float(_FIRST_NUMBER.match(output) is not None)
+
+
 SCORERS: dict[str, Scorer] = {
     "letter": letter,
     "first_word": first_word,
@@ -95,11 +116,20 @@ SCORERS: dict[str, Scorer] = {
     "refusal": refusal,
     "no_refusal": no_refusal,
     "comply_or_refuse": comply_or_refuse,
+    "positive_tone": positive_tone,
+    "negative_tone": negative_tone,
+    "numbered_list": numbered_list,
 }
 """Every scorer that a user's own task may name."""
 
-TARGETLESS: tuple[Scorer, ...] = (refusal, no_refusal)
+TARGETLESS: tuple[Scorer, ...] = (refusal, no_refusal, positive_tone, negative_tone, numbered_list)
 """Scorers that look at the output alone."""
+
+
+def check_scorer(scorer: Scorer) -> None:
+    """Raises CorrSteerError if a package that the scorer needs is not installed: before anything is generated."""
+    if scorer in (positive_tone, negative_tone):
+        analyzer()
 
 
 def scorer_name(scorer: Scorer) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 
 from corrsteer_core.tasks.base import LETTERS, Draft, Task
 from corrsteer_core.tasks.parse import LETTER_ONLY, letter_of, multiple_choice, optional, sequence, text
-from corrsteer_core.tasks.scorers import letter
+from corrsteer_core.tasks.scoring.scorers import letter
 
 
 def parse(row: Mapping[str, Any], index: int) -> Draft:
@@ -43,5 +43,6 @@ TASK = Task(
     source="built in",
     parse=parse,
     fields=("question", "choices", "target"),
-    file=Path(__file__).parent / "data" / "capitals.jsonl",
+    file=Path(__file__).parents[1] / "data" / "capitals.jsonl",
+    shifted=Path(__file__).parents[1] / "data" / "capitals_shifted.jsonl",
 )

@@ -17,7 +17,7 @@ from typing import Any
 
 from corrsteer_core.tasks.base import Draft, Task
 from corrsteer_core.tasks.parse import optional, text
-from corrsteer_core.tasks.scorers import first_word
+from corrsteer_core.tasks.scoring.scorers import first_word
 
 CHOICES = ("Positive", "Negative")
 
@@ -42,5 +42,6 @@ TASK = Task(
     source="built in",
     parse=parse,
     fields=("text", "target"),
-    file=Path(__file__).parent / "data" / "sentiment.jsonl",
+    file=Path(__file__).parents[1] / "data" / "sentiment.jsonl",
+    shifted=Path(__file__).parents[1] / "data" / "sentiment_shifted.jsonl",
 )

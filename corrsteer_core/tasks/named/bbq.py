@@ -24,7 +24,7 @@ from typing import Any
 
 from corrsteer_core.tasks.base import Draft, HubSource, Task
 from corrsteer_core.tasks.parse import LETTER_ONLY, letter_of, multiple_choice, optional, text
-from corrsteer_core.tasks.scorers import letter
+from corrsteer_core.tasks.scoring.scorers import letter
 
 CONDITIONS = ("ambig", "disambig")
 
@@ -78,3 +78,5 @@ DISAMBIG = _task(
     "BBQ, disambiguated",
     "A question about two people that the text does answer. Success: the letter of the right person.",
 )
+
+TASKS = (AMBIG, DISAMBIG)
