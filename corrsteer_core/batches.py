@@ -141,9 +141,9 @@ def _limits(model: Model) -> Limits:
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = model.width("attn_z") // config.num_attention_heads
     size = model.dtype.itemsize
-    # Growing the cache holds it twice for a moment; logits are held in two precisions.
+    # Growing the cache holds it twice for a moment, and so do sums over logits (float32).
     token = 2 * 2 * config.num_hidden_layers * heads * width * size
-    row = config.vocab_size * (size + 4)
+    row = config.vocab_size * 2 * 4
     share = MEMORY_SHARE * _free_memory(model.device)
     most = LIMITS.get(model.device.type, ELSEWHERE)
     return Limits(most.prompts, min(most.rows, int(share / row)), min(most.tokens, int(share / token)))

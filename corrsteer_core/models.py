@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from corrsteer_core.errors import CorrSteerError, out_of_memory
 from corrsteer_core.hooks import HookPoint, Kind, Site
 from corrsteer_core.hub_errors import first_line, hub_reason
-from corrsteer_core.linear import quicken
+from corrsteer_core.linear import Float32Head, quicken, widen_head
 from corrsteer_core.paths import EMBEDDED, cache_dir
 
 AUTO = "auto"
@@ -126,6 +126,12 @@ class Model:
     @property
     def dtype(self) -> torch.dtype:
         return self.net.dtype
+
+    @property
+    def arithmetic(self) -> str:
+        """The type that numbers are computed in, as a run's configuration names it."""
+        name = str(self.dtype).removeprefix("torch.")
+        return f"{name}, float32 head" if isinstance(self.net.get_output_embeddings(), Float32Head) else name
 
     @property
     def device(self) -> torch.device:
@@ -263,6 +269,7 @@ def load_model(
     _check_whole(name, found)
     if not spread and where.type == "cpu" and net.dtype == torch.float32:
         quicken(net)
+    widen_head(net)
     net.eval().requires_grad_(False)
     tokenizer.padding_side = "left"
     return Model(name, net, tokenizer, end_tokens(net, tokenizer), fingerprint(net))

@@ -84,7 +84,7 @@ def set_up(
         task=task.name,
         model=model.name,
         model_fingerprint=model.fingerprint,
-        dtype=str(model.dtype).removeprefix("torch."),
+        dtype=model.arithmetic,
         saes=tuple(SaeRef.of(one) for one in saes),
         style=resolve_style(model, chat=chat, task_chat=task.chat, system=system, shots=examples),
         max_new_tokens=max_new_tokens or task.max_new_tokens,
