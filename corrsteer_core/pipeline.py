@@ -25,7 +25,7 @@ from corrsteer_core.fit import FitSettings, fit, not_fitted, sae_sizes, training
 from corrsteer_core.generation import Choose, check_length, greedy
 from corrsteer_core.hooks import HookPoint
 from corrsteer_core.lengths import stream_lengths
-from corrsteer_core.models import EMBEDDED, Model, load_model
+from corrsteer_core.models import EMBEDDED, Model, dtype_to_go_on, load_model
 from corrsteer_core.progress import Progress, part_of, silent
 from corrsteer_core.prompts import PromptStyle, answer_text, render, resolve_style
 from corrsteer_core.saes import EMBEDDED_SOURCE, Sae, load_saes
@@ -101,7 +101,7 @@ def set_up(
 def reopen(run: str, model: Model | None = None) -> Setup:
     """A cached run with its model, SAEs and items, checked to be the ones it was made with."""
     config, items = stored(run)
-    model = model or load_model(config.model)
+    model = model or load_model(config.model, dtype=dtype_to_go_on(config.dtype))
     if model.fingerprint != config.model_fingerprint:
         raise CorrSteerError(f"The run {run} was made with other weights than the model {model.name} has now.")
     saes = saes_of(config.saes, model)
@@ -259,11 +259,16 @@ def _tried(setup: Setup, wanted: pd.DataFrame, progress: Progress) -> pd.DataFra
     # Collecting more and fitting anew moves the coefficient: then what was tried is another thing.
     same = [*CANDIDATE, "coefficient"]
     known = query(setup.run, "SELECT * FROM effects")
-    new = wanted.merge(known[same], on=same, how="left", indicator=True)
-    new = new[new["_merge"] == "left_only"].drop(columns="_merge").reset_index(drop=True)
-    for start in range(0, len(new), TRIED_TOGETHER):
-        some = new.iloc[start : start + TRIED_TOGETHER]
-        _try(setup, some, part_of(progress, start / len(new), len(some) / len(new)))
+    listed = wanted.merge(known[same].drop_duplicates(), on=same, how="left", indicator="known")
+    listed["known"] = listed["known"] == "both"
+    for start in range(0, len(listed), TRIED_TOGETHER):
+        # Cut before the known ones are left out: who is tried with whom does not depend on where the work was stopped.
+        some = listed.iloc[start : start + TRIED_TOGETHER]
+        some = some[~some["known"]].drop(columns="known").reset_index(drop=True)
+        if len(some):
+            done = int((~listed["known"][:start]).sum())
+            new = int((~listed["known"]).sum())
+            _try(setup, some, part_of(progress, done / new, len(some) / new))
     return query(setup.run, "SELECT * FROM effects").merge(wanted[CANDIDATE], on=CANDIDATE)
 
 

@@ -16,7 +16,7 @@ from corrsteer_core import descriptions, lens, pipeline, reader, shading
 from corrsteer_core.config import RunConfig
 from corrsteer_core.errors import CorrSteerError
 from corrsteer_core.lens import Neighbour, Promoted
-from corrsteer_core.models import Model
+from corrsteer_core.models import Model, dtype_to_go_on
 from corrsteer_core.progress import Progress, silent
 from corrsteer_core.saes import Sae
 from corrsteer_core.shading import Shading, Text
@@ -145,7 +145,7 @@ def describe(
     """
     config, _ = pipeline.stored(run)
     wanted = _foremost(run, top)
-    model = model or pipeline.load_model(config.model)
+    model = model or pipeline.load_model(config.model, dtype=dtype_to_go_on(config.dtype))
     saes = saes or pipeline.saes_of(config.saes, model)
     peaks = _peaks(run, config, wanted, model, saes, progress)
     rows = []

@@ -18,6 +18,7 @@ from tests.architectures import FAST, prompts, random_sae, tiny
 @pytest.fixture(autouse=True)
 def nothing_asked(monkeypatch):
     monkeypatch.delenv(models.DEVICE_VARIABLE, raising=False)
+    monkeypatch.delenv(models.DTYPE_VARIABLE, raising=False)
 
 
 @pytest.fixture
@@ -79,6 +80,41 @@ def test_bfloat16_is_taken_only_where_the_hardware_multiplies_it(monkeypatch):
     assert pick_dtype(cpu) == torch.bfloat16
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     assert pick_dtype(cpu) == torch.float32
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_the_type_that_is_asked_for_is_taken_whatever_the_hardware_does(folder, monkeypatch, native):
+    monkeypatch.setattr(models, "_cpu_multiplies_bf16", lambda: native)
+    name = str(folder / "model")
+    assert load_model(name).dtype == (torch.bfloat16 if native else torch.float32)
+    for asked, dtype in models.DTYPES.items():
+        monkeypatch.setenv(models.DTYPE_VARIABLE, asked)
+        assert load_model(name).dtype == dtype
+        assert models.dtype_to_go_on("float32") is None, "what is asked goes before what a run was made in"
+    assert load_model(name, dtype=torch.float32).dtype == torch.float32
+    monkeypatch.setenv(models.DTYPE_VARIABLE, "half")
+    with pytest.raises(CorrSteerError, match=r"^\$CORRSTEER_DTYPE names the type 'half'; say float32 or bfloat16"):
+        load_model(name)
+    monkeypatch.delenv(models.DTYPE_VARIABLE)
+    assert models.dtype_to_go_on("float32") == torch.float32
+    assert models.dtype_to_go_on("bfloat16, float32 head") is None
+
+
+def test_the_command_line_hands_the_type_on(folder, monkeypatch, capsys):
+    from corrsteer_core import cli, options
+
+    assert options.DTYPES == tuple(models.DTYPES)
+    monkeypatch.setenv(models.DTYPE_VARIABLE, "")
+    loaded = []
+    real = models.fingerprint
+    monkeypatch.setattr(models, "fingerprint", lambda net: loaded.append(net.dtype) or real(net))
+    arguments = ["check", "--model", str(folder / "model"), "--sae", str(folder / "saes"), "--prompts", "2", "--json"]
+    for dtype in models.DTYPES:
+        assert cli.main([*arguments, "--dtype", dtype]) == 0
+    assert loaded == [torch.float32, torch.bfloat16]
+    with pytest.raises(SystemExit):
+        cli.main([*arguments, "--dtype", "float16"])
+    assert "invalid choice: 'float16'" in capsys.readouterr().err
 
 
 def test_pytorch_without_onednn_takes_float32(monkeypatch):
