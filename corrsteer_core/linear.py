@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import MethodType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +73,7 @@ class Float32Head(nn.Linear):
         return torch.cat([nn.functional.linear(rows.float(), part.float()) for part in parts], -1)
 
 
-def widen_head(net: nn.Module) -> None:
+def widen_head(net: Any) -> None:
     """Give a model of less than float32 a head in float32, its own `generate` included. The weight stays as it is.
 
     A head of another kind (quantized ones bring their own arithmetic) is left alone.

@@ -103,7 +103,7 @@ def test_the_type_that_is_asked_for_is_taken_whatever_the_hardware_does(folder, 
 def test_the_command_line_hands_the_type_on(folder, monkeypatch, capsys):
     from corrsteer_core import cli, options
 
-    assert options.DTYPES == tuple(models.DTYPES)
+    assert tuple(models.DTYPES) == options.DTYPES
     monkeypatch.setenv(models.DTYPE_VARIABLE, "")
     loaded = []
     real = models.fingerprint

@@ -50,7 +50,7 @@ def script() -> None:
 
 
 def opened() -> AppTest:
-    test = AppTest.from_function(script, default_timeout=60).run()
+    test = AppTest.from_function(script, default_timeout=600).run()
     assert not test.exception
     return test
 
@@ -314,7 +314,7 @@ def test_a_measurement_really_runs_and_is_stored():
     body = pipeline.kept_sets(run)["A"].to_json()
     asked = measuring.Measurement(measuring.NamedSet(run, "A", body), "sentiment", "test", limit=6, controls=1)
     id = measuring.start(asked, reader.facts(run).config)
-    until = time.monotonic() + 120
+    until = time.monotonic() + 600
     while jobs.job(id).state == "running" and time.monotonic() < until:
         time.sleep(0.1)
     assert jobs.job(id).state == "finished", jobs.job(id).error
