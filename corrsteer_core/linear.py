@@ -78,7 +78,7 @@ def widen_head(net: Any) -> None:
 
     A head of another kind (quantized ones bring their own arithmetic) is left alone.
     """
-    head = net.get_output_embeddings()
+    head: Any = net.get_output_embeddings()
     if type(head) is not nn.Linear or head.weight.dtype not in (torch.bfloat16, torch.float16):
         return
     head.__class__ = Float32Head

@@ -26,6 +26,7 @@ from tests import tiny
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
+    monkeypatch.setenv("CORRSTEER_DTYPE", "float32")  # what the app loads is what tests/tiny.py does
     st.cache_data.clear()
     return tmp_path
 

@@ -25,6 +25,7 @@ HOSTILE = "<img src=x onerror=alert(1)> seen \u202e"
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
+    monkeypatch.setenv("CORRSTEER_DTYPE", "float32")  # what the app loads is what tests/tiny.py does
     st.cache_data.clear()
     st.cache_resource.clear()
     return tiny.make_run(*tiny.load())

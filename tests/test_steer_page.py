@@ -38,6 +38,7 @@ def loaded() -> tuple[Model, list[Sae]]:
 @pytest.fixture
 def run(loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
+    monkeypatch.setenv("CORRSTEER_DTYPE", "float32")  # what the app loads is what tests/tiny.py does
     st.cache_data.clear()
     return tiny.make_run(*loaded)
 
