@@ -83,7 +83,7 @@ def widen_head(net: Any) -> None:
         return
     head.__class__ = Float32Head
     if hasattr(head, "_old_forward"):  # accelerate, which fetches weights, calls the method that it found
-        head._old_forward = MethodType(Float32Head.forward, head)
+        head._old_forward = MethodType(Float32Head.forward, head)  # type: ignore[assignment]
     weight = head.weight
     if weight.device.type == "cpu" and 4 * weight.numel() <= COPIED:
         head.wide = weight.detach().float()
