@@ -34,7 +34,7 @@ from corrsteer_core.saes.sae import Sae
 
 T = TypeVar("T")
 
-MEMORY_SHARE = 0.25  # of the free memory, for keys and values, and as much for logits
+MEMORY_SHARE = 0.25  # of the memory beside the model, for keys and values, and as much for logits
 
 
 @dataclass(frozen=True)
@@ -142,25 +142,32 @@ def rows_that_fit(model: Model, length: int) -> int:
 
 
 def _limits(model: Model) -> Limits:
-    """The device's limits, or less where a share of the free memory holds less."""
+    """The device's limits, or less where a share of the memory beside the model holds less.
+
+    Not of what is free at the moment: in bfloat16 a number depends a little on what is computed beside it, so the same
+    work is to be cut in the same way whatever else goes on. Where memory does not hold a batch, it is halved.
+    """
     config = model.text_config
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = model.width("attn_z") // config.num_attention_heads
     size = model.dtype.itemsize
-    # Growing the cache holds it twice for a moment; logits are held in two precisions.
+    # Growing the cache holds it twice for a moment, and so do sums over logits (float32).
     token = 2 * 2 * config.num_hidden_layers * heads * width * size
-    row = config.vocab_size * (size + 4)
-    share = MEMORY_SHARE * _free_memory(model.device)
+    row = config.vocab_size * 2 * 4
+    share = MEMORY_SHARE * max(0, _memory(model.device) - _weights(model))
     most = LIMITS.get(model.device.type, ELSEWHERE)
     return Limits(most.prompts, min(most.rows, int(share / row)), min(most.tokens, int(share / token)))
 
 
-def _free_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        # What PyTorch keeps for itself and does not use counts as taken for the driver.
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + kept
-    return psutil.virtual_memory().available
+def _memory(device: torch.device) -> int:
+    """Bytes that a device has in all."""
+    return torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else psutil.virtual_memory().total
+
+
+def _weights(model: Model) -> int:
+    """Bytes of the model's weights on its device; those that are fetched when needed take none."""
+    here = (weight for weight in model.net.parameters() if weight.device == model.device)
+    return sum(weight.numel() * weight.element_size() for weight in here)
 
 
 def in_halves(

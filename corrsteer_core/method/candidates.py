@@ -86,11 +86,16 @@ def tried(setup: Setup, wanted: pd.DataFrame, progress: Progress) -> pd.DataFram
     # Collecting more and fitting anew moves the coefficient: then what was tried is another thing.
     same = [*CANDIDATE, "coefficient"]
     known = query(setup.run, "SELECT * FROM effects")
-    new = wanted.merge(known[same], on=same, how="left", indicator=True)
-    new = new[new["_merge"] == "left_only"].drop(columns="_merge").reset_index(drop=True)
-    for start in range(0, len(new), TRIED_TOGETHER):
-        some = new.iloc[start : start + TRIED_TOGETHER]
-        _try(setup, some, part_of(progress, start / len(new), len(some) / len(new)))
+    listed = wanted.merge(known[same].drop_duplicates(), on=same, how="left", indicator="known")
+    listed["known"] = listed["known"] == "both"
+    for start in range(0, len(listed), TRIED_TOGETHER):
+        # Cut before the known ones are left out: who is tried with whom does not depend on where the work was stopped.
+        some = listed.iloc[start : start + TRIED_TOGETHER]
+        some = some[~some["known"]].drop(columns="known").reset_index(drop=True)
+        if len(some):
+            done = int((~listed["known"][:start]).sum())
+            new = int((~listed["known"]).sum())
+            _try(setup, some, part_of(progress, done / new, len(some) / new))
     return query(setup.run, "SELECT * FROM effects").merge(wanted[CANDIDATE], on=CANDIDATE)
 
 
