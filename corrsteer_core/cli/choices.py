@@ -5,8 +5,7 @@ Read when a parser is made, and only for the command that was asked for: some ta
 
 from __future__ import annotations
 
-from typing import get_args
-
+from corrsteer_core.engine.export_formats import SUFFIXES
 from corrsteer_core.runs.poolings import POOLINGS
 from corrsteer_core.tasks import JUDGES, SCORERS, TASKS
 from corrsteer_core.tasks.base import SPLITS
@@ -14,9 +13,9 @@ from corrsteer_core.tasks.base import SPLITS
 
 def strategies() -> tuple[str, ...]:
     """Ways to choose a steering set."""
-    from corrsteer_core.method.selecting import Strategy
+    from corrsteer_core.method.strategies import STRATEGIES
 
-    return get_args(Strategy)
+    return tuple(STRATEGIES)
 
 
 def rankings() -> tuple[str, ...]:
@@ -33,8 +32,6 @@ def poolings() -> tuple[str, ...]:
 
 def export_formats() -> tuple[str, ...]:
     """What a set can be written as."""
-    from corrsteer_core.engine.exports import SUFFIXES
-
     return tuple(SUFFIXES)
 
 

@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
 def parser(only: str | None = None) -> argparse.ArgumentParser:
     """The parser of all commands; with `only`, one command's arguments alone are added, and its tables read."""
     script = Path(sys.argv[0]).stem == "corrsteer"
-    made = Parser(
+    made: argparse.ArgumentParser = Parser(
         prog="corrsteer" if script else "python -m corrsteer_core",
         description="Find the SAE features that go with success on a task, and steer a language model with them.",
     )

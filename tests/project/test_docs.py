@@ -86,7 +86,9 @@ def test_the_readme_lists_what_there_is():
     assert set(re.split(r",\s+", part(r"With `--scorer NAME` \((.*?)\)"))) == set(SCORERS)
     hub = quoted(part(r"The benchmarks (.*?) load\s+from\s+the hub"))
     assert set(hub) == {name for name, task in TASKS.items() if task.hub}
-    assert {"difference_of_means", *quoted(part(r"`--ranking difference_of_means`(.*?);"))} == set(choices.rankings()[1:])
+    assert {"difference_of_means", *quoted(part(r"`--ranking difference_of_means`(.*?);"))} == set(
+        choices.rankings()[1:]
+    )
     formats = (ROOT / "docs" / "exports.md").read_text(encoding="utf-8")
     assert set(quoted(re.search(r"Formats: (.*?)\.", formats)[1])) == set(exports.SUFFIXES)
 
