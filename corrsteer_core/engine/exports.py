@@ -15,7 +15,7 @@ from string import Template
 from torch import Tensor
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.engine.export_formats import SUFFIXES, Format
+from corrsteer_core.engine.export_formats import SUFFIXES, Format  # noqa: F401 - both are used as of this module
 from corrsteer_core.engine.steering import check_model, vectors_of
 from corrsteer_core.models.hooks import HookPoint
 from corrsteer_core.models.loading import EMBEDDED, Model, embedded_folder
