@@ -14,7 +14,7 @@ from corrsteer_core.tasks.base import SPLITS
 
 def strategies() -> tuple[str, ...]:
     """Ways to choose a steering set."""
-    from corrsteer_core.method.strategies import STRATEGIES
+    from corrsteer_core.runs.strategies import STRATEGIES
 
     return tuple(STRATEGIES)
 

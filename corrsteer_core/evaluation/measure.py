@@ -28,7 +28,7 @@ from corrsteer_core.evaluation.trials import Trial, compare, fluency, mean_fluen
 from corrsteer_core.models.loading import Model, load_model
 from corrsteer_core.models.prompts import render
 from corrsteer_core.runs.steering_set import SteeringSet
-from corrsteer_core.runs.stored_run import features_of
+from corrsteer_core.runs.stored_run import features_of, selection_of
 from corrsteer_core.saes.named_saes import saes_of
 from corrsteer_core.saes.sae import Sae
 from corrsteer_core.statistics.rival import compare_with_rivals
@@ -252,6 +252,7 @@ def measured_sets(
             samples=_sample_table(found, exam.items, place).assign(**kept),
             prior=prior,
             chosen_on=exam.chosen_on,
+            strategy=_strategy_of(one),
             dtype=model.arithmetic,
         )
 
@@ -270,6 +271,11 @@ def _with_offsets(
     if validation.names != view.names:
         return None
     return view, fit_offsets(validation, view)
+
+
+def _strategy_of(steering: SteeringSet) -> str:
+    about = selection_of(steering.run, steering.content) if steering.run and is_cached(steering.run) else None
+    return about["strategy"] if about else ""
 
 
 @dataclass(frozen=True)

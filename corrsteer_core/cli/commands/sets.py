@@ -28,7 +28,8 @@ def _select_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _select(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     inputs.quiet_libraries()
-    from corrsteer_core.method import demo, selecting, strategies
+    from corrsteer_core.method import demo, selecting
+    from corrsteer_core.runs import strategies
     from corrsteer_core.runs.steering_set import save_set
 
     report.weights = dict(demo.SELECT)
