@@ -51,6 +51,7 @@ def evaluate_set(
     limit: int | None = None,
     max_new_tokens: int | None = None,
     control_count: int = 0,
+    matched: Sequence[SteeringSet] = (),
     seed: int = 0,
     model: Model | None = None,
     saes: Sequence[Sae] | None = None,
@@ -69,7 +70,15 @@ def evaluate_set(
     steering = steering if scale is None else replace(steering, scale=scale)
     exam = exam_for(steering, task, model, split=split, data=data, limit=limit, max_new_tokens=max_new_tokens)
     return evaluate_sets(
-        [steering], exam, model, saes, control_count=control_count, seed=seed, choose=choose, progress=progress
+        [steering],
+        exam,
+        model,
+        saes,
+        control_count=control_count,
+        matched=[matched],
+        seed=seed,
+        choose=choose,
+        progress=progress,
     )[0]
 
 

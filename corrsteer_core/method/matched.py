@@ -17,8 +17,10 @@ from corrsteer_core.base.progress import Progress, part_of, silent
 from corrsteer_core.evaluation.controls import like_frequency
 from corrsteer_core.method.candidates import rankable_features, with_shares
 from corrsteer_core.method.run_setup import Setup, reopen
-from corrsteer_core.method.validation import Objective, default_objective, effect_rows, empty_of, judged_by, try_groups
+from corrsteer_core.method.validation import default_objective, effect_rows, empty_of, judged_by, try_groups
+from corrsteer_core.models.loading import Model
 from corrsteer_core.runs import strategies
+from corrsteer_core.runs.objectives import Objective
 from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
 from corrsteer_core.runs.stored_run import features_of, fit_summary, selection_of
 from corrsteer_core.runs.strategies import Measure, get_strategy
@@ -70,7 +72,12 @@ class _RandomDesk:
 
 
 def matched_sets(
-    steering: SteeringSet, *, draws: int = DRAWS, setup: Setup | None = None, progress: Progress = silent
+    steering: SteeringSet,
+    *,
+    draws: int = DRAWS,
+    setup: Setup | None = None,
+    model: Model | None = None,
+    progress: Progress = silent,
 ) -> list[SteeringSet]:
     """`draws` sets chosen as this one was, among random features; those drawn before are read from the run.
 
@@ -85,7 +92,7 @@ def matched_sets(
     for draw in range(1, draws + 1):
         if draw in kept:
             continue
-        opened = opened or setup or reopen(steering.run)
+        opened = opened or setup or reopen(steering.run, model)
         part = part_of(progress, (draw - 1) / draws, 1 / draws)
         kept[draw] = _draw(steering, about, draw, opened, part)
     return [kept[draw] for draw in range(1, draws + 1)]

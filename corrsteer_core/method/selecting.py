@@ -20,8 +20,9 @@ from corrsteer_core.method.candidates import (
 )
 from corrsteer_core.method.run_setup import Setup, reopen
 from corrsteer_core.method.stability import stability
-from corrsteer_core.method.validation import Objective, default_objective, judged_by, try_groups
+from corrsteer_core.method.validation import default_objective, judged_by, try_groups
 from corrsteer_core.runs import strategies
+from corrsteer_core.runs.objectives import Objective
 from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
 from corrsteer_core.runs.stored_run import keep_set, stored
 from corrsteer_core.runs.strategies import Measure, get_strategy

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -22,10 +21,9 @@ from corrsteer_core.evaluation.prior import fit_offsets
 from corrsteer_core.evaluation.trials import trial, unsteered_and
 from corrsteer_core.method.run_setup import Setup
 from corrsteer_core.runs import strategies
+from corrsteer_core.runs.objectives import Objective
 from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
 from corrsteer_core.tasks import Item
-
-Objective = Literal["beyond_prior", "rate"]
 
 
 @dataclass(frozen=True)
