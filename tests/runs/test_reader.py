@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from subprocess import run as execute
-
 import numpy as np
 import pandas as pd
 import pytest
