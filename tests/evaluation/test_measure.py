@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats as scipy_stats
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.engine import activation_lengths, batches
