@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 import pandas as pd
 
 from corrsteer_core.evaluation.trials import Comparison
+from corrsteer_core.reporting.verdict import Verdict, verdict
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class Evaluation:
     """Random sets of like size, and the sign flipped, against the same unsteered texts."""
     constrained: dict[str, Comparison] = field(default_factory=dict)
     """Multiple choice only: the best of the choices' tokens taken, unsteered and steered, against the same texts."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the set works, by the rule of `reporting.verdict`; prints as its sentence."""
+        return verdict(self.summary())
 
     def summary(self) -> dict:
         """The numbers, ready for JSON."""

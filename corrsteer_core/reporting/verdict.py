@@ -39,6 +39,9 @@ class Verdict:
     kind: Kind
     sentence: str
 
+    def __str__(self) -> str:
+        return self.sentence
+
 
 def verdict(summary: Mapping[str, Any]) -> Verdict:
     """Whether the set raises success by more than noise and by more than any vector of its size.
