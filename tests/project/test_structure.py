@@ -28,6 +28,7 @@ ROOMS = (
     "evaluation",
     "inspection",
     "method",
+    "api",
     "cli",
 )
 WITHOUT_TORCH = ROOMS[:6]
@@ -139,6 +140,8 @@ def test_no_pickle_and_no_remote_code(path):
     "module",
     [
         "corrsteer_core.runs.run_facts",
+        "corrsteer_core.reporting.figures",
+        "corrsteer_core.api.study",
         "corrsteer_core.cli.main",
         "corrsteer_core.base.jobs",
         "corrsteer_core.saes.registry",
