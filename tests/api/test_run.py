@@ -25,7 +25,7 @@ def test_the_block_in_the_readme_runs(capsys, monkeypatch, tmp_path):
     """As it stands, but for the model (a tiny one, in a folder) and what it is asked (a task that it half fails)."""
     model, saes = tiny_run.load()
     (block,) = re.findall(r"```python\n(import corrsteer_core as cs\n.*?)```", README.read_text("utf-8"), re.DOTALL)
-    items = [{"prompt": item.prompt, "target": "[a-m]"} for item in load_items(get_task("sentiment"), limit=120)]
+    items = [{"prompt": item.prompt, "target": "[!-~]"} for item in load_items(get_task("sentiment"), limit=120)]
     (tmp_path / "letters.jsonl").write_text("\n".join(map(json.dumps, items)))
     asked = f"data={str(tmp_path / 'letters.jsonl')!r}, scorer='regex', max_new_tokens=3, chat=False"
     folder = str(Path(saes[0].source).parent)
