@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report = Reporter(file=options.progress_file, quiet=options.quiet)
     if options.device:
         os.environ["CORRSTEER_DEVICE"] = options.device  # whatever loads a model looks there
+    if options.dtype:
+        os.environ["CORRSTEER_DTYPE"] = options.dtype
     try:
         result = options.command(options, report)
         report.finish()

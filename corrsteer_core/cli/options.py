@@ -11,6 +11,7 @@ from corrsteer_core.cli import commands
 
 STRATEGIES = ("S", "A", "P", "V")
 RANKINGS = ("pearson_r", "difference_of_means", "fisher_ratio", "mutual_information")
+DTYPES = ("float32", "bfloat16")
 DEFAULT_LONGEST = 0.05
 LARGEST_SEED = 2**63 - 1
 # All are named again where they are used; a test holds them equal. Importing them from there would load torch.
@@ -21,6 +22,9 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--json", action="store_true", help="print the result as JSON")
     common.add_argument("--quiet", action="store_true", help="print no progress")
     common.add_argument("--device", help="where a model runs: auto (all GPUs together), cpu, cuda, cuda:1, mps")
+    common.add_argument(
+        "--dtype", choices=DTYPES, help="type a model computes in (default: bfloat16 where the hardware has it)"
+    )
     common.add_argument("--progress-file", type=Path, help="also write progress to this file, as JSON")
     parser = argparse.ArgumentParser(
         prog="python -m corrsteer_core",

@@ -12,6 +12,7 @@ import torch
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, silent
 from corrsteer_core.engine.batches import answers, in_halves, plan, prompts_that_fit, rows_that_fit
+from corrsteer_core.engine.class_probabilities import class_tokens
 from corrsteer_core.engine.generation import UNSTEERED, Choose, Vectors, continued, greedy, prefill
 from corrsteer_core.models.loading import Model
 from corrsteer_core.models.prompts import answer_text, render
@@ -33,6 +34,8 @@ class Trial:
     texts: list[list[str]]
     tokens: list[list[list[int]]]
     outcomes: np.ndarray  # (items, variants) float64
+    class_logp: tuple[np.ndarray, ...] = ()
+    """Per item (variants, its choices): log-probabilities at the first generation position. () where not asked for."""
 
 
 def trial(
@@ -44,29 +47,42 @@ def trial(
     scorer: Scorer,
     max_new_tokens: int,
     choose: Choose = greedy,
+    with_classes: bool = False,
     stage: str = "measuring",
     progress: Progress = silent,
 ) -> Trial:
-    """Answer every item under every variant and score it."""
+    """Answer every item under every variant and score it; `with_classes`, read how likely each of its choices is too."""
     if not items:
         raise CorrSteerError("There is no item to measure on; check the split and the limit.")
     texts: list[list[str]] = [[] for _ in items]
     tokens: list[list[list[int]]] = [[] for _ in items]
     prompts = [render(model, item.prompt, style) for item in items]
+    classes = [class_tokens(model, item.choices) for item in items] if with_classes else []
+    logp: list[np.ndarray] = [np.zeros((0, 0)) for _ in classes]
     done = 0
 
     def told(prompts_of_batch: float) -> None:
         progress(stage, int(done + prompts_of_batch), len(items))
 
     told(0)
-    for batch in answers(model, prompts, max_new_tokens=max_new_tokens, variants=variants, choose=choose, told=told):
+    for batch in answers(
+        model,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        variants=variants,
+        choose=choose,
+        classes=classes,
+        told=told,
+    ):
         for place, of_prompt in zip(batch.prompts, batch.tokens, strict=True):
             tokens[place] = of_prompt
             texts[place] = [answer_text(model, ids) for ids in of_prompt]
+        for place, likely in zip(batch.prompts, batch.class_logp, strict=bool(classes)):
+            logp[place] = likely
         done += len(batch.prompts)
         told(0)
     outcomes = [[scorer(text, item) for text in row] for row, item in zip(texts, items, strict=True)]
-    return Trial(tuple(items), texts, tokens, np.array(outcomes, dtype=np.float64))
+    return Trial(tuple(items), texts, tokens, np.array(outcomes, dtype=np.float64), tuple(logp))
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def test_too_few_permutations_are_refused_before_anything_is_collected(capsys, n
 
 
 def test_the_fewest_permutations_are_those_that_the_statistics_take():
-    from corrsteer_core.statistics.chance import _allowed
+    from corrsteer_core.correlation.chance import _allowed
 
     assert _allowed(FEWEST_PERMUTATIONS, 0.95) == 1
     assert _allowed(FEWEST_PERMUTATIONS - 1, 0.95) == 0

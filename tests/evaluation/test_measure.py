@@ -397,7 +397,7 @@ def test_fluency_holds_no_more_keys_than_answering_does(loaded, monkeypatch):
 
 
 def test_another_ranking_lists_its_own_scores(run):
-    from corrsteer_core.statistics import rankings
+    from corrsteer_core.correlation import rankings
 
     found = candidates.scores(run, "difference_of_means")
     row = found.dropna().iloc[3]
