@@ -35,13 +35,9 @@ def held(model: Model) -> Model:
     return model
 
 
-def model_of(name: str, fingerprint: str) -> Model:
-    """The model of a run or set: the one in memory, if somebody holds it, else loaded by its name.
-
-    Raises CorrSteerError when it cannot be loaded.
-    """
-    found = _in_memory.get(fingerprint)
-    return load_model(name) if found is None else found
+def in_memory(fingerprint: str) -> Model | None:
+    """The model of a run or set, if somebody still holds it; None leaves it to be loaded by its name."""
+    return _in_memory.get(fingerprint)
 
 
 def _dtype(asked: Any) -> Any:

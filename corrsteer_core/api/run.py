@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from corrsteer_core.api.models import held, model_of
+from corrsteer_core.api.models import held, in_memory
 from corrsteer_core.api.run_pictures import RunPictures
 from corrsteer_core.api.steering import Steering
 from corrsteer_core.base.errors import CorrSteerError
@@ -117,7 +117,7 @@ class Run(RunPictures):
 
         if self._setup is None:
             config, _ = stored_run.stored(self.name)
-            self._setup = reopen(self.name, model_of(config.model, config.model_fingerprint))
+            self._setup = reopen(self.name, in_memory(config.model_fingerprint))
             held(self._setup.model)
         return self._setup
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from corrsteer_core.api.models import held, load_model, model_of
+from corrsteer_core.api.models import held, in_memory, load_model
 from corrsteer_core.api.run import Run
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, silent
@@ -111,7 +111,7 @@ def evaluate(
         max_new_tokens=max_new_tokens,
         control_count=controls,
         seed=seed,
-        model=model or model_of(steering.model, steering.model_fingerprint),
+        model=model or in_memory(steering.model_fingerprint),
         progress=progress,
     )
 
@@ -140,7 +140,7 @@ def generate(
         prompt,
         scale=scale,
         max_new_tokens=max_new_tokens,
-        model=model or model_of(steering.model, steering.model_fingerprint),
+        model=model or in_memory(steering.model_fingerprint),
         choose=sampled(temperature, seed),
     )
 

@@ -15,7 +15,9 @@ NEW = 8
 @pytest.fixture(scope="module")
 def made():
     loaded, saes = tiny_run.load()
-    model = cs.load_model(loaded.name, dtype="float32")  # steering is exact in any dtype, comparing sums of logits is not
+    model = cs.load_model(
+        loaded.name, dtype="float32"
+    )  # steering is exact in any dtype, comparing sums of logits is not
     v = cs.Steering.of(tiny_run.steering_set(model, saes, (1, 3, 9.0), (2, 5, -7.0), name="v"))
     return model, saes, v
 
