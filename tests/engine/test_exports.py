@@ -15,7 +15,7 @@ import transformers
 from safetensors import safe_open
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.cli import main
+from corrsteer_core.cli.main import main
 from corrsteer_core.engine import exports
 from corrsteer_core.engine.steering import empty_set, vectors_of
 from corrsteer_core.inspection import playground

@@ -14,7 +14,7 @@ import torch
 from scipy import stats as scipy_stats
 
 from benchmarks import results
-from corrsteer_core.cli import main, options
+from corrsteer_core.cli import main
 from corrsteer_core.engine.steering import empty_set
 from corrsteer_core.method import candidates
 from corrsteer_core.models.hooks import hooked
@@ -446,7 +446,7 @@ def test_a_wrong_width_sae_is_refused(files, capsys, tmp_path):
 
 
 def test_every_command_has_help(capsys):
-    (commands,) = (action.choices for action in options.parser()._actions if action.dest == "name")
+    (commands,) = (action.choices for action in main.parser()._actions if action.dest == "name")
     assert {"fit", "study", "evaluate", "train-sae"} <= set(commands)
     for name in commands:
         with pytest.raises(SystemExit) as stopped:

@@ -101,10 +101,10 @@ def test_the_type_that_is_asked_for_is_taken_whatever_the_hardware_does(folder, 
 
 
 def test_the_command_line_hands_the_type_on(folder, monkeypatch, capsys):
+    from corrsteer_core.cli import choices
     from corrsteer_core.cli import main as cli
-    from corrsteer_core.cli import options
 
-    assert tuple(loading.DTYPES) == options.DTYPES
+    assert tuple(loading.DTYPES) == choices.dtypes()
     monkeypatch.setenv(loading.DTYPE_VARIABLE, "")
     loaded = []
     real = loading.fingerprint
