@@ -19,6 +19,7 @@ ROOMS = (
     "base",
     "tasks",
     "statistics",
+    "correlation",
     "storage",
     "runs",
     "reporting",
@@ -31,7 +32,7 @@ ROOMS = (
     "api",
     "cli",
 )
-WITHOUT_TORCH = ROOMS[:6]
+WITHOUT_TORCH = ROOMS[:7]
 APP_ROOMS = ("shared", "overview", "features", "steer", "evaluate", "report")
 
 
