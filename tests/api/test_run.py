@@ -41,10 +41,10 @@ def test_the_block_in_the_readme_runs(capsys, monkeypatch, tmp_path):
     exec(compile(block, "README", "exec"), known)
     said = capsys.readouterr().out
     assert str(cs.evaluate(known["v"], model=known["model"]).verdict) in said
-    assert known["run"].evaluations()["name"].tolist() == ["V"]
+    assert known["run"].evaluations()["name"].tolist() == [known["v"].name]
     assert cs.list_runs()["run"].tolist() == [known["run"].name]
     again = cs.open_run(known["run"].name)
-    assert list(again.sets()) == ["V"]
+    assert list(again.sets()) == [known["v"].name]
 
 
 def test_the_model_of_a_set_is_the_one_in_memory_while_somebody_holds_it(monkeypatch):
