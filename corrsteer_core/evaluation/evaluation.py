@@ -8,6 +8,7 @@ import pandas as pd
 
 from corrsteer_core.evaluation.prior import Prior
 from corrsteer_core.evaluation.trials import Comparison
+from corrsteer_core.reporting.verdict import Verdict, verdict
 from corrsteer_core.statistics.rival import RivalComparison
 
 
@@ -45,6 +46,11 @@ class Evaluation:
     """How the set was chosen; empty for one put together by hand."""
     dtype: str = ""
     """What the model computed in."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the set works, by the rule of `reporting.verdict`; prints as its sentence."""
+        return verdict(self.summary())
 
     def summary(self) -> dict:
         """The numbers, ready for JSON."""
