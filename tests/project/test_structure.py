@@ -91,7 +91,7 @@ def test_no_modules_import_each_other_in_a_circle(files):
     done: set[str] = set()
 
     def walk(name, above):
-        assert name not in above, f"a circle: {' -> '.join([*above[above.index(name):], name])}"
+        assert name not in above, f"a circle: {' -> '.join([*above[above.index(name) :], name])}"
         if name not in done:
             for other in sorted(imports[name]):
                 walk(other, [*above, name])
