@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from corrsteer_core.base.errors import CorrSteerError, out_of_memory
+from corrsteer_core.base.files import flush_files, scratch_folder
 from corrsteer_core.base.hub_errors import first_line, hub_reason
 from corrsteer_core.base.paths import EMBEDDED, cache_dir
 from corrsteer_core.models.few_rows import quicken

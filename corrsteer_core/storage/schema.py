@@ -133,3 +133,8 @@ MIGRATIONS: tuple[str, ...] = (
     DROP TABLE evaluations_before;
     """,
 )
+
+TABLES = frozenset(
+    {"runs", "samples", "activations", "features", "fits", "chance", "effects", "sets", "evaluations", "descriptions"}
+)
+"""The tables that hold a run, all of them with a column `run`."""
