@@ -9,6 +9,7 @@ import pandas as pd
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, part_of, silent
+from corrsteer_core.correlation import rankings
 from corrsteer_core.engine.activation_lengths import stream_lengths
 from corrsteer_core.engine.steering import empty_set, vectors_of
 from corrsteer_core.evaluation.trials import trial, unsteered_and
@@ -19,7 +20,6 @@ from corrsteer_core.models.prompts import render
 from corrsteer_core.runs.fit import sae_sizes, training_activations, training_outcomes
 from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
 from corrsteer_core.runs.stored_run import features_of, fit_summary
-from corrsteer_core.statistics import rankings
 from corrsteer_core.storage.reading import Reader, query
 from corrsteer_core.storage.writing import PATIENCE, Writer
 
@@ -86,11 +86,16 @@ def tried(setup: Setup, wanted: pd.DataFrame, progress: Progress) -> pd.DataFram
     # Collecting more and fitting anew moves the coefficient: then what was tried is another thing.
     same = [*CANDIDATE, "coefficient"]
     known = query(setup.run, "SELECT * FROM effects")
-    new = wanted.merge(known[same], on=same, how="left", indicator=True)
-    new = new[new["_merge"] == "left_only"].drop(columns="_merge").reset_index(drop=True)
-    for start in range(0, len(new), TRIED_TOGETHER):
-        some = new.iloc[start : start + TRIED_TOGETHER]
-        _try(setup, some, part_of(progress, start / len(new), len(some) / len(new)))
+    listed = wanted.merge(known[same].drop_duplicates(), on=same, how="left", indicator="known")
+    listed["known"] = listed["known"] == "both"
+    for start in range(0, len(listed), TRIED_TOGETHER):
+        # Cut before the known ones are left out: who is tried with whom does not depend on where the work was stopped.
+        some = listed.iloc[start : start + TRIED_TOGETHER]
+        some = some[~some["known"]].drop(columns="known").reset_index(drop=True)
+        if len(some):
+            done = int((~listed["known"][:start]).sum())
+            new = int((~listed["known"]).sum())
+            _try(setup, some, part_of(progress, done / new, len(some) / new))
     return query(setup.run, "SELECT * FROM effects").merge(wanted[CANDIDATE], on=CANDIDATE)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import pandas as pd
 
@@ -19,11 +18,10 @@ from corrsteer_core.method.candidates import (
     validation_outcomes,
 )
 from corrsteer_core.method.run_setup import Setup, reopen
+from corrsteer_core.method.strategies import Strategy
 from corrsteer_core.runs.steering_set import SteeringSet
 from corrsteer_core.runs.stored_run import keep_set, stored
 from corrsteer_core.storage.reading import query
-
-Strategy = Literal["S", "A", "P", "V"]
 
 
 def select(

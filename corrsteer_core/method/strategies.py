@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from corrsteer_core.runs.steering_set import SteeringRow
 from corrsteer_core.statistics import rates
+
+Strategy = Literal["S", "A", "P", "V"]
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 
 SCALES = (1.0, 2.0, 4.0, 8.0)
 PER_LAYER = 8

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, silent
@@ -12,13 +12,12 @@ from corrsteer_core.evaluation.exam import Exam
 from corrsteer_core.evaluation.measure import evaluate_sets
 from corrsteer_core.method import candidates, collecting, difference_baseline, selecting, strategies
 from corrsteer_core.method.run_setup import Setup
-from corrsteer_core.method.selecting import Strategy
+from corrsteer_core.method.strategies import STRATEGIES, Strategy
 from corrsteer_core.reporting.ranking_words import of_ranking
 from corrsteer_core.reporting.verdict import verdict
 from corrsteer_core.runs import run_facts
 from corrsteer_core.runs.fit import FitSettings
 
-STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 CONTROLS = 5
 
 

@@ -11,12 +11,13 @@ from scipy.sparse import csc_array
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, silent
-from corrsteer_core.statistics import chance, correlation, rates, sparse_columns
+from corrsteer_core.correlation import chance, per_feature, sparse_columns
+from corrsteer_core.statistics import rates
 from corrsteer_core.storage.reading import Reader
 from corrsteer_core.storage.writing import Writer
 
 PERMUTATIONS = 200
-FEWEST_PERMUTATIONS = 19  # that can show a level of 0.95 (correlation.permutation_levels)
+FEWEST_PERMUTATIONS = 19  # that can show a level of 0.95 (per_feature.permutation_levels)
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def training_activations(store: Reader | Writer, layer: int, d_sae: int) -> csc_
 
 
 def _feature_rows(layer: int, pooled: csc_array, y: np.ndarray) -> pd.DataFrame:
-    found = correlation.correlate(pooled, y)
+    found = per_feature.correlate(pooled, y)
     return pd.DataFrame(
         {
             "layer": layer,

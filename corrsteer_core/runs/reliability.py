@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csc_array
 
+from corrsteer_core.correlation import bootstrap, convergence_points
 from corrsteer_core.runs.fit import fitted_floor, sae_sizes, training_activations, training_outcomes
-from corrsteer_core.statistics import bootstrap, convergence_points
 from corrsteer_core.storage.reading import Reader
 
 RESAMPLES = 1000
