@@ -119,6 +119,11 @@ _up_to_date: dict[Path, _Version] = {}
 atexit.register(_opened.close)  # or DuckDB complains when the interpreter ends
 
 
+def let_go() -> None:
+    """Close the file that is kept open, so that the next question reads from the disk again."""
+    _opened.close()
+
+
 def _version(path: Path) -> _Version:
     try:
         status = path.stat()

@@ -126,7 +126,7 @@ class Writer:
                 raise
         except BaseException as error:
             self._remove_private()
-            if isinstance(error, DamagedError) and error.__cause__ and self.published.exists():
+            if isinstance(error, DamagedError) and isinstance(error.__cause__, Exception) and self.published.exists():
                 raise unreadable(self.published, error.__cause__) from error
             raise
 
