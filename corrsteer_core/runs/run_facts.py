@@ -34,7 +34,7 @@ def run_row(run: str) -> dict[str, Any]:
         return {"run": run, "problem": str(error)}
     if found.empty:
         return {"run": run, "problem": f"The run {run} is empty; delete it and collect it anew."}
-    return {**found.iloc[0].to_dict(), "problem": None}
+    return {**found.iloc[0].to_dict(), "run": run, "problem": None}  # a copied folder holds the name of another
 
 
 def runs(row: Callable[[str], dict[str, Any]] = run_row) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.base.files import not_written, write_text
 from corrsteer_core.runs.prompt_style import PromptStyle
 
 FORMAT = "corrsteer-steering-set"
@@ -217,9 +218,9 @@ def save_set(steering: SteeringSet, path: Path) -> None:
     """Write a set as JSON."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(steering.to_json() + "\n", encoding="utf-8")
+        write_text(path, steering.to_json() + "\n")
     except OSError as error:
-        raise CorrSteerError(f"The steering set could not be written to {path}: {error}") from error
+        raise not_written("The steering set", path, error) from error
 
 
 def _typed(kind: Any, body: Any):

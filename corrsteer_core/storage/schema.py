@@ -153,3 +153,20 @@ MIGRATIONS: tuple[str, ...] = (
     );
     """,
 )
+
+TABLES = frozenset(
+    {
+        "runs",
+        "samples",
+        "activations",
+        "features",
+        "fits",
+        "chance",
+        "effects",
+        "sets",
+        "evaluations",
+        "descriptions",
+        "matched",
+    }
+)
+"""The tables that hold a run, all of them with a column `run`."""
