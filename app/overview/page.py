@@ -8,10 +8,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from app.demo import DEMO
 from app.overview import job_panel, run_comparison, run_form
 from app.shared import components as ui
 from app.shared import resources, state
-from corrsteer_core import tasks
+from app.shared.names import task_title
 from corrsteer_core.base import jobs
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.paths import EMBEDDED
@@ -19,7 +20,6 @@ from corrsteer_core.reporting import ranking_words, verdict
 from corrsteer_core.runs import reader, store
 from corrsteer_core.saes.presets import PRESETS
 
-DEMO = ("demo",)
 DECIDING = ("--task", "--scorer", "--data", "--model", "--limit", "--pooling", "--shots")
 """Options of `fit` that tell a run from another and are always written in the same way."""
 WHAT_THIS_IS = (
@@ -58,7 +58,7 @@ def page() -> None:
 def headline(run: str) -> None:
     """The run in numbers, its verdict, and what to do next."""
     facts: reader.RunFacts = resources.ask(reader.facts, run)
-    st.header(_title(facts.config["task"]))
+    st.header(ui.for_markdown(task_title(facts.config["task"])))
     answered = (
         f"{facts.collected:,}" if facts.collected == facts.samples else f"{facts.collected:,} of {facts.samples:,}"
     )
@@ -220,10 +220,6 @@ def _offer_trial(run: str, facts: reader.RunFacts) -> None:
         st.rerun()
 
 
-def _title(task: str) -> str:
-    return ui.for_markdown(tasks.TASKS[task].title if task in tasks.TASKS else task)
-
-
 # --- all runs ------------------------------------------------------------------------------------
 
 
@@ -243,7 +239,7 @@ def run_table(runs: pd.DataFrame) -> None:
 def _readable_runs(readable: pd.DataFrame) -> None:
     shown = pd.DataFrame(
         {
-            "Task": [ui.plain(tasks.TASKS[one].title if one in tasks.TASKS else one) for one in readable["task"]],
+            "Task": [task_title(one) for one in readable["task"]],
             "Run": readable["run"].map(ui.plain),
             "Model": readable["model"].map(ui.plain),
             "Answered": [f"{row.collected:,} of {row.samples:,}" for row in readable.itertuples()],

@@ -10,13 +10,8 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-STEERED = "#d9730d"
-UNSTEERED = "#4f7cac"
-QUIET = "#8a8f98"
-CORRECT = "#3f8f8b"
-INCORRECT = "#b0879b"
-SEQUENCE = ((0.0, "#4a74b8"), (0.5, "#9a9a8c"), (1.0, "#e8c53a"))
-"""Blue to yellow like cividis, without its dark end, which a dark page would swallow."""
+from app.shared.palette import CORRECT, INCORRECT, QUIET, SEQUENCE, STEERED, UNSTEERED
+
 FONT_SIZE = 13
 
 

@@ -21,8 +21,6 @@ log = logging.getLogger("corrsteer.app")
 MOST_TOKENS = 1_000
 """Of an answer that the pages ask for; a run that was made with more is answered at its own length."""
 LARGEST_LOG = 1_000_000  # bytes; as much of what is older is kept beside it
-STEERED = "#d9730d"
-UNSTEERED = "#4f7cac"
 STYLE = """<style>
 [class*="st-key-icon-"] button [data-testid=stMarkdownContainer], [class*="st-key-look-"] a em { position: absolute;
   width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 RUN = "current_run"
 TRAY = "tray"
 PAGES = "pages"
+DESKS = "desks"
+"""What is worked with on the Steer page, by run: a `Desk` each, whose module loads torch."""
 OF_THE_FEATURE = ("layer", "feature")
 OF_THE_RUN = (*OF_THE_FEATURE, "set", "page")
 """What a link says of the run it names, and of no other run."""

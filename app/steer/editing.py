@@ -15,7 +15,8 @@ from corrsteer_core.runs.run_config import RunConfig
 REMEMBERED = 200
 """Changes that can be undone."""
 EDITED = " (edited)"
-STRATEGIES = ("S", "A", "P", "V")
+STRATEGIES = ("A", "S", "P", "V")
+"""Names of automatic choices, the best last."""
 LONGEST_FILE = 2_000_000  # bytes
 STRONGEST = 1e6
 """Of the coefficients that the page can show, either way from 0."""

@@ -22,9 +22,11 @@ def page() -> None:
         return
     with st.spinner("Getting ready …", show_time=False):
         # Here, because they load torch, which the other pages do without.
-        from app.steer import answers_panel, keeping, set_panel
+        from app.steer.answers import answers_panel
+        from app.steer.desk import desk_of
+        from app.steer.sets import keeping, set_panel
 
-        desk = set_panel.desk(run)
+        desk = desk_of(run)
         keeping.open_link(desk)
     left, right = st.columns([5, 8], gap="medium")
     with right:  # first: what is asked belongs to what the left half saves

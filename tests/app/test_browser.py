@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from app.__main__ import DEMO_TITLE
+from app.demo import DEMO_TITLE
 from app.steer import editing
 from corrsteer_core.base import formatting, jobs
 from corrsteer_core.engine.steering import SteeringRow

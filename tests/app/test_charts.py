@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from app.evaluate import rate_chart
-from app.shared import charts
+from app.shared import charts, palette
 
 TRIED = pd.DataFrame(
     {
@@ -51,13 +51,13 @@ def test_bars_are_the_best_of_each_layer_and_those_within_chance_are_grey():
     bars, chance = charts.best_by_layer(best).data
     assert list(bars.x) == ["8", "22"]
     assert list(bars.y) == [0.2, 0.5]
-    assert list(bars.marker.color) == [charts.QUIET, charts.UNSTEERED]
+    assert list(bars.marker.color) == [palette.QUIET, palette.UNSTEERED]
     assert list(chance.y) == [0.25, 0.26]
 
 
 def test_a_layer_without_a_chance_level_counts_as_noise():
     best = pd.DataFrame({"layer": [8], "feature": [4], "r": [0.2], "level": pd.array([None], dtype="Float64")})
-    assert list(charts.best_by_layer(best).data[0].marker.color) == [charts.QUIET]
+    assert list(charts.best_by_layer(best).data[0].marker.color) == [palette.QUIET]
 
 
 def test_effects_are_drawn_in_points_and_both_champions_are_named():
@@ -85,7 +85,7 @@ def test_a_feature_s_effects_run_along_its_scales():
     assert list(steered.x) == ["0×", "1×", "2×", "8×"]
     assert list(steered.y) == [0.65, 0.7, 0.8, 0.9]
     assert set(unsteered.y) == {0.65}
-    assert (steered.line.color, unsteered.line.color) == (charts.STEERED, charts.UNSTEERED)
+    assert (steered.line.color, unsteered.line.color) == (palette.STEERED, palette.UNSTEERED)
 
 
 def test_the_histogram_shows_both_groups_in_the_middle_of_their_bins():

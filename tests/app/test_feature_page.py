@@ -13,7 +13,8 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app.shared import components, drawing
+from app.features import drawing
+from app.shared import components
 from corrsteer_core.base.progress import Progress
 from corrsteer_core.inspection import feature_profile
 from corrsteer_core.runs import reader

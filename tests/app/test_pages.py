@@ -13,9 +13,10 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from app.features import drawing
 from app.overview import page as overview
 from app.overview import run_comparison
-from app.shared import components, drawing, resources
+from app.shared import components, resources
 from corrsteer_core.base import jobs
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.inspection import descriptions

@@ -17,9 +17,11 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app.shared import components
-from app.steer import answers_panel, editing, set_panel, snapshot
+from app.shared import components, resources
+from app.steer import editing, snapshot
+from app.steer.answers import answers_panel, task_sample
 from app.steer.playing import LOADING, Playing, Question
+from app.steer.sets import set_rows
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.engine.steering import SteeringRow, SteeringSet
 from corrsteer_core.method import pipeline
@@ -30,6 +32,7 @@ from corrsteer_core.runs.store import PATIENCE, Writer
 from corrsteer_core.saes.sae import Sae
 from tests.made import runs as tiny
 
+MAIN = str(Path(__file__).parents[2] / "app" / "main.py")
 HOSTILE = "<script>alert(1)</script> **b** $x$ [l](javascript:1) \u202e\x07 https://x.evil x@x.evil </section>"
 
 
@@ -314,7 +317,7 @@ def test_samples_that_look_alike_are_told_apart():
     long = "x" * 80
     prompts = [f"{long}a", f"{long}b", "the end", "the end", "the end (2)"]
     samples = pd.DataFrame({"prompt": prompts, "outcome": 1.0}, index=[f"row-{place}" for place in range(5)])
-    labels = answers_panel._labels(samples)
+    labels = task_sample.labels(samples)
     assert list(labels) == list(samples.index)
     assert len(set(labels.values())) == 5
 
@@ -559,9 +562,9 @@ def test_a_set_that_has_changed_since_takes_no_place(run):
     ],
 )
 def test_a_row_that_does_nothing_says_why(monkeypatch, found, said_of_it):
-    monkeypatch.setattr(set_panel.resources, "ask", lambda *_: found)
+    monkeypatch.setattr(resources, "ask", lambda *_: found)
     for note in ("", "by hand"):
-        text = set_panel._where_from("run", SteeringRow(1, 3, 0.0, note=note))
+        text = set_rows._where_from("run", SteeringRow(1, 3, 0.0, note=note))
         assert said_of_it in text
         assert note in text
         assert ("With coefficient 0 it does nothing" in text) == (said_of_it[0] != "N")
@@ -569,9 +572,9 @@ def test_a_row_that_does_nothing_says_why(monkeypatch, found, said_of_it):
 
 def test_a_feature_without_a_strength_of_its_own_needs_one_given(run, monkeypatch):
     test = opened()
-    ask_reader = set_panel.resources.ask
+    ask_reader = resources.ask
     monkeypatch.setattr(
-        set_panel.resources,
+        resources,
         "ask",
         lambda question, *rest: {"coefficient": 0.0} if question.__name__ == "one_feature" else ask_reader(question, *rest),
     )  # fmt: skip
@@ -587,7 +590,7 @@ def test_every_control_of_a_row_names_its_feature(run):
 
 
 def test_every_link_of_a_row_names_its_feature(run):
-    test = AppTest.from_file(str(Path(components.__file__).with_name("main.py")), default_timeout=60).run()
+    test = AppTest.from_file(MAIN, default_timeout=60).run()
     test._page_hash = test.session_state["pages"]["steer"]._script_hash
     test.run()
     assert not test.exception
@@ -661,7 +664,8 @@ def test_the_set_is_exported_for_other_programs_when_asked_for(run, loaded):
     import torch
     from safetensors.torch import load
 
-    from app.steer.exporting import KEPT, file_stem
+    from app.steer.desk import file_stem
+    from app.steer.sets.exporting import KEPT
     from corrsteer_core.engine import exports
 
     model, saes = loaded

@@ -39,10 +39,13 @@ def draw(playing: Playing, titles: Sequence[str]) -> None:
 
     found = playing.token_steps(place, shown)
     bar.empty()
-    if not found:
+    if found:
+        _shown_steps(found, parts_at(playing.tokens[0], playing.tokens[max(place, 1)]))
+    else:
         st.caption("This answer has no tokens.")
-        return
-    parts = parts_at(playing.tokens[0], playing.tokens[max(place, 1)])
+
+
+def _shown_steps(found: Sequence[TokenStep], parts: int | None) -> None:
     st.markdown(components.for_markdown(_summary(found, parts)))
     st.dataframe(
         table(found, parts),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.shared.components import STEERED, UNSTEERED
+from app.shared.palette import STEERED, UNSTEERED
 from corrsteer_core.base.text_diff import Side, escaped
 
 STYLE = f"""<style>

@@ -1,0 +1,74 @@
+"""One evaluation: its verdict, its numbers, and the set against its controls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app.evaluate import rate_chart, sample_table
+from app.shared import components as ui
+from corrsteer_core.reporting import verdict
+
+SIGNS = {
+    "works": (st.success, ":material/check_circle:"),
+    "harmful": (st.error, ":material/warning:"),
+}
+
+
+def draw(run: str, row: pd.Series) -> None:
+    """One evaluation: verdict, numbers, comparison, samples."""
+    summary, name = row["summary"], ui.shortened(row["label"], 60)
+    st.subheader(f"{ui.for_markdown(name)} on {ui.for_markdown(row['task'])}, {row['split']} samples", anchor=False)
+    found = verdict.verdict(summary)
+    box, icon = SIGNS.get(found.kind, (st.warning, ":material/casino:"))
+    box(ui.for_markdown(found.sentence), icon=icon)
+    _numbers(summary)
+    words = (verdict.gain_words(summary), verdict.side_effects(summary), verdict.fluency_words(summary))
+    st.markdown(ui.for_markdown(" ".join(filter(None, words))))
+    _comparison(summary, name)
+    sample_table.draw(run, row)
+
+
+def _numbers(summary: dict[str, Any]) -> None:
+    one, two, three, four, five = st.columns([1, 1.15, 1, 1, 1])
+    low, high = summary["unsteered_interval"]
+    one.metric(
+        "Unsteered", ui.percent(summary["unsteered_rate"]), help=f"95% interval {ui.percent(low)} to {ui.percent(high)}"
+    )
+    low, high = summary["steered_interval"]
+    two.metric(
+        "Steered",
+        ui.percent(summary["steered_rate"]),
+        ui.points(summary["effect"]),
+        delta_color="off",
+        delta_arrow="off",
+        help=f"95% interval {ui.percent(low)} to {ui.percent(high)}",
+    )
+    flips = f"+{summary['positive_flips']} / {ui.MINUS}{summary['negative_flips']}"
+    three.metric("Won / lost", flips, help="Samples that steering put right, and samples that it put wrong")
+    four.metric(
+        "Could it be luck?",
+        ui.p_value(summary["p"]),
+        help="How often flips this uneven come about if steering does nothing (exact McNemar test)",
+    )
+    ser = "–" if ui.missing(summary["ser"]) else f"{summary['ser']:.2f}"
+    five.metric(
+        "Side effects",
+        ser,
+        help="Side effect ratio (SER): lost / (won + lost). At 0.5 it breaks as much as it mends.",
+    )
+
+
+def _comparison(summary: dict[str, Any], name: str) -> None:
+    st.subheader("Against its controls", anchor=False)
+    rows = verdict.rates(summary, name)
+    st.caption(
+        "How to read it: each point is a success rate on the same samples, the bar its 95% interval, the dashed line "
+        "the unsteered rate. A set that works stands to the right of the line, random features of like size on it."
+    )
+    if len(rows) == 2:
+        st.caption("No controls were measured with it; measure again with random sets to compare with.")
+    alt = "Success rates with their intervals: unsteered, steered and controls"
+    ui.chart(rate_chart.rates(rows), "rates", alt, rows.drop(columns="kind"))

@@ -1,0 +1,80 @@
+"""Features that come into the set: by number, or picked on the Features page."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app.shared import components, resources, state
+from app.steer import editing
+from app.steer.desk import Desk
+from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.runs import reader
+
+
+def by_number(desk: Desk) -> None:
+    sizes = {sae.layer: sae.d_sae for sae in desk.config.saes}
+    with st.form("add_feature", border=False):
+        st.selectbox("Layer", sorted(sizes), key="add_layer")
+        st.number_input("Feature number", 0, max(sizes.values()) - 1, 0, key="add_feature_number")
+        st.number_input(
+            "Coefficient",
+            -editing.STRONGEST,
+            editing.STRONGEST,
+            None,
+            key="add_coefficient",
+            placeholder="its usual strength",
+            help="How much of it is added, in units of its own activation. Empty: its mean over successful answers.",
+        )
+        st.form_submit_button(
+            "Add to the set", on_click=desk.attempt, args=(_added, desk), kwargs={"close": "Add"}, width="stretch"
+        )
+
+
+def _added(desk: Desk) -> None:
+    layer, feature = int(st.session_state["add_layer"]), int(st.session_state["add_feature_number"])
+    found = resources.ask(reader.one_feature, desk.run, layer, feature) or {}
+    coefficient = st.session_state["add_coefficient"]
+    if coefficient is None and not (coefficient := found.get("coefficient")):
+        raise CorrSteerError(
+            f"Feature {feature} of layer {layer} fired in no successful training sample of this run, so it has no usual "
+            f"strength; give a coefficient."
+        )
+    desk.editor.add(layer, feature, coefficient, _note(found))
+
+
+def picked_elsewhere(desk: Desk) -> None:
+    """Features picked on the Features page."""
+    picked = state.tray()
+    if not picked:
+        return
+    with st.container(border=True):
+        names = ", ".join(f"{row['layer']} · {row['feature']}" for row in picked[:6]) + (
+            " …" if len(picked) > 6 else ""
+        )
+        st.markdown(f"**Picked on the Features page:** {names}")
+        with st.container(horizontal=True):
+            st.button("Add to the set", key="tray_add", type="primary", on_click=desk.attempt, args=(_take, desk))
+            st.button("Leave out", key="tray_drop", on_click=_clear_tray)
+
+
+def _take(desk: Desk) -> None:
+    there = {(row.layer, row.feature) for row in desk.editor.current.rows}
+    for row in state.tray():
+        if (row["layer"], row["feature"]) not in there:
+            found = resources.ask(reader.one_feature, desk.run, row["layer"], row["feature"]) or {}
+            desk.editor.add(row["layer"], row["feature"], row["coefficient"], _note(found))
+    _clear_tray()
+
+
+def _clear_tray() -> None:
+    st.session_state[state.TRAY] = []
+
+
+def _note(found: dict) -> str:
+    """Where a row added by hand comes from."""
+    if not found:
+        return "added by hand"
+    note = f"added by hand, r {components.signed(found.get('r'))}"
+    if not components.missing(found.get("effect")):
+        note += f", best effect alone {components.points(found['effect'])} at {found['effect_scale']:g}x"
+    return note
