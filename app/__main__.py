@@ -21,7 +21,7 @@ from app.demo import DEMO, DEMO_TITLE
 from corrsteer_core.base import jobs
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import seconds
-from corrsteer_core.runs import reader
+from corrsteer_core.runs import run_facts
 
 ROOT = Path(__file__).resolve().parents[1]
 HOST = "127.0.0.1"
@@ -66,7 +66,7 @@ def start_demo() -> str | None:
     for job in jobs.jobs():
         if job.state == "finished" or job.arguments == DEMO:
             jobs.forget(job.id)  # of an earlier sitting: its news is old
-    return None if reader.demo_run() else jobs.start(DEMO, DEMO_TITLE)
+    return None if run_facts.demo_run() else jobs.start(DEMO, DEMO_TITLE)
 
 
 def _listen() -> None:

@@ -27,11 +27,12 @@ def main(port: str) -> None:
     inspect.stack()  # Streamlit does this when it first draws anything, and a first time takes as long as all modules do
     from streamlit.web import cli
 
-    from corrsteer_core.runs import reader, store
+    from corrsteer_core.runs import run_facts
+    from corrsteer_core.storage import run_folder
 
-    for run in store.run_names()[:1]:
+    for run in run_folder.run_names()[:1]:
         with suppress(CorrSteerError):  # what is wrong with it is said on the page
-            reader.facts(run)  # which leaves its file open
+            run_facts.facts(run)  # which leaves its file open
 
     options = {"server.port": port, "server.address": "localhost", "server.headless": "true", "logger.level": "warning"}
     arguments = [part for name, value in options.items() for part in (f"--{name}", value)]

@@ -15,7 +15,7 @@ from benchmarks.measure import own_peak
 def fit(run: str) -> dict:
     """Refit a cached run: seconds, and what it takes of them to read the cache."""
     from corrsteer_core.runs.fit import fit, training_activations
-    from corrsteer_core.runs.store import Writer
+    from corrsteer_core.storage.writing import Writer
 
     reading = 0.0
     started = time.perf_counter()
@@ -33,7 +33,7 @@ def fit(run: str) -> dict:
 def dense(run: str, layers: str) -> dict:
     """The same numbers from dense float64 matrices in memory, for some layers; seconds of one layer, reading left out."""
     from corrsteer_core.runs.fit import FitSettings, training_activations, training_outcomes
-    from corrsteer_core.runs.store import Reader
+    from corrsteer_core.storage.reading import Reader
 
     seconds, product, differences = 0.0, 0.0, []
     settings = FitSettings()

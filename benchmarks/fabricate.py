@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from corrsteer_core.engine.steering import SaeRef
 from corrsteer_core.models.hooks import HookPoint
-from corrsteer_core.models.prompts import PromptStyle
+from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.runs.run_config import RunConfig
-from corrsteer_core.runs.store import Writer
+from corrsteer_core.runs.steering_set import SaeRef
+from corrsteer_core.storage.writing import Writer
 from corrsteer_core.tasks import Item
 
 BATCH = 64

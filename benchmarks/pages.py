@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from app.features import page as page_of_features
+from app.features import ranking_table
 from benchmarks.fabricate import make_run, rank_all
 from benchmarks.measure import Row
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.runs import reader, reliability
+from corrsteer_core.runs import feature_lists, reliability, run_facts
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
@@ -88,13 +88,13 @@ def interactive(sizes: Sizes) -> Iterator[Row]:
 
 def _asked(run: str) -> float:
     """Seconds that the questions of the Features page take by themselves, each asked once."""
-    wanted = reader.FeatureFilter(support=(reader.facts(run).fit or {}).get("floor", 0))
+    wanted = feature_lists.FeatureFilter(support=(run_facts.facts(run).fit or {}).get("floor", 0))
     started = time.perf_counter()
-    for question in (reader.facts, reader.chance, reader.best_effects, reader.described_features):
+    for question in (run_facts.facts, run_facts.chance, feature_lists.best_effects, feature_lists.described_features):
         question(run)
-    reader.count_features(run, wanted)
+    feature_lists.count_features(run, wanted)
     reliability.intervals(
-        run, reader.features(run, wanted, limit=page_of_features.ROWS), resamples=page_of_features.RESAMPLES
+        run, feature_lists.features(run, wanted, limit=ranking_table.ROWS), resamples=ranking_table.RESAMPLES
     )
     return time.perf_counter() - started
 

@@ -92,12 +92,12 @@ def first_start(embedded_cache):
 def demo(first_start):
     """Name of the run that the first start leaves, waited for; the cache is the default one meanwhile."""
     from corrsteer_core.base import jobs
-    from corrsteer_core.runs import reader
+    from corrsteer_core.runs import run_facts
 
     before = os.environ.get("CORRSTEER_CACHE")
     os.environ["CORRSTEER_CACHE"] = str(first_start.cache)
     until = time.monotonic() + FIRST_START
-    while not (run := reader.demo_run()):
+    while not (run := run_facts.demo_run()):
         failed = [job for job in jobs.jobs() if job.state == "failed"]
         assert not failed, failed[0].error
         assert time.monotonic() < until, "the first start did not end"

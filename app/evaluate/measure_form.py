@@ -12,11 +12,11 @@ from app.shared import components as ui
 from app.shared import resources, state
 from app.shared.names import SPLITS, task_title
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.runs import reader
+from corrsteer_core.runs import measurements, run_facts
 from corrsteer_core.tasks import TASKS
 
 if TYPE_CHECKING:  # the page must not load torch, which this does
-    from corrsteer_core.engine.steering import SteeringSet
+    from corrsteer_core.runs.steering_set import SteeringSet
 
 
 KINDS = {"one": "One set", "scales": "Several scales", "tasks": "Several sets and tasks"}
@@ -25,10 +25,10 @@ SCALES = [0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0]
 
 def sets(run: str) -> dict[str, str]:
     """Sets that can be measured, by name, as JSON: those of the run, and the one on the Steer page if it differs."""
-    kept = resources.ask(reader.sets, run)
+    kept = resources.ask(measurements.sets, run)
     bodies = dict(zip(kept["name"], kept["body"], strict=True))
     desk = st.session_state.get(state.DESKS, {}).get(run)
-    if desk is None or not desk.editor.current.active_rows or desk.begun != resources.ask(reader.facts, run).created:
+    if desk is None or not desk.editor.current.active_rows or desk.begun != resources.ask(run_facts.facts, run).created:
         return bodies
     edited: SteeringSet = desk.editor.current
     saved = dict(zip(kept["name"], kept["content"], strict=True)).get(edited.name)
@@ -54,7 +54,7 @@ def draw(run: str, bodies: dict[str, str]) -> None:
     )
     names = sorted(bodies, key=lambda name: (name != "V", name))
     sets = {name: measuring.NamedSet(run, name, bodies[name]) for name in names}
-    config = resources.ask(reader.facts, run).config
+    config = resources.ask(run_facts.facts, run).config
     try:
         asked = {"one": _one_set, "scales": _several_scales, "tasks": _sets_on_tasks}[kind](sets, config)
         if asked is None:

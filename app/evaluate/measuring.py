@@ -11,7 +11,7 @@ from typing import Any
 
 from corrsteer_core.base import jobs
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.runs.store import measured_sets
+from corrsteer_core.storage.run_folder import measured_sets
 
 COMMANDS = ("evaluate", "sweep", "transfer")
 

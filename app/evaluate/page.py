@@ -10,7 +10,7 @@ from app.evaluate.sample_table import WHICH
 from app.shared import components as ui
 from app.shared import resources, state
 from corrsteer_core.reporting import verdict
-from corrsteer_core.runs import reader
+from corrsteer_core.runs import measurements
 
 SHOWN = 6  # evaluations shown without scrolling
 
@@ -26,7 +26,7 @@ def page() -> None:
     if run is None:
         ui.nothing_yet("There is nothing to measure yet.", "Start a run on the Overview page first.")
         return
-    found = resources.ask(reader.evaluations, run)
+    found = resources.ask(measurements.evaluations, run)
     bodies = measure_form.sets(run)
     with st.expander("Measure a set", icon=":material/science:", expanded=found.empty):
         measure_form.draw(run, bodies)

@@ -12,7 +12,7 @@ from app.shared import components as ui
 from app.shared import resources, side_by_side
 from corrsteer_core.base.text_diff import differences, escaped, marked, parting, shared_ends
 from corrsteer_core.reporting import verdict
-from corrsteer_core.runs import reader
+from corrsteer_core.runs import measurements
 
 PAGE = 20  # samples shown at once
 WHICH = ("name", "content", "task", "split", "scale", "n")  # what tells one evaluation from another
@@ -23,7 +23,7 @@ def draw(run: str, row: pd.Series) -> None:
     st.subheader("Sample by sample", anchor=False)
     samples = verdict.with_flips(
         resources.ask(
-            reader.evaluated_samples,
+            measurements.evaluated_samples,
             *(run, row["name"], row["task"], row["split"], float(row["scale"])),
             content=row["content"],
             n=int(row["n"]),

@@ -9,16 +9,16 @@ from app.shared.resources import ask
 from corrsteer_core.base import jobs, uploads
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.inspection import descriptions
-from corrsteer_core.runs import reader
+from corrsteer_core.runs import feature_lists, run_facts
 
 LARGEST_UNPACKED = 500_000_000  # bytes of an uploaded file of descriptions; the command line takes larger ones
 IMPORTED = "imported"  # what came of an import that was just made
 
 
-def draw(run: str, facts: reader.RunFacts) -> None:
+def draw(run: str, facts: run_facts.RunFacts) -> None:
     """Where nothing is described yet, a way to have it done; Neuronpedia's descriptions by upload at any time."""
     _import(run)
-    if ask(reader.described_features, run):
+    if ask(feature_lists.described_features, run):
         return
     arguments = ["describe", run]
     if jobs.running(arguments):

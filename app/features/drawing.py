@@ -109,9 +109,9 @@ def portrait(run: str, layer: int, feature: int, model: str) -> Work:
 def _portrait(at: FitStamp, layer: int, feature: int, model: str) -> Work:
     def draw(bench: Bench, progress: Progress) -> Portrait:
         from corrsteer_core.inspection import feature_profile
-        from corrsteer_core.method import pipeline
+        from corrsteer_core.runs import stored_run
 
-        net, saes = bench.model(), bench.saes(pipeline.stored(at.run)[0].saes)
+        net, saes = bench.model(), bench.saes(stored_run.stored(at.run)[0].saes)
         progress("waiting for the model", 0, 1)
         with bench.lock:  # nobody else's steering may be on the model while it reads
             return feature_profile.portrait(at.run, layer, feature, net, saes, progress=bench.sharing(progress))
@@ -124,9 +124,9 @@ def own_text(run: str, layer: int, feature: int, model: str, prompt: str, answer
 
     def shade(bench: Bench, progress: Progress) -> Shading:
         from corrsteer_core.inspection import feature_profile
-        from corrsteer_core.method import pipeline
+        from corrsteer_core.runs import stored_run
 
-        net, saes = bench.model(), bench.saes(pipeline.stored(run)[0].saes)
+        net, saes = bench.model(), bench.saes(stored_run.stored(run)[0].saes)
         progress("reading your text", 0, 1)
         with bench.lock:
             return feature_profile.own_text(run, layer, feature, prompt, answer, net, saes)

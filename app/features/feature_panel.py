@@ -15,16 +15,16 @@ from app.shared import charts, state
 from app.shared import components as ui
 from app.shared.resources import ask, ask_fit
 from corrsteer_core.inspection import descriptions
-from corrsteer_core.runs import reader, reliability
+from corrsteer_core.runs import feature_facts, feature_lists, reliability, run_facts
 
 if TYPE_CHECKING:
     from corrsteer_core.inspection.feature_profile import Portrait
 
 
-def panel(run: str, facts: reader.RunFacts, layer: int, feature: int) -> None:
+def panel(run: str, facts: run_facts.RunFacts, layer: int, feature: int) -> None:
     """Everything about one feature of a run."""
     st.button("All features", icon=":material/arrow_back:", on_click=state.close_feature, type="tertiary")
-    row = ask(reader.one_feature, run, layer, feature)
+    row = ask(feature_facts.one_feature, run, layer, feature)
     if row is None:
         st.subheader(f"Layer {layer} · feature {feature}")
         known = ", ".join(map(str, facts.layers))
@@ -78,9 +78,9 @@ def _heading(row: dict[str, Any]) -> None:
         state.go_to("steer")
 
 
-def _meaning(run: str, facts: reader.RunFacts, layer: int, feature: int, work: drawing.Work) -> None:
+def _meaning(run: str, facts: run_facts.RunFacts, layer: int, feature: int, work: drawing.Work) -> None:
     """What it is said to mean, by whom, and where to read more."""
-    told = ask(reader.descriptions, run, layer, feature)
+    told = ask(feature_facts.descriptions, run, layer, feature)
     imported = told[told["source"] == "neuronpedia"]
     own = told[told["source"] == "own"]["description"].tolist()
     if work.ready and work.result is not None:
@@ -139,7 +139,7 @@ def _numbers(run: str, row: dict[str, Any]) -> None:
 
 def _activations(run: str, row: dict[str, Any]) -> None:
     st.markdown("**How active it is**")
-    bins = ask_fit(reader.histogram, run, row["layer"], row["feature"])
+    bins = ask_fit(feature_facts.histogram, run, row["layer"], row["feature"])
     if bins.empty:
         st.caption("It fired in no training sample.")
         return
@@ -155,7 +155,7 @@ def _activations(run: str, row: dict[str, Any]) -> None:
 
 def _effects(run: str, row: dict[str, Any]) -> None:
     st.markdown("**What steering with it does**")
-    tried = ask(reader.effects, run, row["layer"], row["feature"])
+    tried = ask(feature_lists.effects, run, row["layer"], row["feature"])
     if tried.empty:
         st.caption(
             "Not tried: only the features of highest r in each layer are steered with automatically. Add it to "

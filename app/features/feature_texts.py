@@ -11,7 +11,7 @@ from app.shared import components as ui
 from app.shared.palette import UNSTEERED
 from app.shared.resources import ask_fit
 from corrsteer_core.base.text_diff import escaped, visible
-from corrsteer_core.runs import reader
+from corrsteer_core.runs import feature_facts, run_facts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,10 +25,10 @@ TYPED = "own_text"  # the text that was typed, being read or read
 PARTS = ("strongest", "upper quarter", "middle", "lower quarter")
 
 
-def run_texts(run: str, facts: reader.RunFacts, layer: int, feature: int, drawn: Portrait | None) -> None:
+def run_texts(run: str, facts: run_facts.RunFacts, layer: int, feature: int, drawn: Portrait | None) -> None:
     st.markdown("**The texts it is active on**")
     if drawn is None:
-        found = ask_fit(reader.texts_by_quantile, run, layer, feature, TEXTS)
+        found = ask_fit(feature_facts.texts_by_quantile, run, layer, feature, TEXTS)
         strongest = found[found["part"] == PARTS[0]]
         st.caption(
             "The prompt in grey, the model's own (unsteered) answer in blue, the feature's activation on the left."
@@ -64,7 +64,7 @@ def _token_table(one: ShadedSample, pooling: Any) -> pd.DataFrame:
     return table.assign(token=[visible(text) for text in table["token"]])
 
 
-def own_text(run: str, facts: reader.RunFacts, layer: int, feature: int, drawn: Portrait) -> None:
+def own_text(run: str, facts: run_facts.RunFacts, layer: int, feature: int, drawn: Portrait) -> None:
     st.markdown("**Test your own text**")
     with st.form("own_text_form", border=True):
         prompt = st.text_area(

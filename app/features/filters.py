@@ -6,13 +6,13 @@ from typing import Any
 
 import streamlit as st
 
-from corrsteer_core.runs import reader
+from corrsteer_core.runs import feature_lists, run_facts
 
 ANY = "any"
 DOWN, UP = "highest first", "lowest first"
 KEPT: dict[str, Any] = {"persist_state": "session"}
 """Of every filter: it stays as it is while other pages are looked at."""
-SORTS: dict[reader.SortKey, str] = {
+SORTS: dict[feature_lists.SortKey, str] = {
     "r": "r (goes with success)",
     "effect": "measured effect",
     "coefficient": "coefficient",
@@ -25,21 +25,21 @@ SORTS: dict[reader.SortKey, str] = {
 }
 
 
-def draw(facts: reader.RunFacts) -> reader.FeatureFilter:
+def draw(facts: run_facts.RunFacts) -> feature_lists.FeatureFilter:
     """The filters' controls, and what they are set to."""
     with st.container(border=True):
         wanted = {**_words_and_order(facts), **_strength(facts), **_more_filters()}
-    return reader.FeatureFilter(**wanted)
+    return feature_lists.FeatureFilter(**wanted)
 
 
-def _words_and_order(facts: reader.RunFacts) -> dict[str, Any]:
+def _words_and_order(facts: run_facts.RunFacts) -> dict[str, Any]:
     """Words, layers and order, as named arguments of `FeatureFilter`."""
     one, two, three, four = st.columns([2.2, 1.6, 1.6, 1.2])
     text = one.text_input(
         "Words or number", key="filter_text", max_chars=200, placeholder="in descriptions, tokens, top texts",
         help=(
             "Features with these words in their description or promoted tokens, or that are most active on a text "
-            f"with them (the top {reader.TOP_TEXTS} of each); or the feature of this number."
+            f"with them (the top {feature_lists.TOP_TEXTS} of each); or the feature of this number."
         ),
         **KEPT,
     )  # fmt: skip
@@ -49,7 +49,7 @@ def _words_and_order(facts: reader.RunFacts) -> dict[str, Any]:
     return {"text": text, "layers": tuple(layers), "sort": sort, "descending": order == DOWN}
 
 
-def _strength(facts: reader.RunFacts) -> dict[str, Any]:
+def _strength(facts: run_facts.RunFacts) -> dict[str, Any]:
     """How much is known of a feature, as named arguments of `FeatureFilter`."""
     floor = int((facts.fit or {})["floor"])
     one, two, three, four = st.columns([2.2, 1.6, 1.2, 1.4], vertical_alignment="bottom")

@@ -11,7 +11,7 @@ from app.shared import components as ui
 from app.shared import state
 from app.shared.resources import ask
 from corrsteer_core.reporting import ranking_words
-from corrsteer_core.runs import reader
+from corrsteer_core.runs import feature_lists, run_facts
 
 TABLE, EFFECT, LAYERS, HEAT, CLOUD = "Table", "r and effect", "r by layer", "r by rank", "r and frequency"
 SAMPLES = "Samples needed"
@@ -28,7 +28,7 @@ def page() -> None:
         )
         state.link_to("overview", "Open Overview")
         return
-    facts: reader.RunFacts = ask(reader.facts, run)
+    facts: run_facts.RunFacts = ask(run_facts.facts, run)
     if facts.fit is None:
         done = f"{facts.collected:,} of {facts.samples:,} samples are answered."
         ui.nothing_yet("This run's features are not ranked yet.", f"{done} The Overview page shows how it goes on.")
@@ -41,7 +41,7 @@ def page() -> None:
         _ranking(run, facts)
 
 
-def _ranking(run: str, facts: reader.RunFacts) -> None:
+def _ranking(run: str, facts: run_facts.RunFacts) -> None:
     """All features: what the ranking amounts to, then the table or one of the pictures."""
     _what_it_amounts_to(run, facts.fit or {})
     pane = st.segmented_control(
@@ -61,11 +61,11 @@ def _ranking(run: str, facts: reader.RunFacts) -> None:
 
 def _what_it_amounts_to(run: str, fit: dict[str, Any]) -> None:
     """Whether the ranking says anything, and what trying the features showed."""
-    ranking = ranking_words.of_ranking(fit, ask(reader.chance, run))
+    ranking = ranking_words.of_ranking(fit, ask(run_facts.chance, run))
     if ranking.beyond_noise:
         st.caption(ui.for_markdown(ranking.sentence))
     else:
         st.warning(ui.for_markdown(ranking.sentence), icon=":material/casino:")
-    tried = ranking_words.of_effects(ask(reader.best_effects, run))
+    tried = ranking_words.of_effects(ask(feature_lists.best_effects, run))
     if tried is not None and not fit["constant"]:
         st.markdown(f"**What steering showed:** {ui.for_markdown(tried.sentence)}")

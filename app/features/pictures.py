@@ -10,11 +10,11 @@ import streamlit as st
 from app.shared import charts, state
 from app.shared import components as ui
 from app.shared.resources import ask, ask_fit
-from corrsteer_core.runs import reader, reliability
+from corrsteer_core.runs import feature_lists, reliability, run_facts
 
 
-def effects(run: str, facts: reader.RunFacts) -> None:
-    best = ask(reader.best_effects, run)
+def effects(run: str, facts: run_facts.RunFacts) -> None:
+    best = ask(feature_lists.best_effects, run)
     if best.empty:
         ui.nothing_yet(
             "No feature has been tried yet.",
@@ -32,8 +32,8 @@ def effects(run: str, facts: reader.RunFacts) -> None:
     _pickable(figure, f"chart-effect-{run}", "Best effect of each feature tried, by its r", best)
 
 
-def layers(run: str, facts: reader.RunFacts) -> None:
-    best = ask(reader.best_by_layer, run)
+def layers(run: str, facts: run_facts.RunFacts) -> None:
+    best = ask(feature_lists.best_by_layer, run)
     if best.empty:
         st.info("No layer has a feature that can be ranked.", icon=":material/info:")
         return
@@ -47,19 +47,19 @@ def layers(run: str, facts: reader.RunFacts) -> None:
     _pickable(charts.best_by_layer(best), f"chart-layers-{run}", alt, best)
 
 
-def ranks(run: str, facts: reader.RunFacts) -> None:
-    ranks = ask_fit(reader.ranks, run)
+def ranks(run: str, facts: run_facts.RunFacts) -> None:
+    ranks = ask_fit(feature_lists.ranks, run)
     if ranks.empty:
         st.info("No feature can be ranked.", icon=":material/info:")
         return
     st.caption(
-        f"Each row is a layer, each square one of its {reader.RANKS} features of highest r, the highest on the left: "
+        f"Each row is a layer, each square one of its {feature_lists.RANKS} features of highest r, the highest on the left: "
         "yellow goes with success most. Only squares in an orange frame are beyond what chance reaches in their layer."
     )
     _pickable(charts.r_by_rank(ranks), f"chart-ranks-{run}", "r by layer and rank", ranks)
 
 
-def convergence(run: str, facts: reader.RunFacts) -> None:
+def convergence(run: str, facts: run_facts.RunFacts) -> None:
     with st.spinner("Ranking with fewer samples"):
         points = ask_fit(reliability.convergence, run)
     if points.empty or points["overlap"].isna().all():
@@ -74,12 +74,12 @@ def convergence(run: str, facts: reader.RunFacts) -> None:
     ui.chart(charts.convergence(points), f"chart-convergence-{run}", alt, points)
 
 
-def cloud(run: str, facts: reader.RunFacts) -> None:
-    points = ask_fit(reader.cloud, run)
+def cloud(run: str, facts: run_facts.RunFacts) -> None:
+    points = ask_fit(feature_lists.cloud, run)
     if points.empty:
         st.info("No feature can be ranked.", icon=":material/info:")
         return
-    chance = ask(reader.chance, run)
+    chance = ask(run_facts.chance, run)
     some = f" Shown are the {len(points):,} of the largest r and a sample of the rest." if len(points) >= 1000 else ""
     st.caption(
         "Each bubble is a feature: to the right, it fires in more samples; up, it goes with success; down, with "

@@ -12,7 +12,7 @@ from app.features.filters import SORTS, q_help
 from app.shared import components as ui
 from app.shared import state
 from app.shared.resources import ask, ask_fit
-from corrsteer_core.runs import reader, reliability
+from corrsteer_core.runs import feature_lists, reliability, run_facts
 
 ROWS = 10  # of the table on one page
 FEATURE = ["layer", "feature"]
@@ -31,9 +31,9 @@ WORDS = """
 """
 
 
-def draw(run: str, facts: reader.RunFacts) -> None:
+def draw(run: str, facts: run_facts.RunFacts) -> None:
     wanted = filters.draw(facts)
-    found = ask(reader.count_features, run, wanted)
+    found = ask(feature_lists.count_features, run, wanted)
     if not found:
         st.info("No feature passes these filters; widen them.", icon=":material/filter_alt_off:")
         return
@@ -47,7 +47,7 @@ def draw(run: str, facts: reader.RunFacts) -> None:
             else 1
         )
     left.caption(f"{ui.counted(found, 'feature')}, sorted by {SORTS[wanted.sort]}. Select a row to look at it.")
-    rows = ask(reader.features, run, wanted, limit=ROWS, offset=(number - 1) * ROWS)
+    rows = ask(feature_lists.features, run, wanted, limit=ROWS, offset=(number - 1) * ROWS)
     with st.spinner("Drawing samples anew …"):
         bounds = ask_fit(reliability.intervals, run, rows[FEATURE], resamples=RESAMPLES)
     rows = rows.join(bounds.drop(columns=FEATURE))

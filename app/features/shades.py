@@ -14,7 +14,6 @@ import pandas as pd
 from corrsteer_core.base.text_diff import escaped
 
 if TYPE_CHECKING:
-    from corrsteer_core.engine.pooling import Pooling
     from corrsteer_core.inspection.token_activations import Shading, Span
 
 HUE = "140,107,177"
@@ -38,7 +37,7 @@ background:linear-gradient(90deg,rgba({HUE},0),rgba({HUE},{DEEPEST}))}}
 </style>"""
 
 
-def row(found: Shading, highest: float, value: float, aside: str, pooling: Pooling = "max") -> str:
+def row(found: Shading, highest: float, value: float, aside: str, pooling: str = "max") -> str:
     """One text with its pooled activation before it and a remark (plain text) behind it."""
     return (
         f'<div class="cs-row"><div class="cs-number">{value:.2f}</div>{shaded(found, highest, pooling)}'
@@ -46,7 +45,7 @@ def row(found: Shading, highest: float, value: float, aside: str, pooling: Pooli
     )
 
 
-def shaded(found: Shading, highest: float, pooling: Pooling = "max") -> str:
+def shaded(found: Shading, highest: float, pooling: str = "max") -> str:
     """A text, each token's background as deep as its activation is close to `highest`."""
     spans = found.spans
     first_answer = next((place for place, span in enumerate(spans) if found.is_answer(span)), len(spans))
@@ -68,7 +67,7 @@ def scale(highest: float) -> str:
     return f'<div style="font-size:.85em">0<span class="cs-scale"></span>{highest:.2f}</div>'
 
 
-def numbers(found: Shading, pooling: Pooling = "max") -> pd.DataFrame:
+def numbers(found: Shading, pooling: str = "max") -> pd.DataFrame:
     """What the shading shows, as a table."""
     return pd.DataFrame(
         {
@@ -80,7 +79,7 @@ def numbers(found: Shading, pooling: Pooling = "max") -> pd.DataFrame:
     )
 
 
-def _token(found: Shading, span: Span, highest: float, pooling: Pooling) -> str:
+def _token(found: Shading, span: Span, highest: float, pooling: str) -> str:
     value, answer = found.value(span), found.is_answer(span)
     alpha = DEEPEST * min(1.0, max(0.0, value / highest)) if highest > 0 else 0.0
     counts = "counts" if found.is_pooled(span, pooling) else "does not count"

@@ -6,12 +6,12 @@ import streamlit as st
 
 from app.features import drawing
 from app.shared import components as ui
-from corrsteer_core.runs import reader
+from corrsteer_core.runs import run_facts
 
 POLL = 0.5  # seconds between looks at work in the background
 
 
-def portrait(work: drawing.Work, run: str, facts: reader.RunFacts, layer: int, feature: int) -> None:
+def portrait(work: drawing.Work, run: str, facts: run_facts.RunFacts, layer: int, feature: int) -> None:
     """That the model is at work, until it is done; or why it cannot be."""
     if not work.ready:
         wait_for(work, "Tokens and shading follow here.")

@@ -17,8 +17,9 @@ from corrsteer_core.base import jobs
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.paths import EMBEDDED
 from corrsteer_core.reporting import ranking_words, verdict
-from corrsteer_core.runs import reader, store
+from corrsteer_core.runs import feature_lists, measurements, run_facts
 from corrsteer_core.saes.presets import PRESETS
+from corrsteer_core.storage import deleting
 
 DECIDING = ("--task", "--scorer", "--data", "--model", "--limit", "--pooling", "--shots")
 """Options of `fit` that tell a run from another and are always written in the same way."""
@@ -57,7 +58,7 @@ def page() -> None:
 
 def headline(run: str) -> None:
     """The run in numbers, its verdict, and what to do next."""
-    facts: reader.RunFacts = resources.ask(reader.facts, run)
+    facts: run_facts.RunFacts = resources.ask(run_facts.facts, run)
     st.header(ui.for_markdown(task_title(facts.config["task"])))
     answered = (
         f"{facts.collected:,}" if facts.collected == facts.samples else f"{facts.collected:,} of {facts.samples:,}"
@@ -78,8 +79,8 @@ def headline(run: str) -> None:
     _next_steps(run, facts)
 
 
-def _unfinished(facts: reader.RunFacts) -> None:
-    arguments = reader.fit_arguments(facts.run)
+def _unfinished(facts: run_facts.RunFacts) -> None:
+    arguments = run_facts.fit_arguments(facts.run)
     if any(_makes(job, facts) for job in jobs.jobs() if job.state == "running"):
         st.info(
             "This run is still being collected; its features are ranked when it is done.",
@@ -92,14 +93,14 @@ def _unfinished(facts: reader.RunFacts) -> None:
         st.rerun()
 
 
-def _makes(job: jobs.Job, facts: reader.RunFacts) -> bool:
+def _makes(job: jobs.Job, facts: run_facts.RunFacts) -> bool:
     """Whether a job is the one that collects and fits a run: what it asks for is what the run was made with."""
     config = facts.config
     if job.arguments == DEMO:
-        return config["task"] == reader.DEMO_TASK and config["model"] == EMBEDDED
+        return config["task"] == run_facts.DEMO_TASK and config["model"] == EMBEDDED
     if job.arguments[0] != "fit":
         return False
-    asked, own = _options(job.arguments), _options(reader.fit_arguments(facts.run))
+    asked, own = _options(job.arguments), _options(run_facts.fit_arguments(facts.run))
     if preset := PRESETS.get(asked.get("--preset", "")):
         asked["--model"] = preset.model
     layers = set(asked["--layers"].split(",")) if "--layers" in asked else set(map(str, facts.layers))
@@ -117,17 +118,17 @@ def _options(arguments: Sequence[str]) -> dict[str, str]:
     return {name: value for name, equals, value in found if equals}
 
 
-def _found(run: str, facts: reader.RunFacts) -> None:
-    ranking = ranking_words.of_ranking(facts.fit or {}, resources.ask(reader.chance, run))
-    measured = resources.ask(reader.headline, run)
-    best = resources.ask(reader.best_effects, run)
+def _found(run: str, facts: run_facts.RunFacts) -> None:
+    ranking = ranking_words.of_ranking(facts.fit or {}, resources.ask(run_facts.chance, run))
+    measured = resources.ask(run_facts.headline, run)
+    best = resources.ask(feature_lists.best_effects, run)
     if measured is not None:
         _verdict(verdict.verdict(measured))
         _result(measured)
     if not ranking.beyond_noise:
         st.warning(ui.for_markdown(ranking.sentence), icon=":material/casino:")
         return
-    _champions(best, resources.ask(reader.best_by_layer, run))
+    _champions(best, resources.ask(feature_lists.best_by_layer, run))
     tried = ranking_words.of_effects(best)
     st.markdown(ui.for_markdown(ranking.sentence if tried is None else tried.sentence))
 
@@ -188,9 +189,9 @@ def _champion(layer: int, feature: int, text: str, key: str) -> None:
         state.go_to("features", layer=layer, feature=feature)
 
 
-def _next_steps(run: str, facts: reader.RunFacts) -> None:
+def _next_steps(run: str, facts: run_facts.RunFacts) -> None:
     st.subheader("What to do next")
-    sets = set(resources.ask(reader.sets, run)["name"])
+    sets = set(resources.ask(measurements.sets, run)["name"])
     one, two, three = st.columns(3)
     with one.container(border=True, height="stretch"):
         st.markdown("**Look at the features**  \nWhich texts they react to, and what each did when steered.")
@@ -206,7 +207,7 @@ def _next_steps(run: str, facts: reader.RunFacts) -> None:
         state.link_to("evaluate", "Open Evaluate")
 
 
-def _offer_trial(run: str, facts: reader.RunFacts) -> None:
+def _offer_trial(run: str, facts: run_facts.RunFacts) -> None:
     arguments = ["select", run, "--strategy=V"]
     st.markdown("**Try the best features**  \nSteer with each alone and keep those that help: a few minutes.")
     constant = (facts.fit or {})["constant"]
@@ -298,7 +299,7 @@ def confirm_delete(run: str) -> None:
     yes, no = st.columns(2)
     if yes.button("Delete", type="primary", width="stretch"):
         try:
-            store.delete_run(run)
+            deleting.delete_run(run)
         except CorrSteerError as error:
             ui.problem(error)
             return

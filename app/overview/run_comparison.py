@@ -11,7 +11,7 @@ import streamlit as st
 from app.shared import components as ui
 from app.shared.resources import ask
 from corrsteer_core.reporting.verdict import WORDS, verdict
-from corrsteer_core.runs import reader
+from corrsteer_core.runs import feature_lists, run_facts
 
 NOTHING = "–"
 DIFFERS = ("task", "model", "max_new_tokens", "pooling", "seed", "limit", "system", "chat", "shots", "layers")
@@ -43,11 +43,11 @@ def compared(runs: Sequence[str]) -> pd.DataFrame:
 
 
 def _of(run: str) -> dict[str, str]:
-    facts: reader.RunFacts = ask(reader.facts, run)
-    best = ask(reader.best_by_layer, run) if facts.fit else pd.DataFrame()
-    chance = ask(reader.chance, run)
-    effects = ask(reader.best_effects, run)
-    measured = ask(reader.headline, run)
+    facts: run_facts.RunFacts = ask(run_facts.facts, run)
+    best = ask(feature_lists.best_by_layer, run) if facts.fit else pd.DataFrame()
+    chance = ask(run_facts.chance, run)
+    effects = ask(feature_lists.best_effects, run)
+    measured = ask(run_facts.headline, run)
     found = dict.fromkeys(("Success rate", "Highest r", "Chance stays below (95%)", "Best effect alone"), NOTHING)
     if facts.success_rate is not None:
         found["Success rate"] = ui.percent(facts.success_rate)
@@ -83,7 +83,7 @@ def settings_apart(runs: Sequence[str]) -> pd.DataFrame:
 
 
 def _settings(run: str) -> dict[str, str]:
-    facts: reader.RunFacts = ask(reader.facts, run)
+    facts: run_facts.RunFacts = ask(run_facts.facts, run)
     config = {**facts.config, **facts.config["style"], "layers": ", ".join(map(str, facts.layers))}
     config["shots"] = len(facts.config["style"].get("shots", ()))
     return {name: ui.shortened(_said(config.get(name)), 60) for name in DIFFERS}

@@ -17,8 +17,8 @@ from corrsteer_core.base.errors import CorrSteerError
 
 if TYPE_CHECKING:
     from corrsteer_core.base.progress import Progress
-    from corrsteer_core.engine.steering import SaeRef
     from corrsteer_core.models.loading import Model
+    from corrsteer_core.runs.steering_set import SaeRef
     from corrsteer_core.saes.sae import Sae
 
 
@@ -72,7 +72,7 @@ class Bench:
 
     def saes(self, refs: Sequence[SaeRef]) -> list[Sae]:
         """The SAEs a set names, each loaded the first time. Raises CorrSteerError if they are not to be had."""
-        from corrsteer_core.method.pipeline import saes_of
+        from corrsteer_core.saes.named_saes import saes_of
 
         model = self.model()
         with self._loading:  # not the model's: texts go on growing meanwhile

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 import streamlit as st
 
-from corrsteer_core.runs import reader, store
+from corrsteer_core.runs import run_facts
+from corrsteer_core.storage import run_folder
 
 
 class Stamp(NamedTuple):
@@ -23,8 +24,8 @@ class Stamp(NamedTuple):
 
 def stamp(run: str) -> Stamp:
     """Changes whenever the run's file does."""
-    status = store.database_path(run).stat()
-    return Stamp(run, str(store.runs_dir()), status.st_mtime_ns, status.st_ino)
+    status = run_folder.database_path(run).stat()
+    return Stamp(run, str(run_folder.runs_dir()), status.st_mtime_ns, status.st_ino)
 
 
 class FitStamp(NamedTuple):
@@ -39,13 +40,13 @@ class FitStamp(NamedTuple):
 
 def fit_stamp(run: str) -> FitStamp:
     """Changes with the run's answers and its fit; not when a set is saved, a measurement stored or a feature described."""
-    facts: reader.RunFacts = ask(reader.facts, run)
+    facts: run_facts.RunFacts = ask(run_facts.facts, run)
     fit = tuple((facts.fit or {}).items())
-    return FitStamp(run, str(store.runs_dir()), str(facts.created), facts.collected, fit)
+    return FitStamp(run, str(run_folder.runs_dir()), str(facts.created), facts.collected, fit)
 
 
 def ask(question: Callable[..., Any], run: str, *arguments: Any, **named: Any) -> Any:
-    """The answer of one of the core's functions about a run (`reader.facts`), remembered until the run changes."""
+    """The answer of one of the core's functions about a run (`run_facts.facts`), remembered until the run changes."""
     return _answer(question.__module__, question.__name__, stamp(run), arguments, named)
 
 
@@ -60,10 +61,10 @@ def _answer(module: str, name: str, at: Stamp | FitStamp, arguments: tuple, name
 
 
 def runs() -> pd.DataFrame:
-    """The cached runs (see `reader.runs`), each remembered until it changes."""
-    return reader.runs(lambda run: _run_row(stamp(run)))
+    """The cached runs (see `run_facts.runs`), each remembered until it changes."""
+    return run_facts.runs(lambda run: _run_row(stamp(run)))
 
 
 @st.cache_data(max_entries=1000, show_spinner=False)
 def _run_row(at: Stamp) -> dict[str, Any]:
-    return reader.run_row(at.run)
+    return run_facts.run_row(at.run)

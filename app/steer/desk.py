@@ -14,10 +14,9 @@ from app.steer import editing
 from app.steer.editing import STRATEGIES, Editor
 from app.steer.playing import Question
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.engine.steering import SteeringSet
-from corrsteer_core.method import pipeline
-from corrsteer_core.runs import reader
+from corrsteer_core.runs import measurements, run_facts, stored_run
 from corrsteer_core.runs.run_config import RunConfig
+from corrsteer_core.runs.steering_set import SteeringSet
 
 
 @dataclass(frozen=True)
@@ -88,10 +87,10 @@ def open_desks() -> dict[str, Desk]:
 def desk_of(run: str) -> Desk:
     """This tab's desk for a run, with the run's best automatic set on it as soon as there is one."""
     desks = open_desks()
-    begun = resources.ask(reader.facts, run).created
+    begun = resources.ask(run_facts.facts, run).created
     found = desks.get(run)
     if found is None or found.begun != begun:
-        config, _ = pipeline.stored(run)
+        config, _ = stored_run.stored(run)
         found = desks[run] = Desk(run, config, Editor.of(editing.empty(run, config)), begun)
         linked = st.query_params.get("set")
         if linked and linked not in kept_sets(run):
@@ -113,7 +112,7 @@ def _first(run: str) -> SteeringSet | None:
 
 def kept_sets(run: str) -> dict[str, SteeringSet]:
     """The sets kept with a run, by name, oldest first."""
-    found = resources.ask(reader.sets, run)
+    found = resources.ask(measurements.sets, run)
     return {row.name: SteeringSet.from_json(row.body, f"The set {row.name}") for row in found.itertuples()}
 
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.engine.steering import SteeringRow, SteeringSet
 from corrsteer_core.runs.run_config import RunConfig
+from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
 
 REMEMBERED = 200
 """Changes that can be undone."""

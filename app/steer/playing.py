@@ -14,12 +14,13 @@ from app.shared.models import Bench
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, silent
 from corrsteer_core.engine.generation import sampled
-from corrsteer_core.engine.steering import SteeringSet
+from corrsteer_core.engine.steering import vectors_of
 from corrsteer_core.inspection import playground
 from corrsteer_core.inspection.token_probabilities import TokenStep, steps
-from corrsteer_core.method import pipeline
 from corrsteer_core.models.prompts import Message, render, resolve_style
+from corrsteer_core.runs import stored_run
 from corrsteer_core.runs.run_config import RunConfig
+from corrsteer_core.runs.steering_set import SteeringSet
 
 LONGEST_PROMPT = 8_000  # characters of a typed one
 HOTTEST = 2.0
@@ -116,7 +117,9 @@ class Playing:
             prompt = render(model, self.question.asked, steering.style)
             told = self._bench.sharing(progress)
             with self._bench.lock:
-                self._looked_at[place] = steps(model, steering.vectors(saes), prompt, self.tokens[place], progress=told)
+                self._looked_at[place] = steps(
+                    model, vectors_of(steering, saes), prompt, self.tokens[place], progress=told
+                )
         return self._looked_at[place]
 
     def _answer(self) -> None:
@@ -171,9 +174,9 @@ class Playing:
         return replace(steering, style=resolve_style(model, chat=chat, task_chat=chat))
 
     def _scored(self) -> tuple[float, ...]:
-        config, items = pipeline.stored(self.question.run)
+        config, items = stored_run.stored(self.question.run)
         item = next((item for item in items if item.id == self.question.sample), None)
         if item is None:
             return ()
-        scorer = pipeline.task_of(config).scorer
+        scorer = stored_run.task_of(config).scorer
         return tuple(float(scorer(text, item)) for text in self.texts)

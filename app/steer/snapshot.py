@@ -16,8 +16,8 @@ from typing import Any
 from app.steer import editing
 from app.steer.playing import HOTTEST, LARGEST_SEED, LONGEST_PROMPT, MORE_SCALES, Question, most_tokens
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.engine.steering import SteeringSet
 from corrsteer_core.runs.run_config import RunConfig
+from corrsteer_core.runs.steering_set import SteeringSet
 
 FORMAT = "corrsteer-steer-page"
 VERSION = 1

@@ -15,7 +15,7 @@ from corrsteer_core.base.progress import Reporter
 from corrsteer_core.cli.printing import scalars
 
 if TYPE_CHECKING:
-    from corrsteer_core.engine.steering import SteeringSet
+    from corrsteer_core.runs.steering_set import SteeringSet
     from corrsteer_core.tasks import Task
 
 # Modules that load torch or transformers are imported by the commands that need them, so that
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 def fit(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     _quiet_libraries()
-    from corrsteer_core.method import demo, pipeline
+    from corrsteer_core.method import collecting, demo
     from corrsteer_core.runs.fit import FitSettings
 
     settings = FitSettings(options.floor, options.permutations)  # refused, if it is, before anything is collected
     setup = _set_up(options, report)
     report.weights = dict(demo.FIT)
-    pipeline.collect(setup, batch_size=options.batch_size, progress=report)
-    pipeline.refit(setup.run, settings, report)
+    collecting.collect(setup, batch_size=options.batch_size, progress=report)
+    collecting.refit(setup.run, settings, report)
     return _fitted(setup.run, options.top)
 
 
@@ -55,12 +55,12 @@ def study(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
 
 
 def _set_up(options: argparse.Namespace, report: Reporter):
-    from corrsteer_core.method import pipeline
+    from corrsteer_core.method import run_setup
     from corrsteer_core.models.loading import load_model
 
     task = _task(options)
     model, saes = _model_and_saes(options)
-    return pipeline.set_up(
+    return run_setup.set_up(
         task,
         model=load_model(model, report=report.note),
         sae=saes,
@@ -79,24 +79,24 @@ def _set_up(options: argparse.Namespace, report: Reporter):
 
 
 def refit(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
-    from corrsteer_core.method import pipeline
+    from corrsteer_core.method import collecting
     from corrsteer_core.runs.fit import FitSettings
 
-    pipeline.refit(options.run, FitSettings(options.floor, options.permutations), report)
+    collecting.refit(options.run, FitSettings(options.floor, options.permutations), report)
     return _fitted(options.run, options.top)
 
 
 def _fitted(run: str, top: int) -> dict[str, Any]:
-    from corrsteer_core.method import pipeline
     from corrsteer_core.reporting import ranking_words
-    from corrsteer_core.runs import reader, store
+    from corrsteer_core.runs import run_facts, stored_run
+    from corrsteer_core.storage import reading, run_folder
 
-    summary = pipeline.fit_summary(run)
-    chance = reader.chance(run)
-    counts = store.query(run, "SELECT count(*) AS samples, avg(outcome) AS success_rate FROM samples").iloc[0]
+    summary = stored_run.fit_summary(run)
+    chance = run_facts.chance(run)
+    counts = reading.query(run, "SELECT count(*) AS samples, avg(outcome) AS success_rate FROM samples").iloc[0]
     return {
         "run": run,
-        "database": str(store.database_path(run)),
+        "database": str(run_folder.database_path(run)),
         "samples": int(counts["samples"]),
         "success_rate": float(counts["success_rate"]),
         "constant": bool(summary["constant"]),
@@ -107,37 +107,37 @@ def _fitted(run: str, top: int) -> dict[str, Any]:
 
 
 def _ranked(run: str, layer: int | None, top: int) -> list[dict[str, Any]]:
-    from corrsteer_core.method import pipeline
+    from corrsteer_core.runs import stored_run
 
-    floor = int(pipeline.fit_summary(run)["floor"])
-    features = pipeline.features_of(run, layer)
+    floor = int(stored_run.fit_summary(run)["floor"])
+    features = stored_run.features_of(run, layer)
     ranked = features[(features["support"] >= floor) & features["r"].notna()]
     return ranked.drop(columns="run").head(top).to_dict("records")
 
 
 def runs(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]:
-    from corrsteer_core.runs import reader
+    from corrsteer_core.runs import run_facts
 
-    found = reader.runs()
+    found = run_facts.runs()
     for problem in found["problem"].dropna():
         print(f"warning: {problem}", file=sys.stderr)
     return found[found["problem"].isna()].drop(columns="problem").to_dict("records")
 
 
 def features(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]:
-    from corrsteer_core.method import pipeline
-    from corrsteer_core.runs import reader, reliability
+    from corrsteer_core.method import candidates
+    from corrsteer_core.runs import reliability, run_facts, stored_run
 
-    floor = int(pipeline.fit_summary(options.run)["floor"])
-    layers = reader.facts(options.run).layers
+    floor = int(stored_run.fit_summary(options.run)["floor"])
+    layers = run_facts.facts(options.run).layers
     if options.layer is not None and options.layer not in layers:
         raise CorrSteerError(
             f"The run {options.run} has no SAE of layer {options.layer}; its layers are {', '.join(map(str, layers))}."
         )
-    features = pipeline.features_of(options.run, options.layer)
+    features = stored_run.features_of(options.run, options.layer)
     ranked = features[(features["support"] >= floor) & features["r"].notna()].drop(columns="run")
-    if options.ranking != pipeline.DEFAULT_RANKING:
-        scored = ranked.merge(pipeline.scores(options.run, options.ranking), on=["layer", "feature"])
+    if options.ranking != candidates.DEFAULT_RANKING:
+        scored = ranked.merge(candidates.scores(options.run, options.ranking), on=["layer", "feature"])
         ranked = scored.sort_values("score", ascending=False, kind="stable")
     top = ranked.head(options.top).reset_index(drop=True)
     return (reliability.intervals(options.run, top) if options.intervals else top).to_dict("records")
@@ -159,24 +159,26 @@ def describe(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
 def feature(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     _quiet_libraries()
     from corrsteer_core.inspection import descriptions, feature_profile
-    from corrsteer_core.method import pipeline
     from corrsteer_core.models.loading import load_model
-    from corrsteer_core.runs import reader
+    from corrsteer_core.runs import feature_facts, feature_lists, stored_run
+    from corrsteer_core.saes import named_saes
 
     run, layer, feature = options.run, options.layer, options.feature
-    config, _ = pipeline.stored(run)
-    numbers = reader.one_feature(run, layer, feature)
+    config, _ = stored_run.stored(run)
+    numbers = feature_facts.one_feature(run, layer, feature)
     model = load_model(config.model, report=report.note)
-    drawn = feature_profile.portrait(run, layer, feature, model, pipeline.saes_of(config.saes, model))
+    drawn = feature_profile.portrait(run, layer, feature, model, named_saes.saes_of(config.saes, model))
     source = next(sae.source for sae in config.saes if sae.layer == layer)
-    told = reader.descriptions(run, layer, feature)[["source", "description"]].to_dict("records")
+    told = feature_facts.descriptions(run, layer, feature)[["source", "description"]].to_dict("records")
     result = {
         "layer": layer,
         "feature": feature,
         "neuronpedia": descriptions.neuronpedia_link(descriptions.neuronpedia_id(source), feature),
         "numbers": numbers,
         "descriptions": [*told, {"source": descriptions.GUESS.lower(), "description": drawn.guess}],
-        "effects": reader.effects(run, layer, feature).drop(columns=["layer", "feature", "r"]).to_dict("records"),
+        "effects": feature_lists.effects(run, layer, feature)
+        .drop(columns=["layer", "feature", "r"])
+        .to_dict("records"),
         **feature_profile.as_json(drawn),
     }
     del result["guess"]
@@ -218,11 +220,11 @@ def convergence(options: argparse.Namespace, report: Reporter) -> list[dict[str,
 
 def select(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     _quiet_libraries()
-    from corrsteer_core.engine.steering import save_set
-    from corrsteer_core.method import demo, pipeline, strategies
+    from corrsteer_core.method import demo, selecting, strategies
+    from corrsteer_core.runs.steering_set import save_set
 
     report.weights = dict(demo.SELECT)
-    chosen = pipeline.select(
+    chosen = selecting.select(
         options.run,
         options.strategy,
         per_layer=options.per_layer,
@@ -236,7 +238,7 @@ def select(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
         save_set(chosen, options.out)
     result = json.loads(chosen.to_json())
     if options.strategy == "P":
-        seen = pipeline.seen_by_p(options.run, options.per_layer or 1, options.ranking, options.negative)
+        seen = selecting.seen_by_p(options.run, options.per_layer or 1, options.ranking, options.negative)
         result["seen"] = seen.drop(columns="run").to_dict("records")
     if not chosen.rows:
         why = "no feature of A helps alone" if options.strategy == "P" else "no candidate's effect is beyond noise"
@@ -245,9 +247,9 @@ def select(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
 
 
 def effects(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]:
-    from corrsteer_core.runs import reader
+    from corrsteer_core.runs import feature_lists
 
-    rows = reader.effects(options.run)
+    rows = feature_lists.effects(options.run)
     if rows.empty:
         raise CorrSteerError(
             f"No candidate of {options.run} has been tried yet; run 'select {options.run} --strategy V' first."
@@ -258,10 +260,10 @@ def effects(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any
 def generate(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     _quiet_libraries()
     from corrsteer_core.engine.generation import sampled
-    from corrsteer_core.engine.steering import load_set
-    from corrsteer_core.method import pipeline
+    from corrsteer_core.inspection import playground
+    from corrsteer_core.runs.steering_set import load_set
 
-    unsteered, steered = pipeline.side_by_side(
+    unsteered, steered = playground.side_by_side(
         load_set(options.set),
         options.prompt,
         scale=options.scale,
@@ -274,9 +276,9 @@ def generate(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
 def export(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]:
     _quiet_libraries()
     from corrsteer_core.engine import exports
-    from corrsteer_core.engine.steering import load_set
-    from corrsteer_core.method import pipeline
     from corrsteer_core.models.loading import load_model
+    from corrsteer_core.runs.steering_set import load_set
+    from corrsteer_core.saes import named_saes
 
     steering, out = load_set(options.set), options.out
     suffix = exports.SUFFIXES[options.format]
@@ -286,18 +288,20 @@ def export(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]
     model, saes = None, []
     if options.format != "json":
         model = load_model(steering.model, report=report.note)
-        steering.check_model(model)
-        saes = pipeline.saes_of(steering.active_saes, model)
+        from corrsteer_core.engine.steering import check_model
+
+        check_model(steering, model)
+        saes = named_saes.saes_of(steering.active_saes, model)
     files = exports.exported(steering, options.format, out.stem, model, saes)
     paths = exports.write_new(out.parent, files, replace=options.force)
     return [{"file": str(path), "bytes": path.stat().st_size} for path in paths]
 
 
 def report(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
-    from corrsteer_core.reporting import report as page
+    from corrsteer_core.reporting.report import write
 
     _check_ending(options.out, "A report", ".html", ".htm")
-    path = page.write(options.run, options.out, replace=options.force)
+    path = write(options.run, options.out, replace=options.force)
     return {"file": str(path), "bytes": path.stat().st_size}
 
 
@@ -309,9 +313,9 @@ def _check_ending(out: Path, what: str, *endings: str) -> None:
 
 def evaluate(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     _quiet_libraries()
-    from corrsteer_core.engine.steering import load_set
     from corrsteer_core.evaluation import measure
     from corrsteer_core.reporting.verdict import verdict
+    from corrsteer_core.runs.steering_set import load_set
 
     steering = load_set(options.set)
     named = [options.task] if options.task is not None else None
@@ -334,9 +338,9 @@ def sweep(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]
     _quiet_libraries()
     import pandas as pd
 
-    from corrsteer_core.engine.steering import load_set
     from corrsteer_core.evaluation import measure
     from corrsteer_core.reporting import comparisons
+    from corrsteer_core.runs.steering_set import load_set
 
     steering = load_set(options.set)
     tasks = _tasks_for([steering], options.task)
@@ -348,8 +352,8 @@ def sweep(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]
 
 def transfer(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]:
     _quiet_libraries()
-    from corrsteer_core.engine.steering import load_set
     from corrsteer_core.evaluation import measure
+    from corrsteer_core.runs.steering_set import load_set
 
     sets = [load_set(path) for path in options.set]
     tasks = _tasks_for(sets, options.task)
@@ -363,8 +367,8 @@ def transfer(options: argparse.Namespace, report: Reporter) -> list[dict[str, An
 
 def _tasks_for(sets: Sequence[SteeringSet], names: Sequence[str] | None) -> list[Task]:
     """The tasks to measure sets on: those named, else the sets' own. A file of the user's own is known to its run."""
-    from corrsteer_core.method import pipeline
-    from corrsteer_core.runs.store import is_cached
+    from corrsteer_core.runs import stored_run
+    from corrsteer_core.storage.run_folder import is_cached
     from corrsteer_core.tasks import TASKS, get_task
 
     def task(name: str) -> Task:
@@ -376,7 +380,7 @@ def _tasks_for(sets: Sequence[SteeringSet], names: Sequence[str] | None) -> list
                 f"The set {owner.name!r} was fitted on a file of your own ({name}) in the run {owner.run}, which is not "
                 f"cached; name the tasks to measure on with --task, or make the run anew."
             )
-        return pipeline.task_of(pipeline.stored(owner.run)[0])
+        return stored_run.task_of(stored_run.stored(owner.run)[0])
 
     names = names or sorted({one.task for one in sets if one.task})
     if not names:
@@ -399,10 +403,10 @@ def _measured_row(one: Any) -> dict[str, Any]:
 
 def baseline(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     _quiet_libraries()
-    from corrsteer_core.method import difference_baseline, pipeline
+    from corrsteer_core.method import difference_baseline, run_setup
 
     found = difference_baseline.baseline(
-        pipeline.reopen(options.run), split=options.split, longest=options.longest, progress=report
+        run_setup.reopen(options.run), split=options.split, longest=options.longest, progress=report
     )
     if found["measured"] is None:
         print("no difference vector's effect is beyond noise on the validation split", file=sys.stderr)

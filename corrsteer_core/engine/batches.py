@@ -25,8 +25,9 @@ from corrsteer_core.engine.generation import (
     read_opening,
     tokens_by_row,
 )
-from corrsteer_core.engine.pooling import Pooler, Pooling
+from corrsteer_core.engine.pooling import Pooler
 from corrsteer_core.models.loading import Model
+from corrsteer_core.runs.poolings import DEFAULT_POOLING
 from corrsteer_core.saes.sae import Sae
 
 T = TypeVar("T")
@@ -70,7 +71,7 @@ def answers(
     max_new_tokens: int,
     variants: Sequence[Vectors] = (UNSTEERED,),
     saes: Sequence[Sae] = (),
-    pooling: Pooling = "max",
+    pooling: str = DEFAULT_POOLING,
     batch_size: int | None = None,
     choose: Choose = greedy,
     skip: frozenset[int] = frozenset(),
@@ -199,7 +200,7 @@ class _Work:
     max_new_tokens: int
     variants: Sequence[Vectors]
     saes: Sequence[Sae]
-    pooling: Pooling
+    pooling: str
     choose: Choose
     opening: Opening | None
     opening_pooler: Pooler | None

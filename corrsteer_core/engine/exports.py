@@ -16,10 +16,11 @@ from typing import Literal
 from torch import Tensor
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.engine.steering import SteeringSet
+from corrsteer_core.engine.steering import check_model, vectors_of
 from corrsteer_core.models.hooks import HookPoint
 from corrsteer_core.models.loading import EMBEDDED, Model, embedded_folder
 from corrsteer_core.models.prompts import Message, text_before
+from corrsteer_core.runs.steering_set import SteeringSet
 from corrsteer_core.saes.sae import Sae
 
 Format = Literal["json", "safetensors", "gguf", "python"]
@@ -180,8 +181,8 @@ def _turns(turns: Sequence[Message]) -> str:
 
 def _vectors(steering: SteeringSet, model: Model, saes: Sequence[Sae]) -> dict[HookPoint, Tensor]:
     """The set's vectors on the CPU, all finite, one at least."""
-    steering.check_model(model)
-    vectors = {point: vector.detach().float().cpu() for point, vector in steering.vectors(saes).items()}
+    check_model(steering, model)
+    vectors = {point: vector.detach().float().cpu() for point, vector in vectors_of(steering, saes).items()}
     if not vectors:
         raise CorrSteerError(
             f"No feature of the set {steering.name!r} is switched on, so there is no vector to export; switch one on."

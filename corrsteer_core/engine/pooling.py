@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,14 +15,8 @@ from torch import Tensor
 
 from corrsteer_core.models.hooks import Action, Site
 from corrsteer_core.models.loading import Model
+from corrsteer_core.runs.poolings import DEFAULT_POOLING, get_pooling
 from corrsteer_core.saes.sae import Sae
-
-Pooling = Literal["max", "mean", "all"]
-"""Maximum or mean over the generation positions, or maximum over all positions (padding excluded).
-
-With "all" the first token counts too. In many models its activations are outliers, and the same in every sample: features
-that fire most there do not vary.
-"""
 
 CHUNK = 1024
 """Positions kept until they are encoded."""
@@ -42,11 +35,11 @@ class Pooler:
         model: Model,
         saes: Sequence[Sae],
         n_rows: int,
-        pooling: Pooling = "max",
+        pooling: str = DEFAULT_POOLING,
         chunk: int = CHUNK,
         start: Sequence[Tensor] | None = None,
     ):
-        self.model, self.saes, self.pooling, self.chunk = model, saes, pooling, chunk
+        self.model, self.saes, self.pooling, self.chunk = model, saes, get_pooling(pooling), chunk
         # One row more than there are: what rows that have ended go on to produce is put there, and never looked at.
         self._pooled = [torch.zeros(n_rows + 1, sae.d_sae, device=sae.net.device) for sae in saes]
         for pooled, opening in zip(self._pooled, start or (), strict=start is not None):
@@ -57,7 +50,7 @@ class Pooler:
         self._waiting = 0
 
     def prompt_actions(self, mask: Tensor) -> dict[Site, Action]:
-        if self.pooling != "all":
+        if not self.pooling.prompt_too:
             return {}
         real = mask.bool()
         rows = real.nonzero()[:, 0]
@@ -96,7 +89,7 @@ class Pooler:
     def result(self) -> list[Tensor]:
         """Pooled activations per SAE, (rows, d_sae) each, float32."""
         self._flush()
-        if self.pooling == "mean":
+        if self.pooling.averaged:
             return [total / self.counts.clamp_min(1).to(total.device)[:, None] for total in self.pooled]
         return self.pooled
 
@@ -119,7 +112,7 @@ class Pooler:
         for start in range(0, len(activations), block):
             encoded = self.saes[index].encode(activations[start : start + block])
             some = rows[start : start + block]
-            if self.pooling == "mean":
+            if self.pooling.combine == "sum":
                 pooled.index_add_(0, some, encoded)
             else:
                 with warnings.catch_warnings():  # torch calls it beta; it is 10 times a loop's speed

@@ -1,18 +1,9 @@
-"""Steering sets: which features to add, how strongly, tied to one model and its SAEs.
-
-A steering set is a value: it can be scaled, negated, added, saved and loaded. Its steering
-vectors are made once from the SAEs; while steering, no SAE is needed.
-"""
+"""From a steering set to vectors, and vectors added to a model while it generates."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,199 +12,58 @@ from torch import Tensor
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.models.hooks import Action, HookPoint, hooked
 from corrsteer_core.models.loading import Model
-from corrsteer_core.models.prompts import PromptStyle
-from corrsteer_core.saes.sae import Sae
-
-FORMAT = "corrsteer-steering-set"
-VERSION = 1
+from corrsteer_core.runs.steering_set import SteeringSet
+from corrsteer_core.saes.sae import Sae, ref_of
 
 
-@dataclass(frozen=True)
-class SaeRef:
-    """The SAE a set's features belong to."""
+def vectors_of(steering: SteeringSet, saes: Sequence[Sae]) -> dict[HookPoint, Tensor]:
+    """The steering vector per hook point, (d,) float32: sum over enabled rows of scale x coefficient x direction.
 
-    layer: int
-    source: str
-    hook_name: str
-    fingerprint: str
-    d_sae: int
-
-    @classmethod
-    def of(cls, sae: Sae) -> SaeRef:
-        return cls(sae.layer, sae.source, sae.point.name, sae.fingerprint, sae.d_sae)
-
-
-@dataclass(frozen=True)
-class SteeringRow:
-    """One feature of a set. `coefficient` is in units of the feature's activation, its sign included."""
-
-    layer: int
-    feature: int
-    coefficient: float
-    enabled: bool = True
-    note: str = ""
-    """Where the row comes from, in words (r, effect, scale), for people."""
-
-
-@dataclass(frozen=True)
-class SteeringSet:
-    """Rows of features with a global scale, tied to one model and one set of SAEs."""
-
-    model: str
-    model_fingerprint: str
-    saes: tuple[SaeRef, ...]
-    rows: tuple[SteeringRow, ...] = ()
-    scale: float = 1.0
-    name: str = "by hand"
-    run: str = ""
-    """The run whose features these are; empty for a set that comes from none."""
-    task: str = ""
-    style: PromptStyle = field(default_factory=PromptStyle)
-    """How prompts were put to the model when the set was fitted."""
-
-    def __post_init__(self) -> None:
-        if not math.isfinite(self.scale):
-            raise CorrSteerError(f"The steering set {self.name!r} has the scale {self.scale}; give a finite number.")
-        by_layer = {sae.layer: sae for sae in self.saes}
-        seen = set()
-        for row in self.rows:
-            where = f"feature {row.feature} of layer {row.layer} in the steering set {self.name!r}"
-            if row.layer not in by_layer:
-                known = ", ".join(map(str, sorted(by_layer))) or "none"
-                raise CorrSteerError(f"There is no SAE for {where}; its SAEs are of layers {known}.")
-            if not 0 <= row.feature < by_layer[row.layer].d_sae:
-                raise CorrSteerError(f"There is no {where}; features go from 0 to {by_layer[row.layer].d_sae - 1}.")
-            if not math.isfinite(row.coefficient):
-                raise CorrSteerError(f"The coefficient of {where} is {row.coefficient}; give a finite number.")
-            if (row.layer, row.feature) in seen:
-                raise CorrSteerError(f"There are two rows for {where}; keep one.")
-            seen.add((row.layer, row.feature))
-
-    def scaled(self, factor: float) -> SteeringSet:
-        """The set with its global scale multiplied."""
-        return replace(self, scale=self.scale * factor)
-
-    def __neg__(self) -> SteeringSet:
-        return self.scaled(-1.0)
-
-    def with_rows(self, rows: Sequence[SteeringRow], name: str | None = None) -> SteeringSet:
-        """The same model, SAEs and scale with other rows."""
-        return replace(self, rows=tuple(rows), name=self.name if name is None else name)
-
-    @property
-    def content(self) -> str:
-        """A short hash of what the set adds at scale 1 and of how it puts prompts; its name and notes do not count."""
-        rows = sorted((row.layer, row.feature, row.coefficient) for row in self.active_rows)
-        saes = [(sae.layer, sae.fingerprint) for sae in self.active_saes]
-        body = [self.model_fingerprint, saes, rows, asdict(self.style)]
-        return hashlib.sha256(json.dumps(body).encode()).hexdigest()[:8]
-
-    @property
-    def active_rows(self) -> tuple[SteeringRow, ...]:
-        return tuple(row for row in self.rows if row.enabled)
-
-    @property
-    def active_saes(self) -> tuple[SaeRef, ...]:
-        """The SAEs that the enabled rows need."""
-        layers = {row.layer for row in self.active_rows}
-        return tuple(sae for sae in self.saes if sae.layer in layers)
-
-    def vectors(self, saes: Sequence[Sae]) -> dict[HookPoint, Tensor]:
-        """The steering vector per hook point, (d,) float32: sum over enabled rows of scale x coefficient x direction.
-
-        Raises CorrSteerError when the SAEs are not the set's own, and for a vector that is too long to compute with.
-        """
-        by_layer = {sae.layer: sae for sae in saes}
-        vectors: dict[HookPoint, Tensor] = {}
-        for layer in sorted({row.layer for row in self.active_rows}):
-            sae = self._own(by_layer, layer)
-            rows = [row for row in self.active_rows if row.layer == layer]
-            weights = torch.tensor([self.scale * row.coefficient for row in rows], device=sae.net.device)
-            vectors[sae.point] = weights @ sae.directions([row.feature for row in rows])
-            # A model squares what it reads; what is no number then would reach the unsteered answer beside it too.
-            if not vectors[sae.point].square().sum().isfinite():
-                raise CorrSteerError(
-                    f"The vector of {self.name!r} at {sae.point.name} is too long for a float32 number; lower its coefficients."
-                )
-        return vectors
-
-    def _own(self, by_layer: dict[int, Sae], layer: int) -> Sae:
-        ref = next(sae for sae in self.saes if sae.layer == layer)
-        sae = by_layer.get(layer)
-        if sae is None:
+    Raises CorrSteerError when the SAEs are not the set's own, and for a vector that is too long to compute with.
+    """
+    by_layer = {sae.layer: sae for sae in saes}
+    vectors: dict[HookPoint, Tensor] = {}
+    for layer in sorted({row.layer for row in steering.active_rows}):
+        sae = _own(steering, by_layer, layer)
+        rows = [row for row in steering.active_rows if row.layer == layer]
+        weights = torch.tensor([steering.scale * row.coefficient for row in rows], device=sae.net.device)
+        vectors[sae.point] = weights @ sae.directions([row.feature for row in rows])
+        # A model squares what it reads; what is no number then would reach the unsteered answer beside it too.
+        if not vectors[sae.point].square().sum().isfinite():
             raise CorrSteerError(
-                f"The steering set {self.name!r} needs the SAE {ref.source} of layer {layer}; load it."
+                f"The vector of {steering.name!r} at {sae.point.name} is too long for a float32 number; lower its coefficients."
             )
-        if (sae.fingerprint, sae.d_sae) != (ref.fingerprint, ref.d_sae):
-            raise CorrSteerError(
-                f"The steering set {self.name!r} was made with another SAE for layer {layer} ({ref.source}, "
-                f"{ref.fingerprint}) than {sae.source} ({sae.fingerprint})."
-            )
-        return sae
+    return vectors
 
-    def check_model(self, model: Model) -> None:
-        """Raise CorrSteerError when this set was made for another model."""
-        if model.fingerprint != self.model_fingerprint:
-            same = " (same name, other weights)" if model.name == self.model else ""
-            raise CorrSteerError(
-                f"The steering set {self.name!r} belongs to {self.model} ({self.model_fingerprint}), but the loaded model "
-                f"is {model.name} ({model.fingerprint}){same}."
-            )
 
-    def to_json(self) -> str:
-        """The set as JSON: model, SAEs with hook points, features, coefficients, scale."""
-        body = asdict(self)
-        body["rows"] = [asdict(row) for row in self.rows]
-        return json.dumps({"format": FORMAT, "version": VERSION, **body}, indent=1, allow_nan=False)
+def _own(steering: SteeringSet, by_layer: dict[int, Sae], layer: int) -> Sae:
+    ref = next(sae for sae in steering.saes if sae.layer == layer)
+    sae = by_layer.get(layer)
+    if sae is None:
+        raise CorrSteerError(
+            f"The steering set {steering.name!r} needs the SAE {ref.source} of layer {layer}; load it."
+        )
+    if (sae.fingerprint, sae.d_sae) != (ref.fingerprint, ref.d_sae):
+        raise CorrSteerError(
+            f"The steering set {steering.name!r} was made with another SAE for layer {layer} ({ref.source}, "
+            f"{ref.fingerprint}) than {sae.source} ({sae.fingerprint})."
+        )
+    return sae
 
-    @classmethod
-    def from_json(cls, text: str, where: str = "the steering set") -> SteeringSet:
-        """Read `to_json`'s text, checking every field. Raises CorrSteerError that names what is wrong."""
-        try:
-            body = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise CorrSteerError(f"{where} is not JSON: {error}") from error
-        except ValueError as error:
-            raise CorrSteerError(f"{where} is not JSON: it has a number of thousands of digits.") from error
-        if not isinstance(body, dict) or body.pop("format", None) != FORMAT:
-            raise CorrSteerError(f'{where} is not a steering set: it lacks "format": "{FORMAT}".')
-        if (version := body.pop("version", None)) != VERSION:
-            raise CorrSteerError(f"{where} has version {version!r}; this tool reads version {VERSION}.")
-        try:
-            body["saes"] = tuple(_typed(SaeRef, sae) for sae in body["saes"])
-            body["rows"] = tuple(_typed(SteeringRow, row) for row in body["rows"])
-            style = dict(body["style"])
-            shots = style.get("shots", ())
-            style["shots"] = tuple((_text("shots", prompt), _text("shots", answer)) for prompt, answer in shots)
-            body["style"] = _typed(PromptStyle, style)
-            return _typed(cls, body)
-        except (KeyError, TypeError, ValueError) as error:
-            raise CorrSteerError(f"{where} has a missing or wrong field: {error}") from error
+
+def check_model(steering: SteeringSet, model: Model) -> None:
+    """Raise CorrSteerError when a set was made for another model."""
+    if model.fingerprint != steering.model_fingerprint:
+        same = " (same name, other weights)" if model.name == steering.model else ""
+        raise CorrSteerError(
+            f"The steering set {steering.name!r} belongs to {steering.model} ({steering.model_fingerprint}), but the loaded model "
+            f"is {model.name} ({model.fingerprint}){same}."
+        )
 
 
 def empty_set(model: Model, saes: Sequence[Sae], **named: Any) -> SteeringSet:
     """A set without rows for a model and its SAEs."""
-    return SteeringSet(model.name, model.fingerprint, tuple(SaeRef.of(sae) for sae in saes), **named)
-
-
-def load_set(path: Path) -> SteeringSet:
-    """A steering set from a file. Raises CorrSteerError."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise CorrSteerError(f"There is no steering set {path}; check the path.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise CorrSteerError(f"The steering set {path} could not be read: {error}") from error
-    return SteeringSet.from_json(text, str(path))
-
-
-def save_set(steering: SteeringSet, path: Path) -> None:
-    """Write a set as JSON."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(steering.to_json() + "\n", encoding="utf-8")
-    except OSError as error:
-        raise CorrSteerError(f"The steering set could not be written to {path}: {error}") from error
+    return SteeringSet(model.name, model.fingerprint, tuple(ref_of(sae) for sae in saes), **named)
 
 
 @contextmanager
@@ -234,43 +84,3 @@ def steered(model: Model, vectors: Mapping[HookPoint, Tensor]) -> Iterator[None]
 
     with hooked({model.site(point): adding(vector) for point, vector in vectors.items()}):
         yield
-
-
-def _typed(kind: type, fields: Any):
-    """Build a dataclass from JSON, refusing unknown fields and values of another type than it declares."""
-    if not isinstance(fields, dict):
-        raise TypeError(f"{kind.__name__} must be an object, not {_shown(fields)}")
-    declared = kind.__annotations__
-    return kind(
-        **{name: _value(f"{kind.__name__}.{name}", declared.get(name, ""), value) for name, value in fields.items()}
-    )
-
-
-def _value(where: str, declared: str, value: Any) -> Any:
-    """A field's value, if it is of the type that is declared for it; a whole number becomes a float where one is."""
-    if declared == "str":
-        return _text(where, value)
-    expected: Any = {"int": int, "float": (int, float), "bool": bool}.get(declared, object)
-    if not isinstance(value, expected) or (isinstance(value, bool) and declared in ("int", "float")):
-        raise TypeError(f"{where} must be {declared}, not {_shown(value)}")
-    if declared != "float":
-        return value
-    try:
-        return float(value)
-    except OverflowError as error:
-        raise ValueError(f"{where} is too large for a number") from error
-
-
-def _text(where: str, value: Any) -> str:
-    """Text that can be written to a file or a database."""
-    if not isinstance(value, str):
-        raise TypeError(f"{where} must be str, not {_shown(value)}")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{where} has half a surrogate pair; write the character whole") from error
-    return value
-
-
-def _shown(value: Any) -> str:
-    return repr(value)[:60]

@@ -14,7 +14,8 @@ from corrsteer_core.base.progress import Progress, silent
 from corrsteer_core.engine.batches import answers, in_halves, plan, prompts_that_fit, rows_that_fit
 from corrsteer_core.engine.generation import UNSTEERED, Choose, Vectors, continued, greedy, prefill
 from corrsteer_core.models.loading import Model
-from corrsteer_core.models.prompts import PromptStyle, answer_text, render
+from corrsteer_core.models.prompts import answer_text, render
+from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.statistics import rates
 from corrsteer_core.tasks import Item, Scorer
 

@@ -21,8 +21,10 @@ import pandas as pd
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.paths import EMBEDDED_SAES
 from corrsteer_core.base.uploads import known_as
-from corrsteer_core.runs.store import PATIENCE, Writer, query, run_path
 from corrsteer_core.saes.registry import releases
+from corrsteer_core.storage.reading import query
+from corrsteer_core.storage.run_folder import run_path
+from corrsteer_core.storage.writing import PATIENCE, Writer
 
 Source = Literal["neuronpedia", "own"]
 GUESS = "Our own guess from promoted tokens and top texts"

@@ -17,12 +17,12 @@ from corrsteer_core.base.progress import Progress, silent
 from corrsteer_core.inspection import descriptions, logit_lens, token_activations
 from corrsteer_core.inspection.logit_lens import Neighbour, Promoted
 from corrsteer_core.inspection.token_activations import Shading, Text
-from corrsteer_core.method import pipeline
-from corrsteer_core.models.loading import Model
-from corrsteer_core.runs import reader
+from corrsteer_core.models.loading import Model, load_model
+from corrsteer_core.runs import feature_facts, stored_run
 from corrsteer_core.runs.run_config import RunConfig
-from corrsteer_core.runs.store import query
+from corrsteer_core.saes import named_saes
 from corrsteer_core.saes.sae import Sae
+from corrsteer_core.storage.reading import query
 
 EACH = 4
 """Texts shown of each part of a feature's activations."""
@@ -74,10 +74,10 @@ def portrait(
 
     No hook is on the model where `progress` is called.
     """
-    config, _ = pipeline.stored(run)
+    config, _ = stored_run.stored(run)
     sae = sae_of(saes, layer)
     (tokens,) = logit_lens.promoted(model, sae, [feature])
-    rows = reader.texts_by_quantile(run, layer, feature, each)
+    rows = feature_facts.texts_by_quantile(run, layer, feature, each)
     found: list[Shading] = []
     for start in range(0, len(rows), each):
         progress("reading this feature's texts", start, len(rows))
@@ -118,7 +118,7 @@ def own_text(
     run: str, layer: int, feature: int, prompt: str, answer: str, model: Model, saes: Sequence[Sae]
 ) -> Shading:
     """A feature on a prompt and answer that a user typed, put to the model as in the run."""
-    config, _ = pipeline.stored(run)
+    config, _ = stored_run.stored(run)
     text = token_activations.text_of(model, prompt, config.style, answer)
     return token_activations.shaded(model, sae_of(saes, layer), feature, [text])[0]
 
@@ -145,10 +145,10 @@ def describe(
     Those are the features that have been tried, then those of the largest |r|. One pass reads every
     text that is among the strongest of any of them.
     """
-    config, _ = pipeline.stored(run)
+    config, _ = stored_run.stored(run)
     wanted = _foremost(run, top)
-    model = model or pipeline.load_model(config.model)
-    saes = saes or pipeline.saes_of(config.saes, model)
+    model = model or load_model(config.model)
+    saes = saes or named_saes.saes_of(config.saes, model)
     peaks = _peaks(run, config, wanted, model, saes, progress)
     rows = []
     by_layer = wanted.groupby("layer")["feature"].apply(list)
@@ -180,7 +180,7 @@ def _peaks(
 ) -> dict[tuple[int, int], list[str]]:
     """The tokens at which each feature is most active in its strongest texts."""
     tops = {
-        (int(row.layer), int(row.feature)): reader.top_texts(run, int(row.layer), int(row.feature), PEAKS)[
+        (int(row.layer), int(row.feature)): feature_facts.top_texts(run, int(row.layer), int(row.feature), PEAKS)[
             "sample"
         ].tolist()
         for row in wanted.itertuples()

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 
+from corrsteer_core.engine.batches import answers
 from corrsteer_core.engine.generation import Choose, check_length, decode, greedy, prefill
-from corrsteer_core.engine.steering import SteeringSet
+from corrsteer_core.engine.steering import check_model, vectors_of
 from corrsteer_core.evaluation.trials import unsteered_and
-from corrsteer_core.models.loading import Model
+from corrsteer_core.models.loading import Model, load_model
 from corrsteer_core.models.prompts import Message, answer_text, render
+from corrsteer_core.runs.steering_set import SteeringSet
+from corrsteer_core.saes.named_saes import saes_of
 from corrsteer_core.saes.sae import Sae
 
 _UNFINISHED = "\ufffd"
@@ -38,9 +41,9 @@ def stream(
     the iterator stops the work; no hook is on the model between two texts. Raises CorrSteerError for a
     set of another model or SAE, an empty prompt or one that does not fit.
     """
-    steering.check_model(model)
+    check_model(steering, model)
     sets = [replace(steering, scale=scale) for scale in scales] or [steering]
-    variants = unsteered_and(*(one.vectors(saes) for one in sets))
+    variants = unsteered_and(*(vectors_of(one, saes) for one in sets))
     ids = render(model, prompt, steering.style)
     check_length(model, [ids], max_new_tokens)
     tokens = [] if written is None else written
@@ -58,3 +61,26 @@ def _growing(model: Model, tokens: Sequence[int], max_new_tokens: int) -> str:
     text = answer_text(model, tokens)
     ended = len(tokens) == max_new_tokens or tokens[-1] in model.end_tokens
     return text if ended else text.rstrip(_UNFINISHED)
+
+
+def side_by_side(
+    steering: SteeringSet,
+    prompt: str | list[dict[str, str]],
+    *,
+    scale: float | None = None,
+    max_new_tokens: int = 60,
+    model: Model | None = None,
+    saes: Sequence[Sae] | None = None,
+    choose: Choose = greedy,
+) -> tuple[str, str]:
+    """The unsteered and the steered answer to one prompt, decoded together from one reading of it."""
+    model = model or load_model(steering.model)
+    check_model(steering, model)
+    steering = steering if scale is None else replace(steering, scale=scale)
+    vectors = vectors_of(steering, saes or saes_of(steering.saes, model))
+    ids = render(model, prompt, steering.style)
+    (batch,) = answers(
+        model, [ids], max_new_tokens=max_new_tokens, variants=unsteered_and(vectors), batch_size=1, choose=choose
+    )
+    unsteered, steered = (answer_text(model, tokens) for tokens in batch.tokens[0])
+    return unsteered, steered

@@ -15,10 +15,11 @@ import torch
 
 from corrsteer_core.engine.batches import plan
 from corrsteer_core.engine.generation import check_length, decode, prefill, tokens_by_row
-from corrsteer_core.engine.pooling import Pooling
 from corrsteer_core.models.hooks import hooked
 from corrsteer_core.models.loading import Model
-from corrsteer_core.models.prompts import PromptStyle, answer_text, render
+from corrsteer_core.models.prompts import answer_text, render
+from corrsteer_core.runs.poolings import DEFAULT_POOLING, get_pooling
+from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.saes.sae import Sae
 
 TOGETHER = 16  # texts read at a time
@@ -43,10 +44,10 @@ class Text:
         """The last prompt token to the last generated token but one; none without an answer."""
         return range(len(self.prompt) - 1, len(self.tokens) - 1) if self.answer else range(0)
 
-    def pooled_positions(self, pooling: Pooling) -> range:
+    def pooled_positions(self, pooling: str) -> range:
         """The positions that a run with this pooling looks at; with "all", the prompt's too."""
         generated = self.generation_positions
-        return range(generated.stop) if pooling == "all" else generated
+        return range(generated.stop) if get_pooling(pooling).prompt_too else generated
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,10 @@ class Shading:
     spans: tuple[Span, ...]
     """The text in pieces; joined, they are the text as the tokenizer writes it, character for character."""
 
-    def pooled(self, pooling: Pooling = "max") -> float:
+    def pooled(self, pooling: str = DEFAULT_POOLING) -> float:
         """What a run stores for this text (0 where it looks at no position)."""
         some = [self.values[place] for place in self.text.pooled_positions(pooling)]
-        return float(np.mean(some) if pooling == "mean" else max(some)) if some else 0.0
+        return float(np.mean(some) if get_pooling(pooling).averaged else max(some)) if some else 0.0
 
     def value(self, span: Span) -> float:
         """The largest activation within a span."""
@@ -82,7 +83,7 @@ class Shading:
         """Whether the span was generated, wholly or in part."""
         return span.stop > len(self.text.prompt)
 
-    def is_pooled(self, span: Span, pooling: Pooling = "max") -> bool:
+    def is_pooled(self, span: Span, pooling: str = DEFAULT_POOLING) -> bool:
         """Whether any of its tokens is a position that a run looks at."""
         return any(place in self.text.pooled_positions(pooling) for place in range(span.start, span.stop))
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from corrsteer_core.base.progress import Progress
 from corrsteer_core.evaluation import measure
-from corrsteer_core.method import pipeline
+from corrsteer_core.method import collecting, run_setup, selecting
 from corrsteer_core.models.loading import EMBEDDED, load_model
-from corrsteer_core.runs import reader, store
+from corrsteer_core.runs import run_facts
+from corrsteer_core.storage import run_folder
 from corrsteer_core.tasks import get_task
 
 CONTROLS = 10
@@ -27,15 +28,15 @@ STAGES = (
 
 def run_demo(progress: Progress) -> dict[str, Any]:
     """Do whatever of the main job is not done yet; each step's result is kept, so it can be interrupted anywhere."""
-    if done := reader.demo_run():
-        return {"run": done, "database": str(store.database_path(done))}
+    if done := run_facts.demo_run():
+        return {"run": done, "database": str(run_folder.database_path(done))}
     model = load_model(EMBEDDED, report=lambda text: progress(text, 0, 1))
-    task = get_task(reader.DEMO_TASK)
-    setup = pipeline.set_up(task, model=model)
-    pipeline.collect(setup, progress=progress)
-    pipeline.refit(setup.run, progress=progress)
+    task = get_task(run_facts.DEMO_TASK)
+    setup = run_setup.set_up(task, model=model)
+    collecting.collect(setup, progress=progress)
+    collecting.refit(setup.run, progress=progress)
     for strategy in ("S", "A", "V"):
-        chosen = pipeline.select(setup.run, strategy, setup=setup, progress=progress)
+        chosen = selecting.select(setup.run, strategy, setup=setup, progress=progress)
         if strategy == "V":  # the others are kept to compare with by hand
             measure.evaluate_set(chosen, task, model=model, saes=setup.saes, control_count=CONTROLS, progress=progress)
-    return {"run": setup.run, "database": str(store.database_path(setup.run))}
+    return {"run": setup.run, "database": str(run_folder.database_path(setup.run))}

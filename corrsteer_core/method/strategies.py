@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from corrsteer_core.engine.steering import SteeringRow
+from corrsteer_core.runs.steering_set import SteeringRow
 from corrsteer_core.statistics import rates
 
 SCALES = (1.0, 2.0, 4.0, 8.0)

@@ -7,12 +7,15 @@ from typing import Any, get_args
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, silent
-from corrsteer_core.evaluation.measure import Evaluation, Exam, evaluate_sets
-from corrsteer_core.method import difference_baseline, pipeline, strategies
-from corrsteer_core.method.pipeline import Setup, Strategy
+from corrsteer_core.evaluation.evaluation import Evaluation
+from corrsteer_core.evaluation.exam import Exam
+from corrsteer_core.evaluation.measure import evaluate_sets
+from corrsteer_core.method import candidates, collecting, difference_baseline, selecting, strategies
+from corrsteer_core.method.run_setup import Setup
+from corrsteer_core.method.selecting import Strategy
 from corrsteer_core.reporting.ranking_words import of_ranking
 from corrsteer_core.reporting.verdict import verdict
-from corrsteer_core.runs import reader
+from corrsteer_core.runs import run_facts
 from corrsteer_core.runs.fit import FitSettings
 
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
@@ -40,10 +43,10 @@ def study(
     Returns what was found, ready for JSON: task, run, samples, fit and chance (numbers), ranking (sentence), sets
     (rows), baseline.
     """
-    pipeline.collect(setup, batch_size=batch_size, progress=progress)
-    pipeline.refit(setup.run, FitSettings(), progress)
-    facts = reader.facts(setup.run)
-    chance = reader.chance(setup.run)
+    collecting.collect(setup, batch_size=batch_size, progress=progress)
+    collecting.refit(setup.run, FitSettings(), progress)
+    facts = run_facts.facts(setup.run)
+    chance = run_facts.chance(setup.run)
     ranking = of_ranking(facts.fit or {}, chance)
     result: dict[str, Any] = {
         "task": setup.task.name,
@@ -58,13 +61,13 @@ def study(
         "baseline": None,
     }
     try:
-        pipeline.rankable_features(setup.run)
+        candidates.rankable_features(setup.run)
     except CorrSteerError as error:  # a constant outcome, or nothing above the floor: said, and no set chosen
         return {**result, "ranking": str(error)}
     options: dict[str, Any] = {"setup": setup, "progress": progress}
     trying: dict[str, Any] = {"per_layer": per_layer, "scales": scales, "longest": longest}
-    sets = [pipeline.select(setup.run, one, **options, **(trying if one == "V" else {})) for one in strategies]
-    sets += [pipeline.select(setup.run, "A", ranking=ranking, **options) for ranking in rankings]
+    sets = [selecting.select(setup.run, one, **options, **(trying if one == "V" else {})) for one in strategies]
+    sets += [selecting.select(setup.run, "A", ranking=ranking, **options) for ranking in rankings]
     chosen = [one for one in sets if one.rows]
     if chosen:
         items = [item for item in setup.items if item.split == split]

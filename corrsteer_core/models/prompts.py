@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.models.loading import Model
+from corrsteer_core.runs.prompt_style import PromptStyle
 
 Message = dict[str, str]
-
-
-@dataclass(frozen=True)
-class PromptStyle:
-    """How a prompt is put to the model; part of a run's settings and of every steering set."""
-
-    chat: bool = True
-    """Use the model's chat template (False: the text as it is, for base models and plain completions)."""
-    system: str = ""
-    """System prompt; empty for the template's own default."""
-    shots: tuple[tuple[str, str], ...] = ()
-    """Worked examples (prompt, answer) put before every prompt."""
 
 
 def resolve_style(model: Model, *, chat: bool | None, task_chat: bool, system: str = "", shots=()) -> PromptStyle:

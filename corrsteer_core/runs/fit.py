@@ -11,11 +11,13 @@ from scipy.sparse import csc_array
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, silent
-from corrsteer_core.runs.store import Reader, Writer
-from corrsteer_core.statistics import correlation, rates
+from corrsteer_core.correlation import chance, per_feature, sparse_columns
+from corrsteer_core.statistics import rates
+from corrsteer_core.storage.reading import Reader
+from corrsteer_core.storage.writing import Writer
 
 PERMUTATIONS = 200
-FEWEST_PERMUTATIONS = 19  # that can show a level of 0.95 (correlation.permutation_levels)
+FEWEST_PERMUTATIONS = 19  # that can show a level of 0.95 (per_feature.permutation_levels)
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def fit(store: Writer, settings: FitSettings = FitSettings(), progress: Progress
             frames.append(_feature_rows(layer, pooled, y))
             yield layer, pooled
 
-    levels = correlation.permutation_levels(
+    levels = chance.permutation_levels(
         one_by_one(), y, permutations=settings.permutations, seed=settings.seed, floor=floor
     )
     features = pd.concat(frames, ignore_index=True)
@@ -74,7 +76,7 @@ def fit(store: Writer, settings: FitSettings = FitSettings(), progress: Progress
     summary = {
         "samples": n,
         "success_rate": float(y.mean()),
-        "constant": correlation.is_constant(y),
+        "constant": sparse_columns.is_constant(y),
         "floor": floor,
         "permutations": settings.permutations,
         "seed": settings.seed,
@@ -141,7 +143,7 @@ def training_activations(store: Reader | Writer, layer: int, d_sae: int) -> csc_
 
 
 def _feature_rows(layer: int, pooled: csc_array, y: np.ndarray) -> pd.DataFrame:
-    found = correlation.correlate(pooled, y)
+    found = per_feature.correlate(pooled, y)
     return pd.DataFrame(
         {
             "layer": layer,
@@ -156,7 +158,7 @@ def _feature_rows(layer: int, pooled: csc_array, y: np.ndarray) -> pd.DataFrame:
     )
 
 
-def _chance(levels: correlation.PermutationLevels, ranked: pd.DataFrame) -> pd.DataFrame:
+def _chance(levels: chance.PermutationLevels, ranked: pd.DataFrame) -> pd.DataFrame:
     """What the best feature reaches when outcomes are permuted, per layer and (layer NULL) over all."""
     columns = ["layer", "level", "median", "best", "p"]
     if ranked.empty:

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csc_array
 
+from corrsteer_core.correlation import bootstrap, convergence_points
 from corrsteer_core.runs.fit import fitted_floor, sae_sizes, training_activations, training_outcomes
-from corrsteer_core.runs.store import Reader
-from corrsteer_core.statistics import correlation
+from corrsteer_core.storage.reading import Reader
 
 RESAMPLES = 1000
 TOP = 10
@@ -34,7 +34,7 @@ def intervals(run: str, features: pd.DataFrame, *, resamples: int = RESAMPLES, s
         sizes = sae_sizes(store)
         for layer, rows in features.groupby("layer"):
             pooled = training_activations(store, int(layer), sizes[int(layer)])[:, rows["feature"].to_numpy()]
-            found = correlation.bootstrap(pooled, y, resamples=resamples, seed=seed)
+            found = bootstrap.bootstrap(pooled, y, resamples=resamples, seed=seed)
             bounds.loc[rows.index] = np.column_stack([found.r.low, found.r.high, found.c.low, found.c.high])
     return features.join(bounds)
 
@@ -49,7 +49,7 @@ def convergence(run: str, *, sizes: Sequence[int] = (), top: int = TOP, seed: in
         floor = fitted_floor(store)
         y = training_outcomes(store).to_numpy()
         chosen = list(sizes) or sorted({max(3, round(share * len(y))) for share in SHARES})
-        points = correlation.convergence(_Layers(store), y, chosen, seed=seed, top=top, floor=floor)
+        points = convergence_points.convergence(_Layers(store), y, chosen, seed=seed, top=top, floor=floor)
     return pd.DataFrame([vars(point) for point in points])
 
 

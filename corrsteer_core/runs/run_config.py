@@ -7,12 +7,11 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import get_args
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.engine.pooling import Pooling
-from corrsteer_core.engine.steering import SaeRef
-from corrsteer_core.models.prompts import PromptStyle
+from corrsteer_core.runs.poolings import DEFAULT_POOLING, get_pooling
+from corrsteer_core.runs.prompt_style import PromptStyle
+from corrsteer_core.runs.steering_set import SaeRef
 from corrsteer_core.tasks import Item
 
 
@@ -27,7 +26,7 @@ class RunConfig:
     saes: tuple[SaeRef, ...]
     style: PromptStyle
     max_new_tokens: int
-    pooling: Pooling = "max"
+    pooling: str = DEFAULT_POOLING
     seed: int = 0
     """Seed of the split, where the task has none of its own."""
     limit: int | None = None
@@ -44,8 +43,7 @@ class RunConfig:
             raise CorrSteerError(f"{self.max_new_tokens} new tokens were asked for; ask for at least 1.")
         if self.limit is not None and self.limit < 1:
             raise CorrSteerError(f"A limit of {self.limit} samples was asked for; ask for at least 1.")
-        if self.pooling not in get_args(Pooling):
-            raise CorrSteerError(f"Unknown pooling {self.pooling!r}; known are {', '.join(get_args(Pooling))}.")
+        get_pooling(self.pooling)
         if not self.saes:
             raise CorrSteerError("A run needs at least one SAE; name a folder or release with --sae.")
 

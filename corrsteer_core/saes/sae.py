@@ -19,9 +19,10 @@ from torch import Tensor
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.models.hooks import HookPoint
 from corrsteer_core.models.loading import Model
+from corrsteer_core.runs.steering_set import SaeRef
 from corrsteer_core.saes.sources import EMBEDDED_SOURCE, saes_in
 
-__all__ = ["EMBEDDED_SOURCE", "Sae", "check_pairing", "load_saes"]
+__all__ = ["EMBEDDED_SOURCE", "Sae", "check_pairing", "load_saes", "ref_of"]
 
 # SAELens scales the input of these by a statistic of that very input, so that what the decoder
 # adds for a feature has no fixed size in the residual stream.
@@ -78,6 +79,11 @@ class Sae:
         with torch.inference_mode():
             decoded = self.net.decode(units)
         return decoded[:-1] - decoded[-1]
+
+
+def ref_of(sae: Sae) -> SaeRef:
+    """What a run or a steering set remembers of an SAE."""
+    return SaeRef(sae.layer, sae.source, sae.point.name, sae.fingerprint, sae.d_sae)
 
 
 def load_saes(sources: Sequence[str], model: Model, layers: Sequence[int] | None = None) -> list[Sae]:

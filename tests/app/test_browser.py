@@ -15,10 +15,10 @@ from playwright.sync_api import expect, sync_playwright
 from app.demo import DEMO_TITLE
 from app.steer import editing
 from corrsteer_core.base import formatting, jobs
-from corrsteer_core.engine.steering import SteeringRow
-from corrsteer_core.method import pipeline
 from corrsteer_core.reporting import verdict
-from corrsteer_core.runs import reader
+from corrsteer_core.runs import feature_facts, feature_lists, measurements, run_facts, stored_run
+from corrsteer_core.runs.steering_set import SteeringRow
+from corrsteer_core.storage import run_folder
 
 pytestmark = [
     pytest.mark.browser,
@@ -188,9 +188,11 @@ def refusals(first_start, demo):
 
 
 def test_the_feature_that_goes_with_refusals_and_its_texts(page, first_start, demo, refusals):
-    best = reader.features(refusals, reader.FeatureFilter(support=int(reader.facts(refusals).fit["floor"])), limit=1)
+    best = feature_lists.features(
+        refusals, feature_lists.FeatureFilter(support=int(run_facts.facts(refusals).fit["floor"])), limit=1
+    )
     layer, feature = int(best["layer"][0]), int(best["feature"][0])
-    strongest = reader.top_texts(refusals, layer, feature, 1).iloc[0]
+    strongest = feature_facts.top_texts(refusals, layer, feature, 1).iloc[0]
 
     page.goto(f"{first_start.url}/features?run={refusals}")
     assert open_first_row(page) == f"Layer {layer} · feature {feature}"
@@ -220,7 +222,7 @@ def test_the_feature_that_goes_with_refusals_and_its_texts(page, first_start, de
 
 
 def test_a_set_built_from_nothing_and_found_again_by_its_link(browser, page, first_start, demo):
-    best = reader.best_effects(demo).iloc[0]
+    best = feature_lists.best_effects(demo).iloc[0]
     layer, feature = int(best["layer"]), int(best["feature"])
     page.goto(f"{first_start.url}/steer?run={demo}")
     pop(page, "Load").get_by_role("button", name="An empty set").click()
@@ -302,10 +304,10 @@ def test_a_reply_is_gone_on_with_at_once(page, first_start, demo):
 
 
 def test_a_set_is_measured_and_the_report_opens_offline(browser, page, first_start, demo, tmp_path):
-    best = reader.best_effects(demo).iloc[0]
-    config, _ = pipeline.stored(demo)
+    best = feature_lists.best_effects(demo).iloc[0]
+    config, _ = stored_run.stored(demo)
     row = SteeringRow(int(best["layer"]), int(best["feature"]), 6 * float(best["coefficient"]))
-    pipeline.keep_set(demo, replace(editing.empty(demo, config), rows=(row,), name="to be measured"))
+    stored_run.keep_set(demo, replace(editing.empty(demo, config), rows=(row,), name="to be measured"))
 
     page.goto(f"{first_start.url}/evaluate?run={demo}")
     form = page.get_by_test_id("stForm")
@@ -315,7 +317,7 @@ def test_a_set_is_measured_and_the_report_opens_offline(browser, page, first_sta
     fill(page, "Random sets to compare with", "1", form)
     form.get_by_role("button", name="Measure").click()
     page.get_by_role("heading", name="to be measured on sentiment").wait_for(timeout=WITH_MODEL)
-    told = reader.evaluations(demo)
+    told = measurements.evaluations(demo)
     summary = told[told["name"] == "to be measured"].iloc[0]["summary"]
     assert summary["n"] == 8
     assert verdict.verdict(summary).sentence[:40] in healthy(page)
@@ -384,8 +386,8 @@ def finished(page, title):
 
 def test_hostile_files_are_read_as_text_or_refused(watched, first_start, demo, tmp_path):
     page = watched
-    config, _ = pipeline.stored(demo)
-    best = reader.best_effects(demo).iloc[0]
+    config, _ = stored_run.stored(demo)
+    best = feature_lists.best_effects(demo).iloc[0]
     row = SteeringRow(int(best["layer"]), int(best["feature"]), float(best["coefficient"]), note=HOSTILE)
     steering = replace(editing.empty(demo, config), rows=(row,), name=HOSTILE, task=HOSTILE)
     page.goto(f"{first_start.url}/steer?run={demo}")
@@ -419,10 +421,10 @@ def test_hostile_files_are_read_as_text_or_refused(watched, first_start, demo, t
     choose(page, "What counts as success", "contains", form)
     fill(page, "Layers", str(config.saes[0].layer), form)
     fill(page, "Longest answer (tokens)", "4", form)
-    before = set(reader.run_names())
+    before = set(run_folder.run_names())
     form.get_by_role("button", name="Start").click()
     finished(page, "collect and rank")
-    made = set(reader.run_names()) - before
+    made = set(run_folder.run_names()) - before
     assert len(made) == 1, page.inner_text("body")
     unmoved(page)
     run = made.pop()
@@ -437,7 +439,7 @@ def test_hostile_files_are_read_as_text_or_refused(watched, first_start, demo, t
 
 def test_hostile_text_typed_into_every_box_is_only_text(watched, first_start, demo):
     page = watched
-    best = reader.best_effects(demo).iloc[0]
+    best = feature_lists.best_effects(demo).iloc[0]
     layer, feature = int(best["layer"]), int(best["feature"])
 
     page.goto(f"{first_start.url}/features?run={demo}")  # descriptions by upload, and a search for one

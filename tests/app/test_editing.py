@@ -8,9 +8,9 @@ import pytest
 
 from app.steer import editing, snapshot
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.engine.steering import SaeRef
-from corrsteer_core.models.prompts import PromptStyle
+from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.runs.run_config import RunConfig
+from corrsteer_core.runs.steering_set import SaeRef
 
 SAE = SaeRef(1, "somewhere", "blocks.1.hook_resid_post", "f1", 48)
 CONFIG = RunConfig("sentiment", "tiny", "m0", "float32", (SAE,), PromptStyle(), 6)

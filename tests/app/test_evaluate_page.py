@@ -16,10 +16,9 @@ from streamlit.testing.v1 import AppTest
 from app.evaluate import measuring
 from corrsteer_core.base import jobs
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.engine.steering import SteeringSet, load_set
-from corrsteer_core.method import pipeline
-from corrsteer_core.runs import reader
-from corrsteer_core.runs.store import Writer
+from corrsteer_core.runs import measurements, run_facts, stored_run
+from corrsteer_core.runs.steering_set import SteeringSet, load_set
+from corrsteer_core.storage.writing import Writer
 from corrsteer_core.tasks import TASKS
 from tests.made import fabricated
 from tests.made import runs as tiny
@@ -45,9 +44,9 @@ def script() -> None:
 
     from app.evaluate import page as evaluate
     from app.shared import components
-    from corrsteer_core.runs import store
+    from corrsteer_core.storage import run_folder
 
-    st.session_state.setdefault("current_run", next(iter(store.run_names()), None))
+    st.session_state.setdefault("current_run", next(iter(run_folder.run_names()), None))
     components.page_of(evaluate.page)()
 
 
@@ -113,7 +112,7 @@ def test_what_is_asked_for_reaches_the_command_line(started):
         *("--task", "overrefusal", "--split", "validation"),
         *("--controls", "3", "--limit", "12", "--json"),
     ]
-    body = reader.sets(run).set_index("name").loc["A", "body"]
+    body = measurements.sets(run).set_index("name").loc["A", "body"]
     assert file.read_text() == body
     assert load_set(file).name == "A"
 
@@ -173,7 +172,7 @@ def test_a_set_edited_under_a_name_that_is_taken_can_be_measured_beside_it():
     """What was brought from elsewhere may be called V too."""
     run = fabricated.make_run()
     test = opened()
-    body = json.loads(reader.sets(run).set_index("name").loc["V", "body"])
+    body = json.loads(measurements.sets(run).set_index("name").loc["V", "body"])
     edited = SteeringSet.from_json(json.dumps({**body, "rows": [{**body["rows"][0], "coefficient": 1.25}]}))
     with Writer(run) as store:
         kept = store.query("SELECT * FROM sets").drop(columns="run").assign(content="00000000")
@@ -256,7 +255,7 @@ def test_sets_of_one_name_and_other_content_have_files_of_their_own():
 
 def test_the_same_measurement_is_not_started_twice(monkeypatch):
     run = fabricated.make_run()
-    config = reader.facts(run).config
+    config = run_facts.facts(run).config
     asked = measuring.Measurement(measuring.NamedSet(run, "V", "{}"), "sentiment")
     monkeypatch.setattr(
         jobs, "running", lambda arguments: object() if list(arguments) == asked.arguments(config) else None
@@ -313,14 +312,14 @@ def test_only_measurements_of_this_runs_sets_are_shown(monkeypatch, cache):
 def test_a_measurement_really_runs_and_is_stored():
     model, saes = tiny.load()
     run = tiny.make_run(model, saes)
-    body = pipeline.kept_sets(run)["A"].to_json()
+    body = stored_run.kept_sets(run)["A"].to_json()
     asked = measuring.Measurement(measuring.NamedSet(run, "A", body), "sentiment", "test", limit=6, controls=1)
-    id = measuring.start(asked, reader.facts(run).config)
+    id = measuring.start(asked, run_facts.facts(run).config)
     until = time.monotonic() + 120
     while jobs.job(id).state == "running" and time.monotonic() < until:
         time.sleep(0.1)
     assert jobs.job(id).state == "finished", jobs.job(id).error
-    (summary,) = reader.evaluations(run)["summary"]
+    (summary,) = measurements.evaluations(run)["summary"]
     assert summary["n"] == 6
     assert set(summary["controls"]) == {"random 1", "sign flipped"}
     test = opened()

@@ -17,7 +17,7 @@ from app.features import drawing
 from app.shared import components
 from corrsteer_core.base.progress import Progress
 from corrsteer_core.inspection import feature_profile
-from corrsteer_core.runs import reader
+from corrsteer_core.runs import run_facts
 from tests.made import runs as tiny
 
 LAYER, FEATURE = 1, 3
@@ -37,9 +37,9 @@ def script() -> None:
 
     from app.features import page as features
     from app.shared import components
-    from corrsteer_core.runs import store
+    from corrsteer_core.storage import run_folder
 
-    st.session_state.setdefault("current_run", next(iter(store.run_names()), None))
+    st.session_state.setdefault("current_run", next(iter(run_folder.run_names()), None))
     components.page_of(features.page)()
 
 
@@ -48,7 +48,7 @@ def opened(run: str) -> AppTest:
     test = AppTest.from_function(script, default_timeout=60)
     test.query_params["layer"], test.query_params["feature"] = str(LAYER), str(FEATURE)
     test.run()
-    assert drawing.portrait(run, LAYER, FEATURE, reader.facts(run).config["model"]).wait(60)
+    assert drawing.portrait(run, LAYER, FEATURE, run_facts.facts(run).config["model"]).wait(60)
     test.run()
     assert not test.exception
     assert not test.error
@@ -159,7 +159,7 @@ def test_a_portrait_that_is_being_drawn_says_how_far_it_is_and_can_be_cancelled(
     assert "Reading, 0 of 2 … Tokens and shading follow here." in words(test)
     button(test, "Cancel").click().run()
     pieces.let.set()
-    assert drawing.portrait(run, LAYER, FEATURE, reader.facts(run).config["model"]).wait(60)
+    assert drawing.portrait(run, LAYER, FEATURE, run_facts.facts(run).config["model"]).wait(60)
     test.run()
     assert not test.exception
     assert drawing.CANCELLED in test.error[0].value.replace("\\", "")
@@ -169,7 +169,7 @@ def test_a_portrait_that_is_being_drawn_says_how_far_it_is_and_can_be_cancelled(
 
 
 def test_a_portrait_that_nobody_looks_at_is_given_up_and_begun_anew(run, monkeypatch):
-    about = run, LAYER, FEATURE, reader.facts(run).config["model"]
+    about = run, LAYER, FEATURE, run_facts.facts(run).config["model"]
     monkeypatch.setattr(drawing, "UNATTENDED", -1.0)
     left = drawing.portrait(*about)
     assert left.wait(60)
@@ -182,7 +182,7 @@ def test_a_portrait_that_nobody_looks_at_is_given_up_and_begun_anew(run, monkeyp
 
 
 def test_others_come_to_the_model_between_two_pieces_of_a_portrait(run, monkeypatch):
-    bench = drawing.models.bench(reader.facts(run).config["model"])
+    bench = drawing.models.bench(run_facts.facts(run).config["model"])
     let: list[bool] = []
     monkeypatch.setattr(bench, "let_others", lambda: let.append(bench.lock.locked()))
     assert drawing.portrait(run, LAYER, FEATURE, bench.name).wait(60)

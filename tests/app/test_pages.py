@@ -20,8 +20,9 @@ from app.shared import components, resources
 from corrsteer_core.base import jobs
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.inspection import descriptions
-from corrsteer_core.runs import reader, store
+from corrsteer_core.runs import feature_facts, feature_lists, run_facts
 from corrsteer_core.runs.fit import FitSettings, fit
+from corrsteer_core.storage import deleting, run_folder, writing
 from tests.made import fabricated
 
 MAIN = str(Path(__file__).parents[2] / "app" / "main.py")
@@ -62,7 +63,7 @@ def drawn(test: AppTest) -> AppTest:
         test.session_state["current_run"],
         (int(test.query_params[key][0]) for key in ("layer", "feature")),
     )
-    assert drawing.portrait(run, layer, feature, reader.facts(run).config["model"]).wait(10)
+    assert drawing.portrait(run, layer, feature, run_facts.facts(run).config["model"]).wait(10)
     return test.run()
 
 
@@ -116,9 +117,9 @@ def test_without_any_run_each_page_says_what_to_do(page):
 
 def test_a_damaged_run_is_a_message_and_the_others_stay_usable(cache):
     run = fabricated.make_run()
-    broken = store.runs_dir() / "broken-1"
+    broken = run_folder.runs_dir() / "broken-1"
     broken.mkdir()
-    (broken / store.PUBLISHED).write_bytes(b"no database")
+    (broken / run_folder.PUBLISHED).write_bytes(b"no database")
     test = opened()
     assert "cannot be read" in words(test)
     assert test.session_state["current_run"] == run
@@ -126,9 +127,9 @@ def test_a_damaged_run_is_a_message_and_the_others_stay_usable(cache):
 
 
 def test_only_a_damaged_run_is_still_a_page(cache):
-    broken = store.runs_dir() / "broken-1"
+    broken = run_folder.runs_dir() / "broken-1"
     broken.mkdir(parents=True)
-    (broken / store.PUBLISHED).write_bytes(b"no database")
+    (broken / run_folder.PUBLISHED).write_bytes(b"no database")
     assert "cannot be read" in words(opened())
     assert "There is no run yet" in words(opened("features"))
 
@@ -210,7 +211,7 @@ def test_an_unfinished_run_can_be_gone_on_with(started):
     test = opened()
     assert "112 of 280" in words(test)
     press(test, "Go on with it")
-    assert started == [reader.fit_arguments(run)]
+    assert started == [run_facts.fit_arguments(run)]
     assert "not ranked yet" in words(opened("features"))
 
 
@@ -231,7 +232,7 @@ def working(run: str, *arguments: str) -> AppTest:
 def test_a_run_that_is_being_made_is_not_offered_to_be_gone_on_with(arguments):
     run = fabricated.make_run(collected=0.4, fitted=False, measured=False)
     own = ["--task=sentiment", "--model=SmolLM2-135M-Instruct"]
-    for some in ([*own, *arguments], reader.fit_arguments(run)[1:]):
+    for some in ([*own, *arguments], run_facts.fit_arguments(run)[1:]):
         assert "still being collected" in words(working(run, *some))
 
 
@@ -255,7 +256,7 @@ def test_why_features_cannot_be_tried_is_said():
 
 def test_the_model_s_name_is_text():
     run = fabricated.make_run()
-    with store.Writer(run) as writer:
+    with writing.Writer(run) as writer:
         rows = writer.query("SELECT * EXCLUDE (run) FROM runs")
         rows["config"] = rows["config"].str.replace("SmolLM2-135M-Instruct", "a/**b** $x$")
         writer.replace("runs", rows)
@@ -272,8 +273,8 @@ def test_a_selection_does_not_move_to_another_run_when_the_runs_change_places(mo
 
     monkeypatch.setattr(st, "dataframe", drawn)
     for newest in (*runs, runs[1]):
-        os.utime(store.runs_dir() / newest)
-        assert store.run_names()[0] == newest
+        os.utime(run_folder.runs_dir() / newest)
+        assert run_folder.run_names()[0] == newest
         opened()
     assert keys[0] != keys[1] == keys[2]
 
@@ -281,11 +282,11 @@ def test_a_selection_does_not_move_to_another_run_when_the_runs_change_places(mo
 def test_only_the_run_that_has_changed_is_read_again(monkeypatch):
     first, second = fabricated.make_run(), fabricated.make_run("capitals-0fab1e01", task="capitals", seed=1)
     asked: list[str] = []
-    row = reader.run_row
-    monkeypatch.setattr(reader, "run_row", lambda run: asked.append(run) or row(run))
+    row = run_facts.run_row
+    monkeypatch.setattr(run_facts, "run_row", lambda run: asked.append(run) or row(run))
     assert sorted(resources.runs()["run"]) == sorted([first, second])
     assert sorted(asked) == sorted([first, second])
-    os.utime(store.database_path(first))
+    os.utime(run_folder.database_path(first))
     assert sorted(resources.runs()["run"]) == sorted([first, second])
     assert asked[2:] == [first]
 
@@ -431,9 +432,9 @@ def test_deleting_asks_first():
     )
     test.run()
     assert run in words(test)
-    assert store.run_names() == [run]
+    assert run_folder.run_names() == [run]
     press(test, "Delete")
-    assert store.run_names() == []
+    assert run_folder.run_names() == []
 
 
 def test_a_run_that_is_being_written_is_not_deleted():
@@ -442,10 +443,10 @@ def test_a_run_that_is_being_written_is_not_deleted():
         f"from app.overview.page import confirm_delete\nconfirm_delete({run!r})", default_timeout=60
     )
     test.run()
-    with store.Writer(run):
+    with writing.Writer(run):
         press(test, "Delete")
         assert "being written by another process" in words(test)
-    assert store.run_names() == [run]
+    assert run_folder.run_names() == [run]
 
 
 # --- features ------------------------------------------------------------------------------------
@@ -454,7 +455,7 @@ def test_a_run_that_is_being_written_is_not_deleted():
 def test_the_table_is_the_ranking_highest_r_first():
     run = fabricated.make_run()
     rows = table(opened("features"))
-    expected = reader.features(run, reader.FeatureFilter(support=5), limit=len(rows))
+    expected = feature_lists.features(run, feature_lists.FeatureFilter(support=5), limit=len(rows))
     assert rows["layer"].tolist() == expected["layer"].tolist()
     assert rows["feature"].tolist() == expected["feature"].tolist()
     assert rows["r"].is_monotonic_decreasing
@@ -478,16 +479,16 @@ def test_filters_and_sorting_go_through_the_whole_run():
     rows = table(test)
     assert set(rows["layer"]) == {8}
     assert rows["feature"].iloc[0] == fabricated.BEST_EFFECT[1]
-    wanted = reader.FeatureFilter(layers=(8,), support=5)
-    assert f"{reader.count_features(run, wanted):,} features" in words(test)
+    wanted = feature_lists.FeatureFilter(layers=(8,), support=5)
+    assert f"{feature_lists.count_features(run, wanted):,} features" in words(test)
 
 
 def test_words_are_searched_in_the_top_texts():
     run = fabricated.make_run()
     test = opened("features")
     test.text_input(key="filter_text").input("number 17").run()
-    wanted = reader.FeatureFilter(text="number 17", support=5)
-    assert f"{reader.count_features(run, wanted):,} features" in words(test)
+    wanted = feature_lists.FeatureFilter(text="number 17", support=5)
+    assert f"{feature_lists.count_features(run, wanted):,} features" in words(test)
 
 
 def test_filters_that_nothing_passes_say_so():
@@ -524,7 +525,7 @@ def test_how_many_effects_luck_alone_would_fill_is_said():
     run = fabricated.make_run()
     test = opened("features")
     test.button_group(key="pane").set_value("r and effect").run()
-    tried = len(reader.best_effects(run))
+    tried = len(feature_lists.best_effects(run))
     assert f"of {tried} dots, luck alone would fill about {0.05 * tried:.1f}" in words(test)
 
 
@@ -534,7 +535,7 @@ def test_how_many_samples_are_needed_is_a_picture_with_its_numbers():
     test.button_group(key="pane").set_value("Samples needed").run()
     assert not test.exception
     assert table(test)["overlap"].iloc[-1] == 1
-    assert table(test)["best_r"].iloc[-1] == pytest.approx(reader.features(run)["r"].iloc[0])
+    assert table(test)["best_r"].iloc[-1] == pytest.approx(feature_lists.features(run)["r"].iloc[0])
 
 
 def test_further_columns_can_be_filtered():
@@ -543,8 +544,8 @@ def test_further_columns_can_be_filtered():
     test.slider(key="filter_incorrect").set_range(0, 20)
     test.number_input(key="filter_c_low").set_value(0.5)
     test.run()
-    wanted = reader.FeatureFilter(support=5, incorrect_high=0.2, coefficient_low=0.5)
-    assert f"{reader.count_features(run, wanted):,} features" in words(test)
+    wanted = feature_lists.FeatureFilter(support=5, incorrect_high=0.2, coefficient_low=0.5)
+    assert f"{feature_lists.count_features(run, wanted):,} features" in words(test)
 
 
 def test_the_best_features_can_be_described(started):
@@ -576,14 +577,14 @@ def test_what_depends_on_samples_and_fit_alone_is_not_worked_out_again_when_some
     run = fabricated.make_run()
     before, drawn_before = resources.fit_stamp(run), drawing.portrait(run, 8, 41, "m")
     descriptions.keep(run, pd.DataFrame([{"layer": 8, "feature": 41, "source": "own", "description": "x"}]))
-    with store.Writer(run) as writer:
+    with writing.Writer(run) as writer:
         writer.replace("sets", writer.query("SELECT * EXCLUDE (run) FROM sets LIMIT 1"))
     assert resources.fit_stamp(run) == before
     assert drawing.portrait(run, 8, 41, "m") is drawn_before
-    with store.Writer(run) as writer:
+    with writing.Writer(run) as writer:
         fit(writer, FitSettings(permutations=20))
     assert resources.fit_stamp(run) != before
-    store.delete_run(run)
+    deleting.delete_run(run)
     fabricated.make_run(collected=0.9, fitted=False, measured=False)
     assert resources.fit_stamp(run) != before
 
@@ -633,7 +634,7 @@ def test_a_feature_goes_into_the_tray_once_and_out_again():
     layer, feature = fabricated.BEST_EFFECT
     test = opened("features", run=run, layer=layer, feature=feature)
     press(test, "Add to set")
-    coefficient = reader.one_feature(run, layer, feature)["coefficient"]
+    coefficient = feature_facts.one_feature(run, layer, feature)["coefficient"]
     assert test.session_state["tray"] == [{"layer": layer, "feature": feature, "coefficient": coefficient}]
     press(test, "Remove from set")
     assert test.session_state["tray"] == []
@@ -641,7 +642,7 @@ def test_a_feature_goes_into_the_tray_once_and_out_again():
 
 def test_a_feature_without_a_strength_of_its_own_says_so():
     run = fabricated.make_run()
-    rows = reader.features(run, reader.FeatureFilter(support=1), limit=1000)
+    rows = feature_lists.features(run, feature_lists.FeatureFilter(support=1), limit=1000)
     row = rows[rows["coefficient"] == 0].iloc[0]
     said = "It fires in no successful training sample"
     assert said in words(opened("features", run=run, layer=row["layer"], feature=row["feature"]))
@@ -734,7 +735,7 @@ def test_numbers_are_rounded_to_what_they_mean(shown, expected):
 def test_a_run_deleted_in_another_window_is_no_error_here():
     run = fabricated.make_run()
     test = opened("features", run=run)
-    store.delete_run(run)
+    deleting.delete_run(run)
     test.run()
     assert "There is no run yet" in words(test)
     assert not test.exception
@@ -757,7 +758,7 @@ def test_neuronpedias_descriptions_come_in_by_upload_as_plain_text(cache):
     assert not test.exception
     assert "Described now by this file: 1 feature. Left out: 1 record of" in words(test)
     assert table(test).set_index("feature").loc[7, "described"].startswith("<script>")  # the table stands above
-    assert reader.descriptions(run, 22, 7)["description"][0].startswith("<script>")
+    assert feature_facts.descriptions(run, 22, 7)["description"][0].startswith("<script>")
     assert "<script>" not in "".join(one.proto.body for one in test.get("html"))
     assert list((cache / "uploads").iterdir()) == []  # what it said is in the run
 
@@ -770,7 +771,7 @@ def test_a_file_that_holds_no_descriptions_is_refused_in_words(content):
     press(test, "Import")
     assert not test.exception
     assert len(test.error) == 1
-    assert reader.described_features(run) == 0
+    assert feature_lists.described_features(run) == 0
 
 
 def test_a_file_that_unpacks_to_more_than_it_may_is_refused(tmp_path):
@@ -788,15 +789,15 @@ def test_runs_are_compared_by_what_came_of_them():
     one, other = fabricated.make_run(), fabricated.make_run("sentiment-0fab1e01", measured=False, seed=3)
     raw = fabricated.make_run("capitals-0fab1e02", task="capitals", fitted=False, measured=False, collected=0.5)
     table = run_comparison.compared([one, other, raw])
-    facts, summary = reader.facts(one), reader.headline(one)
+    facts, summary = run_facts.facts(one), run_facts.headline(one)
     rates = facts.splits
     success = (rates["success_rate"] * rates["collected"]).sum() / rates["collected"].sum()
-    best = reader.best_effects(one).iloc[0]
+    best = feature_lists.best_effects(one).iloc[0]
     assert table[one].tolist() == [
         "280 of 280",
         components.percent(success),
-        f"{components.signed(reader.best_by_layer(one)['r'].max())} (layer 22 · feature 7)",
-        components.signed(reader.chance(one)["level"]),
+        f"{components.signed(feature_lists.best_by_layer(one)['r'].max())} (layer 22 · feature 7)",
+        components.signed(run_facts.chance(one)["level"]),
         f"{components.points(best['effect'])} (layer 8 · feature 41)",
         f"{components.percent(summary['unsteered_rate'])} to {components.percent(summary['steered_rate'])}",
         components.p_value(summary["p"]),
@@ -814,9 +815,9 @@ def test_runs_are_compared_by_what_came_of_them():
 def test_a_comparison_is_drawn_as_tables():
     def script():
         from app.overview import run_comparison
-        from corrsteer_core.runs import store
+        from corrsteer_core.storage import run_folder
 
-        run_comparison.draw(store.run_names())
+        run_comparison.draw(run_folder.run_names())
 
     fabricated.make_run()
     fabricated.make_run("capitals-0fab1e02", task="capitals")

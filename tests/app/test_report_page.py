@@ -23,9 +23,9 @@ def script() -> None:
 
     from app.report import page as report
     from app.shared import components
-    from corrsteer_core.runs import store
+    from corrsteer_core.storage import run_folder
 
-    st.session_state.setdefault("current_run", next(iter(store.run_names()), None))
+    st.session_state.setdefault("current_run", next(iter(run_folder.run_names()), None))
     components.page_of(report.page)()
 
 
@@ -50,7 +50,7 @@ def test_the_preview_is_the_report(settings):
 
 def test_a_run_that_cannot_be_read_is_one_sentence():
     run = fabricated.make_run(measured=False)
-    from corrsteer_core.runs.store import database_path
+    from corrsteer_core.storage.run_folder import database_path
 
     database_path(run).write_bytes(b"not a database")
     test = AppTest.from_function(script, default_timeout=60).run()

@@ -23,13 +23,15 @@ from app.steer.answers import answers_panel, task_sample
 from app.steer.playing import LOADING, Playing, Question
 from app.steer.sets import set_rows
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.engine.steering import SteeringRow, SteeringSet
-from corrsteer_core.method import pipeline
+from corrsteer_core.engine.steering import vectors_of
+from corrsteer_core.inspection import playground
 from corrsteer_core.models.loading import Model
-from corrsteer_core.models.prompts import PromptStyle
-from corrsteer_core.runs import store
-from corrsteer_core.runs.store import PATIENCE, Writer
+from corrsteer_core.runs import stored_run
+from corrsteer_core.runs.prompt_style import PromptStyle
+from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
 from corrsteer_core.saes.sae import Sae
+from corrsteer_core.storage import deleting, run_folder
+from corrsteer_core.storage.writing import PATIENCE, Writer
 from tests.made import runs as tiny
 
 MAIN = str(Path(__file__).parents[2] / "app" / "main.py")
@@ -53,9 +55,8 @@ def script() -> None:
 
     from app.shared import components
     from app.steer import page as steer
-    from corrsteer_core.runs import store
 
-    st.session_state.setdefault("current_run", next(iter(store.run_names()), None))
+    st.session_state.setdefault("current_run", next(iter(run_folder.run_names()), None))
     components.page_of(steer.page)()
 
 
@@ -115,7 +116,7 @@ def test_both_texts_are_those_of_the_command_line(run, loaded):
     model, saes = loaded
     test = ask(opened(), "Tell me of the sea.")
     playing = generate(test)
-    expected = pipeline.side_by_side(
+    expected = playground.side_by_side(
         current(test, run), "Tell me of the sea.", max_new_tokens=60, model=model, saes=saes
     )
     assert playing.texts == expected
@@ -128,11 +129,11 @@ def test_a_sample_of_the_task_is_scored_and_answered_at_the_length_of_the_run(ru
     test = opened()
     playing = generate(test)
     asked = playing.question
-    config, items = pipeline.stored(run)
+    config, items = stored_run.stored(run)
     item = next(item for item in items if item.id == asked.sample)
     assert (asked.prompt, asked.max_new_tokens) == (item.prompt, config.max_new_tokens)
     assert item.split == "test"
-    scorer = pipeline.task_of(config).scorer
+    scorer = stored_run.task_of(config).scorer
     assert playing.outcomes == tuple(scorer(text, item) for text in playing.texts)
     assert shown(test).count("success</span>") == 2
     assert f"Right answer: **{item.target}**" in said(test)
@@ -140,9 +141,9 @@ def test_a_sample_of_the_task_is_scored_and_answered_at_the_length_of_the_run(ru
 
 
 def test_a_run_of_longer_answers_than_usual_has_its_page_and_its_link(run, monkeypatch):
-    config, items = pipeline.stored(run)
+    config, items = stored_run.stored(run)
     config = replace(config, max_new_tokens=components.MOST_TOKENS + 1)
-    monkeypatch.setattr(pipeline, "stored", lambda run: (config, items))
+    monkeypatch.setattr(stored_run, "stored", lambda run: (config, items))
     test = opened()
     assert test.number_input(key=f"length-sample-{run}").value == 1001
     steering = current(test, run)
@@ -165,7 +166,7 @@ def test_a_conversation_goes_on_from_the_answer_that_is_chosen(run, loaded):
         {"role": "assistant", "content": first.texts[1]},
     ]
     steering = replace(current(test, run), style=PromptStyle(chat=True))
-    expected = pipeline.side_by_side(
+    expected = playground.side_by_side(
         steering,
         [*said_before, {"role": "user", "content": "And of the land?"}],
         max_new_tokens=60,
@@ -189,8 +190,8 @@ def test_a_conversation_goes_on_from_the_answer_that_is_chosen(run, loaded):
     ],
 )  # fmt: skip
 def test_how_a_sample_is_put_to_the_model_is_told_of_the_set(run, style, told):
-    kept = pipeline.kept_sets(run)["A"]
-    pipeline.keep_set(run, replace(kept, style=style), "A")
+    kept = stored_run.kept_sets(run)["A"]
+    stored_run.keep_set(run, replace(kept, style=style), "A")
     assert told in said(opened())
 
 
@@ -278,7 +279,7 @@ class SlowBench:
 def test_cancelling_does_not_wait_for_what_is_being_loaded(run, stage):
     bench = SlowBench(stage)
     before = set(threading.enumerate())
-    playing = Playing(Question(pipeline.kept_sets(run)["A"], "Why?", run), bench)
+    playing = Playing(Question(stored_run.kept_sets(run)["A"], "Why?", run), bench)
     while stage not in bench.asked:
         assert not playing.wait(0.01)
     playing.cancel()
@@ -330,7 +331,7 @@ def test_two_tabs_generate_side_by_side_and_get_what_each_asked_for(run, loaded)
         tab.run()
     for tab, prompt in zip(tabs, ("Tell me of cats.", "Tell me of dogs."), strict=True):
         assert tab.session_state["playing"].wait(60)
-        expected = pipeline.side_by_side(current(tab, run), prompt, max_new_tokens=60, model=model, saes=saes)
+        expected = playground.side_by_side(current(tab, run), prompt, max_new_tokens=60, model=model, saes=saes)
         assert tab.session_state["playing"].texts == expected
 
 
@@ -366,20 +367,20 @@ def without_sets(run: str) -> None:
 
 
 def test_a_page_that_was_opened_before_there_was_a_set_takes_the_set_that_comes(run):
-    kept = pipeline.kept_sets(run)["A"]
+    kept = stored_run.kept_sets(run)["A"]
     without_sets(run)
     test = opened()
     assert not current(test, run).rows
-    pipeline.keep_set(run, kept, "A")
+    stored_run.keep_set(run, kept, "A")
     assert current(test.run(), run) == kept
     test.button(key="load-nothing").click().run()
     assert not current(test.run(), run).rows  # asked for, not found
 
 
 def test_an_empty_choice_is_said_and_a_set_that_does_something_is_preferred(run):
-    kept = pipeline.kept_sets(run)["A"]
+    kept = stored_run.kept_sets(run)["A"]
     assert "Set V is empty" not in said(opened())
-    pipeline.keep_set(run, replace(kept, name="V", rows=()), "V")
+    stored_run.keep_set(run, replace(kept, name="V", rows=()), "V")
     test = opened()
     assert current(test, run) == kept
     assert "Set V is empty: no feature that was tried alone helped beyond noise" in said(test)
@@ -388,10 +389,10 @@ def test_an_empty_choice_is_said_and_a_set_that_does_something_is_preferred(run)
 def test_a_run_that_is_made_anew_has_another_desk(run, loaded):
     test = opened()
     test.number_input(key=f"row-{run}-1-3-number").set_value(9.0).run()
-    store.delete_run(run)
+    deleting.delete_run(run)
     assert tiny.make_run(*loaded) == run
     test.run()
-    assert current(test, run) == pipeline.kept_sets(run)["A"]
+    assert current(test, run) == stored_run.kept_sets(run)["A"]
     assert test.button(key="icon-undo").disabled
 
 
@@ -410,8 +411,8 @@ def test_the_link_names_the_set_that_is_loaded(run):
 
 @pytest.mark.parametrize(("name", "found"), [("my own", True), ("V", False), ("<b>x", False)])
 def test_a_link_opens_the_set_that_it_names_or_says_that_there_is_none(run, name, found):
-    kept = pipeline.kept_sets(run)["A"]
-    pipeline.keep_set(run, replace(kept, name="my own", scale=3.0))
+    kept = stored_run.kept_sets(run)["A"]
+    stored_run.keep_set(run, replace(kept, name="my own", scale=3.0))
     test = AppTest.from_function(script, default_timeout=60)
     test.query_params["set"] = name
     test.run()
@@ -451,7 +452,7 @@ def test_switching_off_and_removing_rows(run):
     assert [row.feature for row in current(test, run).rows] == [3]
     assert "No feature is switched on" in said(test)
     test.button(key="icon-reset").click().run()
-    assert current(test, run) == pipeline.kept_sets(run)["A"]
+    assert current(test, run) == stored_run.kept_sets(run)["A"]
 
 
 def add(test: AppTest, layer: int, feature: int, coefficient: float | None = None) -> AppTest:
@@ -466,7 +467,7 @@ def add(test: AppTest, layer: int, feature: int, coefficient: float | None = Non
 def test_a_feature_added_by_number_gets_its_fitted_coefficient(run):
     test = add(opened(), 2, 7)
     row = current(test, run).rows[-1]
-    fitted = pipeline.features_of(run, 2).set_index("feature").loc[7, "coefficient"]
+    fitted = stored_run.features_of(run, 2).set_index("feature").loc[7, "coefficient"]
     assert (row.layer, row.feature) == (2, 7)
     assert row.coefficient == pytest.approx(fitted)
     test = add(test, 1, 9, -2.5)
@@ -506,7 +507,7 @@ def test_a_set_is_saved_with_the_run_and_loaded_again(run):
     test = opened()
     test.number_input(key=f"row-{run}-1-3-number").set_value(9.0).run()
     test = save(test, "my own")
-    kept = pipeline.kept_sets(run)["my own"]
+    kept = stored_run.kept_sets(run)["my own"]
     assert kept == replace(current(test, run), name="my own")
     assert kept.rows[0].coefficient == 9.0
     test.button(key="load-A").click().run()
@@ -523,7 +524,7 @@ def test_that_a_set_cannot_be_saved_while_its_run_is_written_is_said_at_once(run
     assert time.monotonic() - begun < PATIENCE / 2
     assert "being written by another process" in test.error[0].value
     save(test, "my own")
-    assert "my own" in pipeline.kept_sets(run)
+    assert "my own" in stored_run.kept_sets(run)
 
 
 def test_a_set_takes_the_place_of_another_only_by_a_second_press(run):
@@ -535,11 +536,11 @@ def test_a_set_takes_the_place_of_another_only_by_a_second_press(run):
     assert name_box(test).value == ""  # what is proposed is the loaded set's name, not the last one's
     test.number_input(key=f"row-{run}-1-3-number").set_value(2.0).run()
     test = save(test, "my own")
-    assert pipeline.kept_sets(run)["my own"].rows[0].coefficient == 9.0
+    assert stored_run.kept_sets(run)["my own"].rows[0].coefficient == 9.0
     assert "**my own** is the name of another set of this run" in said(test)
     button(test, "Replace it").click().run()
     assert not test.exception
-    assert pipeline.kept_sets(run)["my own"].rows[0].coefficient == 2.0
+    assert stored_run.kept_sets(run)["my own"].rows[0].coefficient == 2.0
     assert current(test, run).name == "my own"
     assert "Replace it" not in [one.label for one in test.button]
     assert "another set" not in said(save(test, "my own"))  # the same once more
@@ -601,14 +602,14 @@ def test_every_link_of_a_row_names_its_feature(run):
 
 @pytest.mark.parametrize("name", ["V", "  ", "x" * 61, "a\u202eb"])
 def test_a_name_that_cannot_be_used_is_refused_in_words(run, name):
-    steering = pipeline.kept_sets(run)["A"]
+    steering = stored_run.kept_sets(run)["A"]
     with pytest.raises(CorrSteerError, match="name"):
         editing.Editor.of(steering).named(name)
 
 
 def test_an_uploaded_set_is_loaded(run):
     test = opened()
-    other = pipeline.kept_sets(run)["A"].scaled(2.0)
+    other = stored_run.kept_sets(run)["A"].scaled(2.0)
     test.file_uploader(key="set_file").upload("mine.json", other.to_json().encode(), "application/json").run()
     assert not test.exception
     assert current(test, run) == other
@@ -638,22 +639,22 @@ def edited(**fields: object):
     ],
 )
 def test_an_uploaded_file_that_is_wrong_is_refused_in_words(run, change, fault):
-    config, _ = pipeline.stored(run)
-    body = change(json.loads(pipeline.kept_sets(run)["A"].to_json()))
+    config, _ = stored_run.stored(run)
+    body = change(json.loads(stored_run.kept_sets(run)["A"].to_json()))
     with pytest.raises(CorrSteerError, match=fault):
         editing.uploaded(json.dumps(body).encode(), "mine.json", run, config)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"[" * 100_000, b"null", b" " * 3_000_000])
 def test_an_uploaded_file_that_is_no_set_is_refused_in_words(run, content):
-    config, _ = pipeline.stored(run)
+    config, _ = stored_run.stored(run)
     with pytest.raises(CorrSteerError, match="file mine"):
         editing.uploaded(content, "mine", run, config)
 
 
 def test_where_an_uploaded_file_says_saes_lie_is_not_followed(run):
-    config, _ = pipeline.stored(run)
-    body = json.loads(pipeline.kept_sets(run)["A"].to_json())
+    config, _ = stored_run.stored(run)
+    body = json.loads(stored_run.kept_sets(run)["A"].to_json())
     for sae in body["saes"]:
         sae["source"] = "/etc"
     loaded = editing.uploaded(json.dumps(body).encode(), "mine.json", run, config)
@@ -712,7 +713,7 @@ def test_the_answers_token_by_token(run, loaded):
     prompt = render(model, "Tell me of the sea.", steering.style)
     for title, ids in zip(("Steered", "Unsteered"), reversed(playing.tokens), strict=True):
         test.segmented_control(key="token_answer-2").set_value(title).run()
-        expected = token_probabilities.steps(model, steering.vectors(saes), prompt, ids)
+        expected = token_probabilities.steps(model, vectors_of(steering, saes), prompt, ids)
         (frame,) = [one.value for one in test.dataframe if "Best with" in one.value]
         assert frame["Without steering"].tolist() == pytest.approx([step.unsteered for step in expected], rel=1e-5)
         assert frame["With"].tolist() == pytest.approx([step.steered for step in expected], rel=1e-5)
@@ -787,12 +788,12 @@ def test_a_link_puts_the_whole_page_back_and_leaves_it_to_the_user(run):
 
 def test_a_downloaded_page_is_put_back_by_uploading_it(run):
     first = opened()
-    test_sample = next(item.id for item in pipeline.stored(run)[1] if item.split == "validation")
+    test_sample = next(item.id for item in stored_run.stored(run)[1] if item.split == "validation")
     first.selectbox(key="sample_split").set_value("validation").run()
     first.selectbox(key=f"sample-{run}-validation").set_value(test_sample).run()
     first.number_input(key=f"scale-{run}").set_value(2.5).run()
     asked = generate(first).question
-    config, _ = pipeline.stored(run)
+    config, _ = stored_run.stored(run)
     content = snapshot.Snapshot(asked.steering, asked).to_json()
     assert asked.prompt not in content  # it is the run's
     again = opened()
@@ -804,8 +805,8 @@ def test_a_downloaded_page_is_put_back_by_uploading_it(run):
 
 
 def test_a_conversation_is_part_of_the_page_and_a_long_one_is_no_link(run):
-    config, _ = pipeline.stored(run)
-    steering = pipeline.kept_sets(run)["A"]
+    config, _ = stored_run.stored(run)
+    steering = stored_run.kept_sets(run)["A"]
     asked = Question(steering, "And?", run, chat=True, turns=(("Hello.", HOSTILE),))
     kept = snapshot.Snapshot(steering, asked)
     assert snapshot.from_link(kept.to_link(), run, config) == kept
@@ -816,8 +817,8 @@ def test_a_conversation_is_part_of_the_page_and_a_long_one_is_no_link(run):
 
 @pytest.mark.parametrize("read", ["link", "file"])
 def test_what_is_wrong_with_a_set_within_a_page_is_said_of_the_page(run, read):
-    config, _ = pipeline.stored(run)
-    body = json.loads(snapshot.Snapshot(pipeline.kept_sets(run)["A"]).to_json())
+    config, _ = stored_run.stored(run)
+    body = json.loads(snapshot.Snapshot(stored_run.kept_sets(run)["A"]).to_json())
     body["set"]["model_fingerprint"] = "0" * 12
     opening = {
         "link": lambda: snapshot.from_link(packed(body), run, config),
@@ -829,7 +830,7 @@ def test_what_is_wrong_with_a_set_within_a_page_is_said_of_the_page(run, read):
 
 
 def test_the_page_opens_on_a_sample_that_the_set_was_seen_to_put_right(run):
-    _, items = pipeline.stored(run)
+    _, items = stored_run.stored(run)
     tests = [item.id for item in items if item.split == "test"]
     samples = [
         {"sample": one, "unsteered": "a", "steered": "b", "outcome_unsteered": 0.0, "outcome_steered": float(one == tests[-1])}
@@ -872,8 +873,8 @@ def packed(body: object) -> str:
     ],
 )
 def test_a_link_that_is_wrong_is_refused_in_words(run, change, fault):
-    config, _ = pipeline.stored(run)
-    steering = pipeline.kept_sets(run)["A"]
+    config, _ = stored_run.stored(run)
+    steering = stored_run.kept_sets(run)["A"]
     body = json.loads(snapshot.Snapshot(steering, Question(steering, "Why?", run)).to_json())
     with pytest.raises(CorrSteerError, match=fault):
         snapshot.from_link(packed(change(body)), run, config)
@@ -886,4 +887,4 @@ def test_a_damaged_link_leaves_the_page_usable(run, word):
     test.run()
     assert not test.exception
     assert "The link" in test.error[0].value
-    assert current(test, run) == pipeline.kept_sets(run)["A"]
+    assert current(test, run) == stored_run.kept_sets(run)["A"]

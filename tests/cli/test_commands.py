@@ -12,15 +12,15 @@ import torch
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Reporter
 from corrsteer_core.cli import commands, main, options
-from corrsteer_core.engine.steering import SteeringSet, save_set
-from corrsteer_core.method import pipeline, study
+from corrsteer_core.method import collecting, selecting, study
 from corrsteer_core.models import loading
-from corrsteer_core.runs import reader
+from corrsteer_core.runs import measurements, run_facts, stored_run
 from corrsteer_core.runs.fit import FEWEST_PERMUTATIONS, FitSettings
 from corrsteer_core.runs.reliability import convergence
-from corrsteer_core.runs.store import Writer
+from corrsteer_core.runs.steering_set import SteeringSet, save_set
 from corrsteer_core.saes.sources import saes_in
 from corrsteer_core.saes.training import LARGEST_SEED, TrainConfig
+from corrsteer_core.storage.writing import Writer
 from tests.made import fabricated
 
 
@@ -68,13 +68,13 @@ def test_too_few_permutations_are_refused_before_anything_is_collected(capsys, n
 
 
 def test_the_fewest_permutations_are_those_that_the_statistics_take():
-    from corrsteer_core.statistics.correlation import _allowed
+    from corrsteer_core.correlation.chance import _allowed
 
     assert _allowed(FEWEST_PERMUTATIONS, 0.95) == 1
     assert _allowed(FEWEST_PERMUTATIONS - 1, 0.95) == 0
     fabricated.make_run("sentiment-0fab1e00")
-    pipeline.refit("sentiment-0fab1e00", FitSettings(permutations=FEWEST_PERMUTATIONS))
-    assert reader.facts("sentiment-0fab1e00").fit["permutations"] == FEWEST_PERMUTATIONS
+    collecting.refit("sentiment-0fab1e00", FitSettings(permutations=FEWEST_PERMUTATIONS))
+    assert run_facts.facts("sentiment-0fab1e00").fit["permutations"] == FEWEST_PERMUTATIONS
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_study_reads_as_many_prompts_at_a_time_as_asked(capsys, monkeypatch):
         raise CorrSteerError(f"{batch_size} prompts at a time")
 
     monkeypatch.setattr(commands, "_set_up", lambda *_: None)
-    monkeypatch.setattr(pipeline, "collect", collect)
+    monkeypatch.setattr(collecting, "collect", collect)
     assert said(capsys, "study", "--task", "sentiment", "--batch-size", 3) == "error: 3 prompts at a time\n"
 
 
@@ -151,7 +151,7 @@ def test_stopped_by_hand_a_command_says_what_is_left_of_its_work(capsys, monkeyp
         raise KeyboardInterrupt
 
     monkeypatch.setattr(commands, "_set_up", stopped)
-    monkeypatch.setattr(pipeline, "refit", stopped)
+    monkeypatch.setattr(collecting, "refit", stopped)
     assert main.main([*arguments, "--quiet"]) == main.CANCELLED
     assert capsys.readouterr().err == f"stopped; run the same command again to go on. {left}\n"
 
@@ -164,7 +164,7 @@ def test_a_report_or_export_that_is_no_file_is_a_sentence(capsys, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     run = fabricated.make_run()
     assert "A report is a file that ends in .html; name it " in said(capsys, "report", run, "--out", out)
-    (tmp_path / "set.json").write_text(reader.sets(run)["body"].iloc[0])
+    (tmp_path / "set.json").write_text(measurements.sets(run)["body"].iloc[0])
     message = said(capsys, "export", "--set", "set.json", "--format", "gguf", "--out", out)
     assert "An export as gguf is a file that ends in .gguf; name it " in message
 
@@ -199,7 +199,7 @@ def test_a_full_disk_is_a_sentence(capsys, monkeypatch, error):
         raise error
 
     run = fabricated.make_run()
-    monkeypatch.setattr(pipeline, "refit", full)
+    monkeypatch.setattr(collecting, "refit", full)
     message = said(capsys, "refit", run)
     assert "No space left on device" in message
     assert "see that there is room and that it may be written (results are kept in " in message
@@ -232,7 +232,7 @@ def test_a_device_without_memory_is_a_sentence(capsys, monkeypatch, error, told)
         raise error
 
     run = fabricated.make_run()
-    monkeypatch.setattr(pipeline, "refit", full)
+    monkeypatch.setattr(collecting, "refit", full)
     message = said(capsys, "refit", run)
     assert re.search(rf"too little memory for this \({told}\); give shorter prompts", message), message
 
@@ -242,7 +242,7 @@ def test_a_bug_is_still_a_traceback(monkeypatch, error):
     def broken(*_, **__):
         raise error
 
-    monkeypatch.setattr(pipeline, "refit", broken)
+    monkeypatch.setattr(collecting, "refit", broken)
     with pytest.raises(type(error), match="a bug"):
         main.main(["refit", fabricated.make_run(), "--quiet"])
 
@@ -267,7 +267,7 @@ def test_what_needs_a_fit_says_so(capsys):
     with pytest.raises(CorrSteerError) as by_evidence:
         convergence(run)
     with pytest.raises(CorrSteerError) as by_pipeline:
-        pipeline.fit_summary(run)
+        stored_run.fit_summary(run)
     assert str(by_evidence.value) == str(by_pipeline.value)
 
 
@@ -293,8 +293,8 @@ def test_effects_are_told_with_their_size(capsys):
 def test_an_empty_set_says_why_it_is_empty(capsys, monkeypatch, strategy, why):
     run = fabricated.make_run()
     empty = SteeringSet("model", "m0", ())
-    monkeypatch.setattr(pipeline, "select", lambda *_, **__: empty)
-    monkeypatch.setattr(pipeline, "seen_by_p", lambda *_, **__: pd.DataFrame(columns=["run"]))
+    monkeypatch.setattr(selecting, "select", lambda *_, **__: empty)
+    monkeypatch.setattr(selecting, "seen_by_p", lambda *_, **__: pd.DataFrame(columns=["run"]))
     assert main.main(["select", run, "--strategy", strategy, "--quiet"]) == 0
     assert capsys.readouterr().err == f"{why} on the validation split; the set is empty\n"
 

@@ -17,11 +17,13 @@ from safetensors import safe_open
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.cli import main
 from corrsteer_core.engine import exports
-from corrsteer_core.engine.steering import SteeringRow, empty_set, save_set
-from corrsteer_core.method import pipeline
+from corrsteer_core.engine.steering import empty_set, vectors_of
+from corrsteer_core.inspection import playground
 from corrsteer_core.models.hooks import HookPoint
 from corrsteer_core.models.loading import Model, load_model
-from corrsteer_core.models.prompts import PromptStyle, render
+from corrsteer_core.models.prompts import render
+from corrsteer_core.runs.prompt_style import PromptStyle
+from corrsteer_core.runs.steering_set import SteeringRow, save_set
 from corrsteer_core.saes.sae import load_saes
 from tests.made.models import FAST, random_sae, tiny
 
@@ -51,7 +53,7 @@ def made(tmp_path, request):
 def steered_texts(made, prompts=PROMPTS, **settings) -> list[tuple[str, str]]:
     model, saes, steering = made
     return [
-        pipeline.side_by_side(steering, prompt, max_new_tokens=16, model=model, saes=saes, **settings)
+        playground.side_by_side(steering, prompt, max_new_tokens=16, model=model, saes=saes, **settings)
         for prompt in prompts
     ]
 
@@ -211,7 +213,7 @@ def test_the_command_line_writes_a_script_that_runs_alone(made, tmp_path, capsys
     expected = "".join(
         f"prompt: {prompt}\nunsteered: {texts[0]}\nsteered: {texts[1]}\n\n"
         for prompt, texts in (
-            (prompt, pipeline.side_by_side(steering, prompt, max_new_tokens=60, model=model, saes=saes))
+            (prompt, playground.side_by_side(steering, prompt, max_new_tokens=60, model=model, saes=saes))
             for prompt in PROMPTS[:2]
         )
     )
@@ -237,7 +239,7 @@ def test_a_control_vector_reads_back_equal_with_its_layers_shifted_by_none(made,
     (content,) = exports.exported(steering, "gguf", "v", model, saes).values()
     (tmp_path / "v.gguf").write_bytes(content)
     reader = gguf.GGUFReader(tmp_path / "v.gguf")
-    vectors = steering.vectors(saes)
+    vectors = vectors_of(steering, saes)
     assert {tensor.name for tensor in reader.tensors} == {"direction.1", "direction.2"}
     for tensor in reader.tensors:
         layer = int(tensor.name.removeprefix("direction."))

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.engine.steering import SteeringRow, SteeringSet, empty_set, load_set, save_set
+from corrsteer_core.engine.steering import check_model, empty_set, vectors_of
 from corrsteer_core.models.hooks import HookPoint
+from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet, load_set, save_set
 from tests.made.models import random_sae, tiny
 
 
@@ -26,7 +27,7 @@ def made():
 
 def test_vectors_are_the_sum_of_scaled_decoder_rows(made):
     _, saes, steering = made
-    vectors = steering.vectors(saes)
+    vectors = vectors_of(steering, saes)
     assert set(vectors) == {HookPoint(0), HookPoint(2)}
     torch.testing.assert_close(vectors[HookPoint(0)], 4.0 * saes[0].net.W_dec[3])
     torch.testing.assert_close(vectors[HookPoint(2)], -3.0 * saes[1].net.W_dec[5] + saes[1].net.W_dec[7])
@@ -34,10 +35,10 @@ def test_vectors_are_the_sum_of_scaled_decoder_rows(made):
 
 def test_scale_zero_and_a_set_with_its_negative_give_no_vector(made):
     _, saes, steering = made
-    for vector in steering.scaled(0.0).vectors(saes).values():
+    for vector in vectors_of(steering.scaled(0.0), saes).values():
         assert torch.count_nonzero(vector) == 0
-    back = (-steering).vectors(saes)
-    for point, vector in steering.vectors(saes).items():
+    back = vectors_of((-steering), saes)
+    for point, vector in vectors_of(steering, saes).items():
         torch.testing.assert_close(vector + back[point], torch.zeros_like(vector))
 
 
@@ -149,7 +150,7 @@ def test_a_file_that_lies_about_the_size_of_an_sae_is_refused(made):
     body["saes"][0]["d_sae"] = 10_000
     body["rows"][0]["feature"] = 9_999
     with pytest.raises(CorrSteerError, match="another SAE for layer 0"):
-        SteeringSet.from_json(json.dumps(body)).vectors(saes)
+        vectors_of(SteeringSet.from_json(json.dumps(body)), saes)
 
 
 def test_a_missing_file_is_said(tmp_path):
@@ -165,15 +166,15 @@ def test_a_vector_too_long_to_compute_with_is_refused(made, scale):
     with pytest.raises(
         CorrSteerError, match="The vector of 'mine' at blocks.0.hook_resid_post is too long for a float32"
     ):
-        steering.scaled(scale).vectors(saes)
-    assert steering.scaled(1e9).vectors(saes)
+        vectors_of(steering.scaled(scale), saes)
+    assert vectors_of(steering.scaled(1e9), saes)
 
 
 def test_another_model_and_other_saes_are_refused(made):
     model, saes, steering = made
     with pytest.raises(CorrSteerError, match=r"belongs to tiny-llama .* loaded model is tiny-gpt2"):
-        steering.check_model(tiny("gpt2"))
+        check_model(steering, tiny("gpt2"))
     with pytest.raises(CorrSteerError, match="another SAE for layer 0"):
-        steering.vectors([random_sae(model, 0, seed=5), saes[1]])
+        vectors_of(steering, [random_sae(model, 0, seed=5), saes[1]])
     with pytest.raises(CorrSteerError, match="needs the SAE"):
-        steering.vectors(saes[1:])
+        vectors_of(steering, saes[1:])

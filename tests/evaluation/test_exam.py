@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.engine.steering import SteeringRow
 from corrsteer_core.evaluation import measure
-from corrsteer_core.evaluation.measure import exam_for, transfer
-from corrsteer_core.method import pipeline
-from corrsteer_core.runs import reader, store
+from corrsteer_core.evaluation.exam import exam_for
+from corrsteer_core.evaluation.measure import transfer
+from corrsteer_core.method import candidates, collecting, run_setup
+from corrsteer_core.runs import measurements, run_facts, stored_run
+from corrsteer_core.runs.steering_set import SteeringRow
+from corrsteer_core.storage import deleting, run_folder, writing
 from corrsteer_core.tasks import custom_task, get_task, load_items
 from tests.made import runs as tiny
 
@@ -43,10 +45,10 @@ def write(path: Path, count: int) -> Path:
 def fitted(loaded, task, **settings):
     """A set of a run that was set up and has its samples in the cache; nothing was generated."""
     model, saes = loaded
-    setup = pipeline.set_up(task, model=model, sae=[sae.source for sae in saes], max_new_tokens=2, **settings)
-    with store.Writer(setup.run) as writer:
+    setup = run_setup.set_up(task, model=model, sae=[sae.source for sae in saes], max_new_tokens=2, **settings)
+    with writing.Writer(setup.run) as writer:
         writer.begin(setup.config, setup.items, 8)
-    steering = pipeline._empty(setup).with_rows([SteeringRow(1, 3, 4.0)], f"of seed {setup.config.seed}")
+    steering = candidates.empty_of(setup).with_rows([SteeringRow(1, 3, 4.0)], f"of seed {setup.config.seed}")
     return steering, {item.prompt: item.split for item in setup.items}
 
 
@@ -85,20 +87,20 @@ def test_what_was_asked_otherwise_stands_beside_the_runs_own_measurement(loaded,
     model, saes = loaded
     steering, _ = fitted(loaded, get_task("sentiment"), limit=40)
     steering = replace(steering, name="V")
-    pipeline.keep_set(steering.run, steering)
+    stored_run.keep_set(steering.run, steering)
     task = get_task("sentiment")
     measure.evaluate_set(steering, task, limit=6, model=model, saes=saes)
-    own = reader.headline(steering.run)
+    own = run_facts.headline(steering.run)
     other = tmp_path / "other.jsonl"
     rows = [{"prompt": f"Review {place}:", "target": "Positive", "split": "test"} for place in range(20)]
     other.write_text("".join(json.dumps(row) + "\n" for row in rows))
     measure.evaluate_set(steering, task, data=other, model=model, saes=saes)
     measure.evaluate_set(steering, task, limit=6, max_new_tokens=1, model=model, saes=saes)
-    found = reader.evaluations(steering.run)
+    found = measurements.evaluations(steering.run)
     assert sorted(zip(found["task"], found["n"], strict=True)) == [
         ("sentiment", 6), ("sentiment (1-token answers)", 6), ("sentiment (other.jsonl)", 20),
     ]  # fmt: skip
-    assert reader.headline(steering.run) == own
+    assert run_facts.headline(steering.run) == own
     assert own["n"] == 6
 
 
@@ -159,7 +161,7 @@ def test_sets_with_one_exam_are_measured_together(loaded, file, monkeypatch):
 def test_a_set_whose_run_is_unknown_is_not_measured_on_samples_it_may_have_seen(loaded, file):
     task = custom_task("contains", file)
     steering, _ = fitted(loaded, task, scorer="contains", data=file)
-    store.delete_run(steering.run)
+    deleting.delete_run(steering.run)
     with pytest.raises(CorrSteerError, match="not known which samples were held back"):
         exam_for(steering, task, loaded[0], split="test")
 
@@ -168,7 +170,7 @@ def test_where_every_row_names_its_split_an_unknown_run_does_not_matter(loaded):
     task = get_task("sentiment")
     steering, known = fitted(loaded, task)
     before = prompts(exam_for(steering, task, loaded[0], split="test"))
-    store.delete_run(steering.run)
+    deleting.delete_run(steering.run)
     assert prompts(exam_for(steering, task, loaded[0], split="test")) == before
     assert {known[prompt] for prompt in before} == {"test"}
 
@@ -189,13 +191,13 @@ def test_a_judge_scores_a_task_of_ones_own_when_it_is_opened_again(loaded, file,
         judged.append(name)
         return replace(task, scorer=judge)
 
-    monkeypatch.setattr(pipeline, "with_judge", with_judge)
+    monkeypatch.setattr(stored_run, "with_judge", with_judge)
     task = custom_task("contains", file)
     steering, _ = fitted(loaded, task, scorer="contains", judge="similarity-judge", data=file)
-    config, items = pipeline.stored(steering.run)
-    assert pipeline.task_of(config).scorer("", items[0]) == 0.25
+    config, items = stored_run.stored(steering.run)
+    assert stored_run.task_of(config).scorer("", items[0]) == 0.25
     assert exam_for(steering, task, loaded[0], split="test").task.scorer("", items[0]) == 0.25
-    opened = pipeline.task_of(config)  # what a sweep of the set asks for
+    opened = stored_run.task_of(config)  # what a sweep of the set asks for
     assert exam_for(steering, opened, loaded[0], split="test").task.scorer("", items[0]) == 0.25
     assert judged == ["similarity-judge"] * 5
 
@@ -212,9 +214,9 @@ def test_a_limit_takes_strata_in_turn(loaded, file):
 
 def test_an_answer_too_long_for_the_context_leaves_no_run(loaded):
     model, saes = loaded
-    setup = pipeline.set_up(
+    setup = run_setup.set_up(
         get_task("sentiment"), model=model, sae=[sae.source for sae in saes], limit=20, max_new_tokens=10**6
     )
     with pytest.raises(CorrSteerError, match="do not fit"):
-        pipeline.collect(setup)
-    assert not store.is_cached(setup.run)
+        collecting.collect(setup)
+    assert not run_folder.is_cached(setup.run)

@@ -13,21 +13,17 @@ from statsmodels.stats.weightstats import DescrStatsW
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.engine import activation_lengths, batches
 from corrsteer_core.evaluation import trials
-from corrsteer_core.evaluation.measure import (
-    CONSTRAINED,
-    CONSTRAINED_STEERED,
-    choice_tokens,
-    evaluate_set,
-    sweep,
-    transfer,
-)
+from corrsteer_core.evaluation.measure import evaluate_set, sweep, transfer
+from corrsteer_core.evaluation.multiple_choice import CONSTRAINED, CONSTRAINED_STEERED, choice_tokens
 from corrsteer_core.evaluation.trials import fluency, trial, unsteered_and
-from corrsteer_core.method import difference_baseline, pipeline
+from corrsteer_core.method import candidates, difference_baseline, run_setup, selecting
 from corrsteer_core.models.hooks import hooked
-from corrsteer_core.models.prompts import PromptStyle, render
-from corrsteer_core.reporting import report
+from corrsteer_core.models.prompts import render
+from corrsteer_core.reporting import report_contents
 from corrsteer_core.reporting.verdict import verdict
-from corrsteer_core.runs import reader, reliability, store
+from corrsteer_core.runs import feature_facts, feature_lists, measurements, reliability, run_facts, stored_run
+from corrsteer_core.runs.prompt_style import PromptStyle
+from corrsteer_core.storage import reading
 from corrsteer_core.tasks import get_task, limited, load_items
 from tests.made import runs as tiny
 
@@ -51,7 +47,7 @@ def run(loaded):
 
 @pytest.fixture
 def steering(run):
-    return pipeline.kept_sets(run)["A"]
+    return stored_run.kept_sets(run)["A"]
 
 
 def test_a_sweep_is_the_evaluations_of_its_scales(loaded, steering):
@@ -80,7 +76,7 @@ def test_what_a_sweep_measured_is_kept_scale_by_scale(loaded, steering, run):
     model, saes = loaded
     tasks = [get_task("sentiment"), get_task("capitals")]
     sweep(steering, tasks, (1.0, 2.0), limit=LIMIT, model=model, saes=saes)
-    kept = reader.evaluations(run)
+    kept = measurements.evaluations(run)
     assert {(row.task, row.scale) for row in kept.itertuples()} == {
         (task.name, scale) for task in tasks for scale in (1.0, 2.0)
     }
@@ -91,16 +87,16 @@ def test_controls_once_measured_are_not_lost_to_a_sweep(loaded, steering, run):
     task = get_task("sentiment")
     evaluate_set(steering, task, limit=LIMIT, control_count=2, model=model, saes=saes)
     sweep(steering, [task], (1.0,), limit=LIMIT, model=model, saes=saes)
-    summary = reader.evaluations(run).iloc[0]["summary"]
+    summary = measurements.evaluations(run).iloc[0]["summary"]
     assert set(summary["controls"]) == {"random 1", "random 2", "sign flipped"}
     sweep(steering, [task], (1.0,), limit=LIMIT + 2, model=model, saes=saes)
     sweep(steering, [task], (1.0,), limit=LIMIT - 2, model=model, saes=saes)
-    kept = reader.evaluations(run)
+    kept = measurements.evaluations(run)
     assert kept["n"].tolist() == [LIMIT - 2, LIMIT + 2, LIMIT], "each number of samples has its own, newest first"
     assert kept.iloc[2]["summary"] == summary
     assert kept.iloc[0]["summary"]["controls"] == {}, "other samples, other controls"
-    assert len(reader.evaluated_samples(run, "A", "sentiment", "test", 1.0)) == LIMIT + 2
-    assert len(reader.evaluated_samples(run, "A", "sentiment", "test", 1.0, n=LIMIT)) == LIMIT
+    assert len(measurements.evaluated_samples(run, "A", "sentiment", "test", 1.0)) == LIMIT + 2
+    assert len(measurements.evaluated_samples(run, "A", "sentiment", "test", 1.0, n=LIMIT)) == LIMIT
 
 
 def test_what_was_measured_before_a_set_was_changed_is_not_taken_for_the_set(loaded, steering, run):
@@ -109,16 +105,16 @@ def test_what_was_measured_before_a_set_was_changed_is_not_taken_for_the_set(loa
     evaluate_set(steering, task, limit=LIMIT, control_count=1, model=model, saes=saes)
     changed = steering.with_rows([replace(steering.rows[0], coefficient=40.0), *steering.rows[1:]])
     assert changed.content != steering.content
-    pipeline.keep_set(run, changed)
-    (row,) = reader.evaluations(run).itertuples()
+    stored_run.keep_set(run, changed)
+    (row,) = measurements.evaluations(run).itertuples()
     assert row.label == f"A (before it was changed, {steering.content})"
     found = evaluate_set(changed, task, limit=LIMIT - 2, model=model, saes=saes)
-    new, old = reader.evaluations(run).itertuples()
+    new, old = measurements.evaluations(run).itertuples()
     assert (new.label, new.content, new.n) == ("A", changed.content, LIMIT - 2)
     assert (old.label, old.content, old.n) == (row.label, steering.content, LIMIT)
-    kept = reader.evaluated_samples(run, "A", "sentiment", "test", 1.0)
+    kept = measurements.evaluated_samples(run, "A", "sentiment", "test", 1.0)
     assert kept["steered"].tolist() == found.samples["steered"].tolist()
-    assert len(reader.evaluated_samples(run, "A", "sentiment", "test", 1.0, content=steering.content)) == LIMIT
+    assert len(measurements.evaluated_samples(run, "A", "sentiment", "test", 1.0, content=steering.content)) == LIMIT
 
 
 def test_what_a_set_is_does_not_depend_on_its_name_notes_scale_or_switched_off_rows(steering):
@@ -132,16 +128,16 @@ def test_what_a_set_is_does_not_depend_on_its_name_notes_scale_or_switched_off_r
 def test_the_headline_is_of_the_sets_own_scale_and_of_most_samples(loaded, steering, run):
     model, saes = loaded
     best = replace(steering, name="V")
-    pipeline.keep_set(run, best, "V")
+    stored_run.keep_set(run, best, "V")
     evaluate_set(best, get_task("sentiment"), limit=LIMIT, model=model, saes=saes)
     sweep(best, [get_task("sentiment")], (1.0,), limit=LIMIT - 2, model=model, saes=saes)
     sweep(best, [get_task("sentiment")], (2.0,), limit=LIMIT + 2, model=model, saes=saes)
-    told = reader.headline(run)
+    told = run_facts.headline(run)
     assert told is not None
     assert (told["scale"], told["n"]) == (1.0, LIMIT)
-    assert report.contents(run)["main"].summary == told
-    pipeline.keep_set(run, best.with_rows(best.rows[:1]), "V")
-    assert reader.headline(run) is None, "V as it is now was not measured"
+    assert report_contents.contents(run)["main"].summary == told
+    stored_run.keep_set(run, best.with_rows(best.rows[:1]), "V")
+    assert run_facts.headline(run) is None, "V as it is now was not measured"
 
 
 def test_transfer_measures_every_set_on_every_task(loaded, steering):
@@ -250,9 +246,9 @@ def test_stream_lengths_are_mean_norms_at_the_last_prompt_token(loaded):
 
 def test_shares_are_vector_length_over_activation_length(loaded, run):
     model, saes = loaded
-    setup = pipeline.reopen(run, model)
-    features = pipeline.rankable_features(run)
-    effects = pipeline.try_candidates(run, per_layer=2, scales=(2.0, 4.0), longest=np.inf, setup=setup)
+    setup = run_setup.reopen(run, model)
+    features = candidates.rankable_features(run)
+    effects = candidates.try_candidates(run, per_layer=2, scales=(2.0, 4.0), longest=np.inf, setup=setup)
     assert len(effects) == 2 * len(saes) * 2
     streams = activation_lengths.stream_lengths(model, [sae.point for sae in saes], [
         render(model, item.prompt, setup.config.style) for item in setup.items if item.split != "test"
@@ -262,7 +258,9 @@ def test_shares_are_vector_length_over_activation_length(loaded, run):
         c = features.query("layer == @row.layer and feature == @row.feature")["coefficient"].iloc[0]
         expected = (row.scale * c * sae.directions([row.feature])[0]).norm().item() / streams[sae.point]
         assert row.share == pytest.approx(expected, rel=1e-5)
-    kept = pipeline.try_candidates(run, per_layer=2, scales=(2.0, 4.0), longest=effects["share"].median(), setup=setup)
+    kept = candidates.try_candidates(
+        run, per_layer=2, scales=(2.0, 4.0), longest=effects["share"].median(), setup=setup
+    )
     assert kept["share"].max() <= effects["share"].median()
     assert set(kept["scale"]) - {2.0, 4.0}, "those too long are tried at the longest length"
     assert kept["share"].max() > 0.9 * effects["share"].median()
@@ -270,28 +268,28 @@ def test_shares_are_vector_length_over_activation_length(loaded, run):
 
 def test_what_was_tried_with_another_coefficient_is_tried_again(loaded, run):
     """Collecting more samples and fitting anew moves coefficients."""
-    setup = pipeline.reopen(run, loaded[0])
-    features = pipeline.rankable_features(run)
+    setup = run_setup.reopen(run, loaded[0])
+    features = candidates.rankable_features(run)
     asked = {"per_layer": 1, "scales": (1.0,), "longest": np.inf, "setup": setup}
-    before = pipeline.try_candidates(run, features=features, **asked)
-    again = pipeline.try_candidates(run, features=features.assign(coefficient=features["coefficient"] * 2), **asked)
+    before = candidates.try_candidates(run, features=features, **asked)
+    again = candidates.try_candidates(run, features=features.assign(coefficient=features["coefficient"] * 2), **asked)
     assert again["coefficient"].tolist() == pytest.approx((2 * before["coefficient"]).tolist())
     assert again["share"].tolist() == pytest.approx((2 * before["share"]).tolist())
-    assert len(reader.effects(run)) == len(before)
+    assert len(feature_lists.effects(run)) == len(before)
 
 
 def test_a_v_of_other_lengths_or_scales_has_another_name(loaded, run):
-    setup = pipeline.reopen(run, loaded[0])
+    setup = run_setup.reopen(run, loaded[0])
     names = [
-        pipeline.select(run, "V", per_layer=1, setup=setup, **named).name
+        selecting.select(run, "V", per_layer=1, setup=setup, **named).name
         for named in ({}, {"longest": 0.12}, {"scales": (1.0, 3.0)})
     ]
     assert names == ["V, top 1", "V, top 1, up to 12%", "V, top 1, scales 1 3"]
-    assert set(names) <= set(pipeline.kept_sets(run))
+    assert set(names) <= set(stored_run.kept_sets(run))
 
 
 def test_intervals_hold_r_and_differ_from_a_point(run):
-    top = pipeline.features_of(run).dropna(subset="r").head(6).reset_index(drop=True)
+    top = stored_run.features_of(run).dropna(subset="r").head(6).reset_index(drop=True)
     found = reliability.intervals(run, top, resamples=200)
     assert (found["r_low"] < found["r"]).all()
     assert (found["r"] < found["r_high"]).all()
@@ -302,9 +300,9 @@ def test_intervals_hold_r_and_differ_from_a_point(run):
 def test_intervals_agree_with_scipys_bootstrap(run):
     from scipy import stats as scipy_stats
 
-    top = pipeline.features_of(run).dropna(subset="r").head(1).reset_index(drop=True)
+    top = stored_run.features_of(run).dropna(subset="r").head(1).reset_index(drop=True)
     layer, feature = int(top["layer"][0]), int(top["feature"][0])
-    values = reader.pooled_values(run, layer, feature)
+    values = feature_facts.pooled_values(run, layer, feature)
     data = (values["value"].to_numpy(float), values["outcome"].to_numpy(float))
     expected = scipy_stats.bootstrap(
         data, lambda z, y: scipy_stats.pearsonr(z, y).statistic, paired=True, vectorized=False, n_resamples=2000,
@@ -319,14 +317,14 @@ def test_convergence_ends_in_full_agreement(run):
     found = reliability.convergence(run, top=5)
     assert found["overlap"].iloc[-1] == 1.0
     assert found["best_r"].iloc[-1] == pytest.approx(
-        pipeline.features_of(run).query("support >= @pipeline.fit_summary(@run)['floor']")["r"].max()
+        stored_run.features_of(run).query("support >= @pipeline.fit_summary(@run)['floor']")["r"].max()
     )
     assert found["size"].is_monotonic_increasing
 
 
 def test_the_rounds_of_v_are_one_bar_that_never_goes_back(loaded, run, monkeypatch):
     """At most one round for every layer that helps but the first; how many there will be nobody knows before."""
-    setup = pipeline.reopen(run, loaded[0])
+    setup = run_setup.reopen(run, loaded[0])
     tried = pd.DataFrame({
         "layer": [1, 2, 3, 4], "feature": 0, "r": 0.2, "coefficient": 1.0, "scale": 1.0, "unsteered_rate": 0.5,
         "steered_rate": 0.6, "positive_flips": 9, "negative_flips": 0, "p": 0.01,
@@ -338,10 +336,10 @@ def test_the_rounds_of_v_are_one_bar_that_never_goes_back(loaded, run, monkeypat
             progress(stage, done, 10)
         return np.zeros((3, 2))
 
-    monkeypatch.setattr(pipeline, "try_candidates", lambda *_, **__: tried)
-    monkeypatch.setattr(pipeline, "_validation", round_of)
-    monkeypatch.setattr(pipeline.selection, "grown", lambda _, measure: [measure([]) for _ in range(3)] and [])
-    pipeline.select(run, "V", setup=setup, progress=lambda *one: told.append(one))
+    monkeypatch.setattr(selecting, "try_candidates", lambda *_, **__: tried)
+    monkeypatch.setattr(selecting, "validation_outcomes", round_of)
+    monkeypatch.setattr(selecting.strategies, "grown", lambda _, measure: [measure([]) for _ in range(3)] and [])
+    selecting.select(run, "V", setup=setup, progress=lambda *one: told.append(one))
     assert told == [("adding layers", done, 1000) for done in (0, 167, 333, 333, 500, 667, 667, 833, 1000)]
 
 
@@ -399,20 +397,20 @@ def test_fluency_holds_no_more_keys_than_answering_does(loaded, monkeypatch):
 
 
 def test_another_ranking_lists_its_own_scores(run):
-    from corrsteer_core.statistics import correlation
+    from corrsteer_core.correlation import rankings
 
-    found = pipeline.scores(run, "difference_of_means")
+    found = candidates.scores(run, "difference_of_means")
     row = found.dropna().iloc[3]
-    values = reader.pooled_values(run, int(row["layer"]), int(row["feature"]))
+    values = feature_facts.pooled_values(run, int(row["layer"]), int(row["feature"]))
     right = values["outcome"] > 0.5
     expected = values.loc[right, "value"].mean() - values.loc[~right, "value"].mean()
     assert row["score"] == pytest.approx(expected)
     with pytest.raises(CorrSteerError, match="known are pearson_r"):
-        pipeline.scores(run, "guess")
+        candidates.scores(run, "guess")
     from corrsteer_core.cli.options import DEFAULT_LONGEST, RANKINGS
     from corrsteer_core.method.strategies import LONGEST
 
-    assert tuple(correlation.RANKINGS) == RANKINGS
+    assert tuple(rankings.RANKINGS) == RANKINGS
     assert DEFAULT_LONGEST == LONGEST
 
 
@@ -433,7 +431,7 @@ def test_the_difference_vector_is_the_difference_of_means(loaded):
 
 def test_the_baseline_is_chosen_on_validation_and_measured_on_test(loaded, run):
     model, _ = loaded
-    setup = pipeline.reopen(run, model)
+    setup = run_setup.reopen(run, model)
     found = difference_baseline.baseline(setup, longest=np.inf)
     tried = found["tried"]
     assert set(tried["layer"]) == set(tiny.LAYERS)
@@ -449,7 +447,7 @@ def test_the_baseline_is_chosen_on_validation_and_measured_on_test(loaded, run):
 
 def test_progress_moves_within_a_batch(loaded, run):
     model, _ = loaded
-    setup = pipeline.reopen(run, model)
+    setup = run_setup.reopen(run, model)
     told = []
     style, scorer = setup.config.style, setup.task.scorer
     trial(
@@ -464,8 +462,8 @@ def test_progress_moves_within_a_batch(loaded, run):
 
 def test_the_baselines_rate_stands_beside_its_fluency(loaded, run, monkeypatch):
     model, _ = loaded
-    monkeypatch.setattr(difference_baseline.selection, "beyond_noise", lambda effects: effects)
-    setup = pipeline.reopen(run, model)
+    monkeypatch.setattr(difference_baseline.strategies, "beyond_noise", lambda effects: effects)
+    setup = run_setup.reopen(run, model)
     found = difference_baseline.baseline(setup, longest=np.inf)
     items = [item for item in setup.items if item.split == "test"]
     texts = trial(model, items, unsteered_and(), style=setup.config.style, scorer=setup.task.scorer, max_new_tokens=6)
@@ -478,9 +476,9 @@ def test_the_baselines_rate_stands_beside_its_fluency(loaded, run, monkeypatch):
 
 def test_an_evaluation_without_a_finite_fluency_is_stored_all_the_same(loaded, steering, run):
     model, saes = loaded
-    with store.Reader(run) as opened:
+    with reading.Reader(run) as opened:
         assert len(opened.query("SELECT * FROM evaluations")) == 0
     evaluate_set(steering, get_task("sentiment"), limit=2, model=model, saes=saes)
-    with store.Reader(run) as opened:
+    with reading.Reader(run) as opened:
         (summary,) = opened.query("SELECT summary FROM evaluations")["summary"]
     assert json.loads(summary)["set"] == "A"

@@ -9,7 +9,8 @@ from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.cli import main
 from corrsteer_core.inspection import descriptions
 from corrsteer_core.inspection.descriptions import import_file, neuronpedia_id, neuronpedia_link, own_guess
-from corrsteer_core.runs import reader, store
+from corrsteer_core.runs import feature_facts, feature_lists
+from corrsteer_core.storage import writing
 from tests.made import fabricated
 
 HOSTILE = "<script>alert(1)</script> \u202eevil \x00\x07 '); DROP TABLE features; -- \ud800"
@@ -32,7 +33,7 @@ def write(tmp_path, *records, name="e.jsonl"):
 
 
 def told(run, layer=8, feature=41):
-    return reader.descriptions(run, layer, feature).to_dict("records")
+    return feature_facts.descriptions(run, layer, feature).to_dict("records")
 
 
 def test_the_forms_neuronpedia_exports_are_read(run, tmp_path):
@@ -48,7 +49,7 @@ def test_the_forms_neuronpedia_exports_are_read(run, tmp_path):
         assert told(run)[0]["source"] == "neuronpedia"
         assert told(run)[0]["neuronpedia"] == "tiny/8-res-tiny"
         assert told(run, 22, 7)[0]["description"] == "rain"
-    assert reader.described_features(run) == 3
+    assert feature_lists.described_features(run) == 3
 
 
 def test_line_separators_inside_descriptions_do_not_end_a_line(run, tmp_path):
@@ -106,7 +107,7 @@ def test_what_is_no_export_is_a_sentence(run, tmp_path, content, message):
     path.write_bytes(content)
     with pytest.raises(CorrSteerError, match=message):
         import_file(run, path)
-    assert reader.described_features(run) == 0
+    assert feature_lists.described_features(run) == 0
 
 
 def test_a_file_that_is_not_there_or_a_run_is_a_sentence(run, tmp_path):
@@ -117,14 +118,14 @@ def test_a_file_that_is_not_there_or_a_run_is_a_sentence(run, tmp_path):
 
 
 def test_hostile_descriptions_are_stored_as_text(run, tmp_path):
-    count = reader.count_features(run)
+    count = feature_lists.count_features(run)
     import_file(run, write(tmp_path, record(description=HOSTILE), record(index=3, description="x" * 5000)))
     text = told(run)[0]["description"]
     assert text.startswith("<script>alert(1)</script>")
     assert "\x00" not in text
     assert text.encode("utf-8")
     assert len(told(run, 8, 3)[0]["description"]) == descriptions.LONGEST
-    assert reader.count_features(run) == count
+    assert feature_lists.count_features(run) == count
 
 
 def test_descriptions_are_found_by_their_words_and_shown_in_the_table(run, tmp_path):
@@ -139,22 +140,22 @@ def test_descriptions_are_found_by_their_words_and_shown_in_the_table(run, tmp_p
         ),
     )
     for text, expected in (("of praise", {(8, 41)}), ("ZEBRA", {(8, 41), (22, 7)}), ("guess", {(8, 41), (22, 7)})):
-        found = reader.features(run, reader.FeatureFilter(text=text))
+        found = feature_lists.features(run, feature_lists.FeatureFilter(text=text))
         assert set(zip(found["layer"], found["feature"], strict=True)) == expected
-    found = reader.features(run, reader.FeatureFilter(described=True)).set_index("feature")
+    found = feature_lists.features(run, feature_lists.FeatureFilter(described=True)).set_index("feature")
     assert found.loc[41, ["description", "description_source"]].tolist() == ["Words of Praise", "neuronpedia"]
     assert found.loc[7, ["description", "description_source"]].tolist() == ["another guess", "own"]
-    assert reader.one_feature(run, 22, 7)["description"] == "another guess"
+    assert feature_facts.one_feature(run, 22, 7)["description"] == "another guess"
     assert [one["source"] for one in told(run)] == ["neuronpedia", "own"]
 
 
 def test_a_run_of_before_descriptions_can_still_be_read(run):
-    with store.Writer(run) as writer:
+    with writing.Writer(run) as writer:
         writer.connection.execute("DROP TABLE descriptions")
-    assert reader.count_features(run) == len(reader.features(run, limit=10_000)) > 0
-    assert reader.features(run)["description"].isna().all()
+    assert feature_lists.count_features(run) == len(feature_lists.features(run, limit=10_000)) > 0
+    assert feature_lists.features(run)["description"].isna().all()
     assert told(run) == []
-    assert reader.described_features(run) == 0
+    assert feature_lists.described_features(run) == 0
 
 
 def test_names_on_neuronpedia_come_from_the_saes_own_metadata(tmp_path):

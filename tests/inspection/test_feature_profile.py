@@ -7,8 +7,9 @@ import pytest
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.cli import main
 from corrsteer_core.inspection import feature_profile, logit_lens
-from corrsteer_core.method import pipeline
-from corrsteer_core.runs import reader, store
+from corrsteer_core.method import collecting, run_setup
+from corrsteer_core.runs import feature_lists
+from corrsteer_core.storage import reading, writing
 from corrsteer_core.tasks import get_task
 from tests.made import runs as tiny
 
@@ -20,16 +21,16 @@ def made(tmp_path_factory):
         model, saes = tiny.load()
         folders = [sae.source for sae in saes]
         task = get_task("sentiment")
-        setup = pipeline.set_up(task, model=model, sae=folders, limit=40, max_new_tokens=5, chat=False)
-        pipeline.collect(setup)
-        with store.Writer(setup.run) as writer:  # this model is never right; features need something to go with
+        setup = run_setup.set_up(task, model=model, sae=folders, limit=40, max_new_tokens=5, chat=False)
+        collecting.collect(setup)
+        with writing.Writer(setup.run) as writer:  # this model is never right; features need something to go with
             writer.connection.execute("UPDATE samples SET outcome = hash(sample) % 2")
-        pipeline.refit(setup.run)
+        collecting.refit(setup.run)
         yield setup.run, model, saes
 
 
 def some_feature(run):
-    return store.query(
+    return reading.query(
         run, "SELECT layer, feature FROM activations WHERE value > 0.5 GROUP BY ALL HAVING count(*) > 12 ORDER BY ALL"
     ).iloc[-1]
 
@@ -83,8 +84,8 @@ def test_a_feature_that_is_not_there(made):
 def test_many_features_are_described_at_once(made):
     run, model, saes = made
     assert feature_profile.describe(run, top=6, model=model, saes=saes) == 6
-    described = reader.features(run, reader.FeatureFilter(described=True))
-    assert len(described) == reader.described_features(run) == 6
+    described = feature_lists.features(run, feature_lists.FeatureFilter(described=True))
+    assert len(described) == feature_lists.described_features(run) == 6
     best = described.iloc[0]
     drawn = feature_profile.portrait(run, int(best["layer"]), int(best["feature"]), model, saes)
     makes = drawn.guess.split("; ")[-1]

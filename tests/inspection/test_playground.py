@@ -9,10 +9,10 @@ import torch
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.engine.generation import sampled
+from corrsteer_core.inspection import playground
 from corrsteer_core.inspection.playground import stream
-from corrsteer_core.method import pipeline
 from corrsteer_core.models.loading import Model
-from corrsteer_core.models.prompts import PromptStyle
+from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.saes.sae import Sae
 from tests.made import runs as tiny
 
@@ -35,7 +35,7 @@ def test_the_last_texts_are_those_computed_at_once(loaded, style: PromptStyle, t
     steering = tiny.steering_set(model, saes, (1, 3, 5.0), (2, 7, -4.0), style=style)
     settings = {"max_new_tokens": 24, "choose": sampled(temperature, seed=3)}
     *_, last = stream(model, saes, steering, "Tell me more.", **settings)
-    assert last == pipeline.side_by_side(steering, "Tell me more.", model=model, saes=saes, **settings)
+    assert last == playground.side_by_side(steering, "Tell me more.", model=model, saes=saes, **settings)
     assert last[0] != last[1]
 
 
@@ -47,7 +47,7 @@ def test_each_scale_is_a_text_of_its_own_and_zero_is_the_unsteered_one(loaded):
     assert len(last) == 4
     assert last[1] == last[0]
     for scale, text in zip(scales, last[1:], strict=True):
-        alone = pipeline.side_by_side(
+        alone = playground.side_by_side(
             replace(steering, scale=scale), "Tell me.", max_new_tokens=16, model=model, saes=saes
         )
         assert text == alone[1]
@@ -75,7 +75,7 @@ def test_an_answer_cut_within_a_character_is_as_computed_at_once(loaded):
     steering = tiny.steering_set(model, saes, (1, 3, 5.0))
     choose = spelling(model, "ab今")
     *_, last = stream(model, saes, steering, "Go", max_new_tokens=3, choose=choose)
-    assert last == pipeline.side_by_side(steering, "Go", max_new_tokens=3, model=model, saes=saes, choose=choose)
+    assert last == playground.side_by_side(steering, "Go", max_new_tokens=3, model=model, saes=saes, choose=choose)
     assert last[1] == "ab\ufffd"
 
 

@@ -8,7 +8,8 @@ from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.engine.batches import answers
 from corrsteer_core.inspection.token_activations import Text, activations, answered, shaded, spans, text_of
 from corrsteer_core.models.hooks import hooked
-from corrsteer_core.models.prompts import PromptStyle, answer_text, render
+from corrsteer_core.models.prompts import answer_text, render
+from corrsteer_core.runs.prompt_style import PromptStyle
 from tests.made.models import ARCHITECTURES, FAST, prompts, random_sae, tiny
 
 NEW = 6

@@ -11,7 +11,6 @@ from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.engine.generation import decode, prefill, tokens_by_row
 from corrsteer_core.evaluation.trials import unsteered_and
 from corrsteer_core.inspection import playground, token_probabilities
-from corrsteer_core.method import pipeline
 from corrsteer_core.models.hooks import HookPoint
 from tests.made import runs as tiny
 from tests.made.models import ARCHITECTURES, FAST, prompts
@@ -138,6 +137,6 @@ def test_the_stream_tells_the_tokens_that_it_wrote():
     steering = tiny.steering_set(model, saes, (1, 3, 5.0))
     written: list[list[int]] = []
     *_, last = playground.stream(model, saes, steering, "Tell me.", max_new_tokens=8, written=written)
-    assert last == pipeline.side_by_side(steering, "Tell me.", max_new_tokens=8, model=model, saes=saes)
+    assert last == playground.side_by_side(steering, "Tell me.", max_new_tokens=8, model=model, saes=saes)
     assert [len(one) for one in written] == [8, 8] or any(set(one) & model.end_tokens for one in written)
     assert tuple(map(model.tokenizer.decode, written)) == last

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from corrsteer_core.runs.fit import FitSettings, fit
-from corrsteer_core.runs.store import Writer
+from corrsteer_core.storage.writing import Writer
 
 LAYERS = (8, 15, 22)
 D_SAE = 120

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from corrsteer_core.engine.steering import SaeRef, SteeringRow, SteeringSet
-from corrsteer_core.method import pipeline
+from corrsteer_core.method import collecting
 from corrsteer_core.models.loading import Model, load_model
-from corrsteer_core.models.prompts import PromptStyle
+from corrsteer_core.runs import stored_run
+from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.runs.run_config import RunConfig
-from corrsteer_core.runs.store import Writer
-from corrsteer_core.saes.sae import Sae, load_saes
+from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
+from corrsteer_core.saes.sae import Sae, load_saes, ref_of
+from corrsteer_core.storage.writing import Writer
 from corrsteer_core.tasks import get_task, load_items
 from tests.made.models import random_sae, tiny
 
@@ -42,14 +43,14 @@ def steering_set(model: Model, saes: list[Sae], *rows: tuple[int, int, float], *
     """A set of (layer, feature, coefficient) rows; prompts are put to the model as plain text."""
     made = tuple(SteeringRow(layer, feature, value, note="r +0.321") for layer, feature, value in rows)
     style = named.pop("style", PromptStyle(chat=False))
-    return SteeringSet(model.name, model.fingerprint, tuple(SaeRef.of(sae) for sae in saes), made, style=style, **named)
+    return SteeringSet(model.name, model.fingerprint, tuple(ref_of(sae) for sae in saes), made, style=style, **named)
 
 
 def make_run(model: Model, saes: list[Sae], *, limit: int = 40) -> str:
     """A finished run of the sentiment task in the cache, with the set "A" kept; returns its name."""
     task = get_task("sentiment")
     items = load_items(task, limit=limit)
-    refs = tuple(SaeRef.of(sae) for sae in saes)
+    refs = tuple(ref_of(sae) for sae in saes)
     style = PromptStyle(chat=False)
     config = RunConfig("sentiment", model.name, model.fingerprint, "float32", refs, style, 6, limit=limit)
     run = config.run_id(items)
@@ -63,7 +64,7 @@ def make_run(model: Model, saes: list[Sae], *, limit: int = 40) -> str:
         store.begin(config, items, 8)
         outcomes = [task.scorer("Positive", item) for item in items]
         store.add_batch([item.id for item in items], ["Positive"] * len(items), outcomes, [1] * len(items), active)
-    pipeline.refit(run)
+    collecting.refit(run)
     rows = [(1, 3, 4.0), (2, 5, 6.0)]
-    pipeline.keep_set(run, steering_set(model, saes, *rows, run=run, task="sentiment", name="A"), "A")
+    stored_run.keep_set(run, steering_set(model, saes, *rows, run=run, task="sentiment", name="A"), "A")
     return run

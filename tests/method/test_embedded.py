@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from corrsteer_core.engine.batches import answers
+from corrsteer_core.engine.steering import vectors_of
 from corrsteer_core.evaluation.trials import trial, unsteered_and
-from corrsteer_core.method import pipeline
 from corrsteer_core.models.loading import load_model
-from corrsteer_core.models.prompts import PromptStyle, render, resolve_style
-from corrsteer_core.runs import reader
+from corrsteer_core.models.prompts import render, resolve_style
+from corrsteer_core.runs import feature_lists, measurements, stored_run
+from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.saes.reconstruction import explained, looks_broken
 from corrsteer_core.saes.sae import load_saes
 from corrsteer_core.tasks import get_task, load_items
@@ -100,7 +101,7 @@ def test_alone_and_in_a_batch_of_mixed_lengths(model, saes):
 
 
 def test_the_main_job_helps_on_unseen_samples_and_controls_do_not(demo):
-    evaluation = reader.evaluations(demo)
+    evaluation = measurements.evaluations(demo)
     summary = evaluation[evaluation["name"] == "V"].iloc[0]["summary"]
     assert summary["n"] >= 160
     assert summary["effect"] >= 0.08
@@ -113,7 +114,7 @@ def test_the_main_job_helps_on_unseen_samples_and_controls_do_not(demo):
 
 
 def test_the_highest_r_is_not_the_best_effect(demo):
-    effects = reader.effects(demo)
+    effects = feature_lists.effects(demo)
     highest_r = effects.loc[effects["r"].idxmax()]
     best_effect = effects.loc[effects["effect"].idxmax()]
     assert (highest_r["layer"], highest_r["feature"]) != (best_effect["layer"], best_effect["feature"])
@@ -121,23 +122,23 @@ def test_the_highest_r_is_not_the_best_effect(demo):
 
 
 def test_a_second_demo_does_nothing_again(demo):
-    before = reader.evaluations(demo)["created"].max()
+    before = measurements.evaluations(demo)["created"].max()
     arguments = [sys.executable, "-m", "corrsteer_core", "demo", "--json"]
     again = subprocess.run(arguments, cwd=ROOT, check=True, capture_output=True, text=True)
     assert json.loads(again.stdout)["run"] == demo
-    assert reader.evaluations(demo)["created"].max() == before
+    assert measurements.evaluations(demo)["created"].max() == before
 
 
 @pytest.mark.parametrize("name", ["sentiment", "refusal", "overrefusal", "capitals"])
 def test_scale_zero_is_the_unsteered_text_for_every_sample(demo, model, saes, name):
     task = get_task(name)
     items = load_items(task)
-    steering = pipeline.kept_sets(demo)["A"]
+    steering = stored_run.kept_sets(demo)["A"]
     style = resolve_style(model, chat=None, task_chat=task.chat)
     # Twelve tokens: what differs at scale 0 differs from the first on, and longer answers take minutes.
     asked = {"style": style, "scorer": task.scorer, "max_new_tokens": min(task.max_new_tokens, 12)}
-    found = trial(model, items, unsteered_and(steering.scaled(0.0).vectors(saes)), **asked)
+    found = trial(model, items, unsteered_and(vectors_of(steering.scaled(0.0), saes)), **asked)
     assert len(found.tokens) == len(items) >= 150
     assert [row[1] for row in found.tokens] == [row[0] for row in found.tokens]
-    hard = trial(model, items[:16], unsteered_and(steering.scaled(4.0).vectors(saes)), **asked)
+    hard = trial(model, items[:16], unsteered_and(vectors_of(steering.scaled(4.0), saes)), **asked)
     assert any(row[1] != row[0] for row in hard.tokens), "steering hard must change something"

@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 
 from corrsteer_core.engine.batches import answers
-from corrsteer_core.engine.steering import SteeringRow, empty_set
+from corrsteer_core.engine.steering import empty_set, vectors_of
 from corrsteer_core.evaluation import controls
 from corrsteer_core.models.loading import Model, end_tokens, fingerprint
-from corrsteer_core.reporting import report
+from corrsteer_core.reporting import report, report_contents
+from corrsteer_core.runs.steering_set import SteeringRow
 from tests.made import fabricated
 from tests.made.models import prompts, random_sae, tiny
 
@@ -59,9 +60,9 @@ def test_random_controls_fire_as_often_push_as_hard_and_are_used_once():
         widest = (layer - own).abs().sort_values().iloc[controls.NEIGHBOURS + len(used)]
         for one in found:
             assert abs(layer[one.rows[place].feature] - own) <= widest
-    plain = steering.vectors(saes)
+    plain = vectors_of(steering, saes)
     for one in found:
-        for point, vector in one.vectors(saes).items():
+        for point, vector in vectors_of(one, saes).items():
             assert vector.norm().item() == pytest.approx(plain[point].norm().item(), rel=1e-5)
             assert abs((vector @ plain[point]).item()) < 0.99 * (plain[point] @ plain[point]).item()
 
@@ -73,9 +74,9 @@ def test_random_controls_of_several_features_in_a_layer_push_as_hard_together():
     saes[0].net.W_dec.data[9] = saes[0].net.W_dec.data[7]
     features = pd.DataFrame({"layer": 1, "feature": range(48), "frequency": np.linspace(0, 1, 48)})
     steering = empty_set(model, saes, rows=(SteeringRow(1, 7, 3.0), SteeringRow(1, 9, 2.0)))
-    (length,) = (vector.norm().item() for vector in steering.vectors(saes).values())
+    (length,) = (vector.norm().item() for vector in vectors_of(steering, saes).values())
     for one in controls.random_like(steering, features, saes, count=4):
-        (vector,) = one.vectors(saes).values()
+        (vector,) = vectors_of(one, saes).values()
         assert vector.norm().item() == pytest.approx(length, rel=1e-5)
         lengths = saes[0].directions([row.feature for row in one.rows]).norm(dim=-1).tolist()
         assert one.rows[0].coefficient * lengths[0] == pytest.approx(
@@ -116,5 +117,5 @@ def test_fluency_stands_beside_every_rate_of_the_report(tmp_path, monkeypatch):
     run = fabricated.make_run()
     page = report.html(run)
     assert "Fluency lost" in page
-    (one,) = report.contents(run)["measured"]
+    (one,) = report_contents.contents(run)["measured"]
     assert one.fluency_loss == pytest.approx(-0.1)

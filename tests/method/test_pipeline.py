@@ -14,13 +14,16 @@ from scipy import stats as scipy_stats
 
 from benchmarks import results
 from corrsteer_core.cli import main, options
-from corrsteer_core.engine.steering import SteeringRow, empty_set, load_set, save_set
-from corrsteer_core.method import pipeline
+from corrsteer_core.engine.steering import empty_set
+from corrsteer_core.method import candidates
 from corrsteer_core.models.hooks import hooked
 from corrsteer_core.models.loading import load_model
-from corrsteer_core.models.prompts import PromptStyle, render
-from corrsteer_core.runs import store
+from corrsteer_core.models.prompts import render
+from corrsteer_core.runs import stored_run
+from corrsteer_core.runs.prompt_style import PromptStyle
+from corrsteer_core.runs.steering_set import SteeringRow, load_set, save_set
 from corrsteer_core.saes.sae import load_saes
+from corrsteer_core.storage import reading, run_folder, writing
 from tests.made.models import random_sae, tiny
 
 LAYERS = (1, 2)
@@ -105,7 +108,7 @@ def test_stored_activations_equal_one_forward_pass_per_sample(files, capsys):
     found = tables(fitted["database"])
     model = load_model(str(files / "model"), dtype=torch.float32)
     saes = load_saes([str(files / "saes")], model)
-    config, items = pipeline.stored(fitted["run"])
+    config, items = stored_run.stored(fitted["run"])
     assert config.style == PromptStyle(chat=True)
     outputs = found["samples"].set_index("sample")["output"]
     for item in items[:10]:
@@ -147,7 +150,7 @@ def test_interrupted_and_resumed_the_run_has_the_same_numbers(files, capsys, cac
     _, fitted, _ = command(capsys, *arguments)
     whole = tables(fitted["database"])
     shutil.rmtree(cache / "runs")
-    real, calls = store.Writer.add_batch, []
+    real, calls = writing.Writer.add_batch, []
 
     def dying(self, *positional, **named):
         if len(calls) == batches:
@@ -155,11 +158,11 @@ def test_interrupted_and_resumed_the_run_has_the_same_numbers(files, capsys, cac
         calls.append(1)
         return real(self, *positional, **named)
 
-    monkeypatch.setattr(store.Writer, "add_batch", dying)
+    monkeypatch.setattr(writing.Writer, "add_batch", dying)
     with pytest.raises(Killed):
         main.main([*map(str, arguments), "--quiet"])
-    monkeypatch.setattr(store.Writer, "add_batch", real)
-    kept = store.query(fitted["run"], "SELECT count(outcome) AS n FROM samples")["n"][0]
+    monkeypatch.setattr(writing.Writer, "add_batch", real)
+    kept = reading.query(fitted["run"], "SELECT count(outcome) AS n FROM samples")["n"][0]
     assert 7 * batches <= kept < len(whole["samples"])  # batches of shorter prompts hold more
     # Another batch size now must change nothing: the run is bound to the first.
     status, again, _ = command(capsys, *fit_arguments(files, "--batch-size", 3))
@@ -308,7 +311,7 @@ def test_a_judge_that_cannot_be_had_is_an_error_and_no_other_metric(files, capsy
     status, found, err = command(capsys, *arguments)
     assert (status, found) == (1, None)
     assert "distilroberta-base-rejection-v1" in err
-    assert not list(store.run_names())
+    assert not list(run_folder.run_names())
 
 
 def test_evaluate_measures_fluency_as_written_out_here(files, capsys, tmp_path):
@@ -409,7 +412,7 @@ def test_an_empty_file_is_said(files, capsys, tmp_path):
 def test_a_corrupted_cache_file_is_said_and_other_runs_stay(files, capsys):
     _, fitted, _ = command(capsys, *fit_arguments(files))
     _, other, _ = command(capsys, *fit_arguments(files, "--limit", 20))
-    path = store.database_path(fitted["run"])
+    path = run_folder.database_path(fitted["run"])
     path.write_bytes(b"rubbish")
     for arguments in (("features", fitted["run"]), fit_arguments(files), ("select", fitted["run"], "--strategy", "A")):
         status, _, err = command(capsys, *arguments)
@@ -457,11 +460,11 @@ def test_check_measures_every_sae(files, capsys):
 
 def test_interrupted_while_trying_features_the_finished_ones_are_kept(files, capsys, monkeypatch):
     _, fitted, _ = command(capsys, *fit_arguments(files))
-    whole = pipeline.try_candidates(fitted["run"], longest=np.inf)
-    with store.Writer(fitted["run"]) as writer:
+    whole = candidates.try_candidates(fitted["run"], longest=np.inf)
+    with writing.Writer(fitted["run"]) as writer:
         writer.connection.execute("DELETE FROM effects")
-    monkeypatch.setattr(pipeline, "TRIED_TOGETHER", 20)
-    real, calls = pipeline.trial, []
+    monkeypatch.setattr(candidates, "TRIED_TOGETHER", 20)
+    real, calls = candidates.trial, []
 
     def dying(*positional, **named):
         calls.append(1)
@@ -469,11 +472,11 @@ def test_interrupted_while_trying_features_the_finished_ones_are_kept(files, cap
             raise Killed
         return real(*positional, **named)
 
-    monkeypatch.setattr(pipeline, "trial", dying)
+    monkeypatch.setattr(candidates, "trial", dying)
     with pytest.raises(Killed):
-        pipeline.try_candidates(fitted["run"], longest=np.inf)
-    assert len(store.query(fitted["run"], "SELECT * FROM effects")) == 40
-    again = pipeline.try_candidates(fitted["run"], longest=np.inf)
+        candidates.try_candidates(fitted["run"], longest=np.inf)
+    assert len(reading.query(fitted["run"], "SELECT * FROM effects")) == 40
+    again = candidates.try_candidates(fitted["run"], longest=np.inf)
     keys = ["layer", "feature", "scale"]
     left, right = (table.sort_values(keys, ignore_index=True) for table in (whole, again))
     pd.testing.assert_frame_equal(left, right)

@@ -8,9 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.engine.steering import SaeRef
 from corrsteer_core.models.loading import fingerprint, load_model
-from corrsteer_core.saes.sae import load_saes
+from corrsteer_core.saes.sae import load_saes, ref_of
 from tests.made.models import ARCHITECTURES, random_sae, tiny
 
 PROJECTION = "model.layers.0.mlp.down_proj.weight"
@@ -190,13 +189,13 @@ def test_every_sae_is_checked_and_placed_before_the_next_is_read(saes, monkeypat
 
 def test_the_app_reads_each_sae_once_whatever_set_names_it(tmp_path, saes, monkeypatch):
     from app.shared.models import Bench
-    from corrsteer_core.method import pipeline
+    from corrsteer_core.saes import named_saes
 
     model = load_model(str(saved(tmp_path / "model")))
     loaded = load_saes([str(saes)], model)
-    first, second = (SaeRef.of(sae) for sae in loaded)
-    read, asked = pipeline.saes_of, []
-    monkeypatch.setattr(pipeline, "saes_of", lambda refs, model: asked.append([*refs]) or read(refs, model))
+    first, second = (ref_of(sae) for sae in loaded)
+    read, asked = named_saes.saes_of, []
+    monkeypatch.setattr(named_saes, "saes_of", lambda refs, model: asked.append([*refs]) or read(refs, model))
     bench = Bench(model.name)
     (alone,) = bench.saes([second])
     both = bench.saes([first, second])

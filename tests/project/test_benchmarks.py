@@ -10,7 +10,7 @@ from benchmarks import __main__ as bench
 from benchmarks.child import by_products
 from benchmarks.measure import Row, child, interleaved, ratios
 from benchmarks.page import line, written
-from corrsteer_core.statistics.correlation import correlate
+from corrsteer_core.correlation.per_feature import correlate
 from tests.made.arrays import sparse
 
 

@@ -4,43 +4,40 @@ import ast
 import re
 import subprocess
 import sys
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from corrsteer_core.runs.schema import MIGRATIONS
+from corrsteer_core.storage.schema import MIGRATIONS
 
 ROOT = Path(__file__).parents[2]
 CORE = sorted((ROOT / "corrsteer_core").rglob("*.py"))
 APP = sorted((ROOT / "app").rglob("*.py"))
 
-# From the bottom up: a module may import those before it, at the top of the file, never those after.
-LAYERS = [
-    {"errors", "paths", "hub_errors", "rounded", "differences", "output", "linear"},
-    {"hooks", "schema", "progress", "stats", "texts", "tasks", "jobs", "uploads", "registry", "presets"},
-    {"models", "correlation", "sae_sources"},
-    {"prompts", "saes", "training"},
-    {"generation", "capture", "steering", "check", "lens"},
-    {"config", "batches", "controls", "selection", "export"},
-    {"store", "evaluate", "lengths", "shading", "tokens"},
-    {"fit", "reader", "descriptions", "playground", "verdict", "findings", "comparisons", "pictures"},
-    {"report"},
-    {"pipeline", "evidence"},
-    {"evaluation", "caa", "portrait"},
-    {"demo", "study"},
-    {"commands"},
-    {"options"},
-    {"cli"},
-    {"__main__", "job_process"},
-]
-RANK = {name: place for place, names in enumerate(LAYERS) for name in names}
+# From the bottom up: a room may import those before it, anywhere in a file, never those after.
+ROOMS = (
+    "base",
+    "tasks",
+    "statistics",
+    "correlation",
+    "storage",
+    "runs",
+    "reporting",
+    "models",
+    "saes",
+    "engine",
+    "evaluation",
+    "inspection",
+    "method",
+    "cli",
+)
+WITHOUT_TORCH = ROOMS[:7]
+APP_ROOMS = ("shared", "overview", "features", "steer", "evaluate", "report")
 
 
-def imported(path, top_level_only=False):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    nodes = tree.body if top_level_only else ast.walk(tree)
-    for node in nodes:
+def imported(path):
+    """The modules that a file imports, each by its full name."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -48,36 +45,77 @@ def imported(path, top_level_only=False):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def core_module(name):
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def room_of(name):
+    """The room of a module of the core or the app; None for what stands beside the rooms."""
     parts = name.split(".")
-    return parts[1] if parts[0] == "corrsteer_core" and len(parts) > 1 else None
+    return parts[1] if len(parts) > 1 and parts[1] in (*ROOMS, *APP_ROOMS) else None
 
 
 @pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_core_knows_neither_the_app_nor_streamlit(path):
-    assert not {name.split(".")[0] for name in imported(path)} & {"streamlit", "app", "plotly"}
+    assert not {name.split(".")[0] for name in imported(path)} & {"streamlit", "app"}
 
 
-def test_imports_in_the_core_go_one_way():
-    modules = {path.stem if path.parent.name == "corrsteer_core" else "tasks" for path in CORE} - {"__init__"}
-    assert modules == RANK.keys(), "every module has its place in LAYERS"
+def test_every_folder_of_the_core_is_a_room():
+    folders = {path.name for path in (ROOT / "corrsteer_core").iterdir() if (path / "__init__.py").exists()}
+    assert folders == set(ROOMS)
+
+
+def test_imports_between_rooms_go_one_way():
+    rank = {room: place for place, room in enumerate(ROOMS)}
     wrong = []
     for path in CORE:
-        own = path.stem if path.parent.name == "corrsteer_core" else "tasks"
-        for name in imported(path):
-            other = core_module(name)
-            if other in RANK and own in RANK and other != own and RANK[other] > RANK[own]:
-                wrong.append(f"{own} imports {other}")
+        own = room_of(module_name(path))
+        others = {room_of(name) for name in imported(path) if name.startswith("corrsteer_core.")} - {None}
+        wrong += [f"{module_name(path)} imports from {other}" for other in others if own and rank[other] > rank[own]]
     assert wrong == []
 
 
-def test_the_map_for_contributors_has_every_module_in_the_order_of_imports():
+def test_pages_of_the_app_share_through_the_shared_room_alone():
+    wrong = []
+    for path in APP:
+        own = room_of(module_name(path))
+        others = {room_of(name) for name in imported(path) if name.startswith("app.")} - {None, own, "shared"}
+        wrong += [f"{module_name(path)} imports from {other}" for other in others if own]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("files", [CORE, APP], ids=["core", "app"])
+def test_no_modules_import_each_other_in_a_circle(files):
+    known = {module_name(path): path for path in files}
+    imports = {name: {other for other in imported(path) if other in known} for name, path in known.items()}
+    done: set[str] = set()
+
+    def walk(name, above):
+        assert name not in above, f"a circle: {' -> '.join([*above[above.index(name) :], name])}"
+        if name not in done:
+            for other in sorted(imports[name]):
+                walk(other, [*above, name])
+            done.add(name)
+
+    for name in known:
+        walk(name, [])
+
+
+def test_the_map_for_contributors_names_the_rooms_in_the_order_of_imports():
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
-    named = [name for row in rows for name in re.findall(r"`(\w+)/?`", row)]
-    assert sorted(named) == sorted(RANK), "every module stands in the table once"
-    wrong = [f"{after} stands below {name}" for name, after in pairwise(named) if RANK[after] < RANK[name]]
-    assert wrong == []
+    rows = re.findall(r"^\| `(\w+)/` \|", page, re.MULTILINE)
+    assert tuple(rows) == ROOMS
+
+
+@pytest.mark.parametrize("room", WITHOUT_TORCH)
+def test_the_first_rooms_do_not_name_torch(room):
+    for path in (ROOT / "corrsteer_core" / room).rglob("*.py"):
+        top = ast.parse(path.read_text(encoding="utf-8")).body
+        for node in top:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {name.split(".")[0] for name in names} & {"torch", "transformers", "sae_lens"}, path
 
 
 @pytest.mark.parametrize("path", APP, ids=lambda path: str(path.relative_to(ROOT)))
@@ -101,7 +139,7 @@ def test_no_pickle_and_no_remote_code(path):
 @pytest.mark.parametrize(
     "module",
     [
-        "corrsteer_core.runs.reader",
+        "corrsteer_core.runs.run_facts",
         "corrsteer_core.cli.main",
         "corrsteer_core.base.jobs",
         "corrsteer_core.saes.registry",

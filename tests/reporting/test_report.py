@@ -17,8 +17,9 @@ import pytest
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.cli import main
-from corrsteer_core.reporting import pictures, report, verdict
-from corrsteer_core.runs import reader, store
+from corrsteer_core.reporting import pictures, report, report_contents, verdict
+from corrsteer_core.runs import feature_lists, measurements, run_facts
+from corrsteer_core.storage import writing
 from tests.made import fabricated
 
 VOID = {"meta", "br", "link", "img", "input"}
@@ -69,7 +70,7 @@ def page_of(**settings) -> Page:
 def test_the_numbers_are_the_readers():
     run = fabricated.make_run()
     page = Page(report.html(run))
-    summary = reader.evaluations(run)["summary"][0]
+    summary = measurements.evaluations(run)["summary"][0]
     found = verdict.verdict(summary)
     assert found.kind == "works"
     assert found.sentence.removeprefix("Works: ").split(" ", 1)[1] in page.text
@@ -77,11 +78,11 @@ def test_the_numbers_are_the_readers():
     assert f"{100 * summary['steered_rate']:.1f}%" in page.text
     assert "+10 / −1" in page.text
     assert "p = 0.012" in page.text
-    for split in reader.facts(run).splits.itertuples():
+    for split in run_facts.facts(run).splits.itertuples():
         assert f"{split.samples} {100 * split.success_rate:.1f}%" in page.text
-    for row in reader.best_by_layer(run).itertuples():
+    for row in feature_lists.best_by_layer(run).itertuples():
         assert f"{row.layer} {row.feature} {row.r:+.2f} {row.level:+.2f} {row.support} samples" in page.text
-    best = reader.best_effects(run).iloc[0]
+    best = feature_lists.best_effects(run).iloc[0]
     assert f"layer {int(best['layer'])} · {int(best['feature'])} {best['r']:+.2f}" in page.text
     for control in summary["controls"].values():
         assert f"{100 * control['steered_rate']:.1f}%" in page.text
@@ -89,15 +90,15 @@ def test_the_numbers_are_the_readers():
 
 def test_examples_are_the_first_of_each_kind_and_counted():
     run = fabricated.make_run()
-    samples = verdict.with_flips(reader.evaluated_samples(run, "V", "sentiment", "test", 1.0))
+    samples = verdict.with_flips(measurements.evaluated_samples(run, "V", "sentiment", "test", 1.0))
     page = Page(report.html(run))
     won = samples[samples["flip"] == "won"]
-    assert len(won) > report.EXAMPLES
-    assert f"( {report.EXAMPLES} of {len(won)} )".replace("( ", "(").replace(" )", ")") in page.text
+    assert len(won) > report_contents.EXAMPLES
+    assert f"( {report_contents.EXAMPLES} of {len(won)} )".replace("( ", "(").replace(" )", ")") in page.text
     numbers = [re.search(r"number (\d+)", prompt)[1] for prompt in won["prompt"]]
     shown = [number for number in numbers if re.search(rf"\b{number}\.", page.text)]
-    assert shown[: report.EXAMPLES] == numbers[: report.EXAMPLES]
-    assert page.text.count("Right answer: Positive") >= report.EXAMPLES
+    assert shown[: report_contents.EXAMPLES] == numbers[: report_contents.EXAMPLES]
+    assert page.text.count("Right answer: Positive") >= report_contents.EXAMPLES
 
 
 def placed(svg: str, axis: str) -> tuple[np.ndarray, np.ndarray]:
@@ -132,7 +133,7 @@ def test_marks_of_the_rates_stand_where_the_axis_says():
 
 def test_dots_stand_at_their_r_and_effect():
     run = fabricated.make_run()
-    best = reader.best_effects(run)
+    best = feature_lists.best_effects(run)
     svg = pictures.r_and_effect(best)
     (across, x0), (up, y0) = (
         np.polyfit(*placed(svg, "x"), 1),
@@ -148,7 +149,7 @@ def test_dots_stand_at_their_r_and_effect():
 
 def test_bars_reach_their_r_and_lines_their_chance_level():
     run = fabricated.make_run()
-    best = reader.best_by_layer(run)
+    best = feature_lists.best_by_layer(run)
     svg = pictures.best_by_layer(best)
     at, values = placed(svg, "y")
     up, y0 = np.polyfit(at - 4, values, 1)
@@ -192,14 +193,14 @@ def test_limits_name_what_was_not_done():
 
 def change(run: str, **values: object) -> None:
     """Overwrite columns of the run's one evaluation."""
-    with store.Writer(run) as writer:
+    with writing.Writer(run) as writer:
         rows = writer.query("SELECT * FROM evaluations").drop(columns="run")
         writer.replace("evaluations", rows.assign(**values))
 
 
 def test_a_set_without_controls_or_measured_where_it_was_chosen_is_called_so():
     run = fabricated.make_run()
-    summary = reader.evaluations(run)["summary"][0]
+    summary = measurements.evaluations(run)["summary"][0]
     change(run, split="validation", summary=json.dumps({**summary, "controls": {}, "split": "validation"}))
     text = Page(report.html(run)).text
     assert "not compared with random features" in text
@@ -209,7 +210,11 @@ def test_a_set_without_controls_or_measured_where_it_was_chosen_is_called_so():
 
 def test_undefined_numbers_are_dashes():
     run = fabricated.make_run()
-    summary = {**reader.evaluations(run)["summary"][0], "ser": None, "fluency": {"unsteered": None, "steered": None}}
+    summary = {
+        **measurements.evaluations(run)["summary"][0],
+        "ser": None,
+        "fluency": {"unsteered": None, "steered": None},
+    }
     change(run, summary=json.dumps(summary))
     text = Page(report.html(run)).text
     assert "nan" not in text.lower().split()
@@ -267,9 +272,13 @@ def test_nothing_is_loaded_and_the_policy_allows_nothing_but_its_own_style():
 
 def test_hostile_text_everywhere_is_only_text():
     run = fabricated.make_run(text=fabricated.HOSTILE)
-    body = {**json.loads(reader.sets(run)["body"][0]), "name": fabricated.HOSTILE}
-    with store.Writer(run) as writer:
-        config = reader.facts(run).config | {"task": "mine" + fabricated.HOSTILE, "scorer": "x", "data": "/a/<b>.csv"}
+    body = {**json.loads(measurements.sets(run)["body"][0]), "name": fabricated.HOSTILE}
+    with writing.Writer(run) as writer:
+        config = run_facts.facts(run).config | {
+            "task": "mine" + fabricated.HOSTILE,
+            "scorer": "x",
+            "data": "/a/<b>.csv",
+        }
         config["model"] = config["saes"][0]["source"] = fabricated.HOSTILE
         config["style"]["system"] = '"><script>1</script>'
         writer.replace(

@@ -12,10 +12,11 @@ import pytest
 import scipy.stats
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.method import pipeline
+from corrsteer_core.method import collecting
 from corrsteer_core.reporting import ranking_words
-from corrsteer_core.runs import reader, store
-from corrsteer_core.runs.reader import FeatureFilter
+from corrsteer_core.runs import feature_facts, feature_lists, measurements, run_facts
+from corrsteer_core.runs.feature_lists import FeatureFilter
+from corrsteer_core.storage import deleting, reading, run_folder
 from tests.made import fabricated
 
 
@@ -27,7 +28,7 @@ def run(tmp_path_factory) -> str:
 
 
 def everything(run: str) -> pd.DataFrame:
-    return store.query(run, "SELECT * FROM features")
+    return reading.query(run, "SELECT * FROM features")
 
 
 def keys(frame: pd.DataFrame) -> list[tuple[int, int]]:
@@ -35,9 +36,9 @@ def keys(frame: pd.DataFrame) -> list[tuple[int, int]]:
 
 
 def test_pages_put_together_are_the_whole_ranking_in_order(run):
-    pages = [reader.features(run, limit=50, offset=start) for start in range(0, 400, 50)]
+    pages = [feature_lists.features(run, limit=50, offset=start) for start in range(0, 400, 50)]
     together = pd.concat(pages)
-    assert len(together) == len(everything(run)) == reader.count_features(run)
+    assert len(together) == len(everything(run)) == feature_lists.count_features(run)
     r = together["r"].to_numpy()
     assert np.isnan(r[np.isnan(r).argmax() :]).all() or not np.isnan(r).any()
     assert (np.diff(r[~np.isnan(r)]) <= 0).all()
@@ -46,33 +47,33 @@ def test_pages_put_together_are_the_whole_ranking_in_order(run):
 
 def test_filters_let_through_what_they_say(run):
     wanted = FeatureFilter(layers=(8, 22), r_low=-0.1, r_high=0.15, support=20, sort="support", descending=False)
-    found = reader.features(run, wanted, limit=1000)
+    found = feature_lists.features(run, wanted, limit=1000)
     rows = everything(run)
     plain = rows[rows["layer"].isin([8, 22]) & rows["r"].between(-0.1, 0.15) & (rows["support"] >= 20)]
     assert sorted(keys(found)) == sorted(keys(plain))
     assert found["support"].is_monotonic_increasing
-    assert reader.count_features(run, wanted) == len(plain) > 0
+    assert feature_lists.count_features(run, wanted) == len(plain) > 0
 
 
 def test_a_limit_on_q_leaves_out_features_without_one(run):
-    found = reader.features(run, FeatureFilter(q_high=0.5), limit=1000)
+    found = feature_lists.features(run, FeatureFilter(q_high=0.5), limit=1000)
     rows = everything(run)
     assert len(found) == (rows["q"] <= 0.5).sum() > 0
 
 
 def test_a_text_search_finds_features_whose_top_texts_hold_it_or_whose_number_it_is(run):
     words = "number 17"
-    active = store.query(run, "SELECT layer, feature, value, prompt FROM activations JOIN samples USING (sample)")
-    top = active.sort_values("value", ascending=False).groupby(["layer", "feature"]).head(reader.TOP_TEXTS)
+    active = reading.query(run, "SELECT layer, feature, value, prompt FROM activations JOIN samples USING (sample)")
+    top = active.sort_values("value", ascending=False).groupby(["layer", "feature"]).head(feature_lists.TOP_TEXTS)
     hits = set(keys(top[top["prompt"].str.contains(words)])) & set(keys(everything(run)))
-    assert set(keys(reader.features(run, FeatureFilter(text=words.upper()), limit=1000))) == hits
-    assert fabricated.BEST_EFFECT in keys(reader.features(run, FeatureFilter(text="41"), limit=1000))
+    assert set(keys(feature_lists.features(run, FeatureFilter(text=words.upper()), limit=1000))) == hits
+    assert fabricated.BEST_EFFECT in keys(feature_lists.features(run, FeatureFilter(text="41"), limit=1000))
 
 
 @pytest.mark.parametrize("text", ["'; DROP TABLE features; --", "%", "\\", "$text"])
 def test_text_is_never_sql(run, text):
-    assert reader.count_features(run, FeatureFilter(text=text)) == 0
-    assert reader.count_features(run) > 0
+    assert feature_lists.count_features(run, FeatureFilter(text=text)) == 0
+    assert feature_lists.count_features(run) > 0
 
 
 def test_sorting_by_something_else_is_an_error():
@@ -81,35 +82,35 @@ def test_sorting_by_something_else_is_an_error():
 
 
 def test_the_best_effect_stands_beside_each_tried_feature(run):
-    rows = store.query(run, "SELECT * FROM effects").assign(
+    rows = reading.query(run, "SELECT * FROM effects").assign(
         effect=lambda one: one["steered_rate"] - one["unsteered_rate"]
     )
     best = rows.groupby(["layer", "feature"])["effect"].max()
-    tried = reader.features(run, FeatureFilter(tried=True), limit=1000).set_index(["layer", "feature"])["effect"]
+    tried = feature_lists.features(run, FeatureFilter(tried=True), limit=1000).set_index(["layer", "feature"])["effect"]
     pd.testing.assert_series_equal(tried.sort_index(), best.sort_index(), check_dtype=False, check_index_type=False)
-    first = reader.features(run, FeatureFilter(sort="effect"), limit=1)
+    first = feature_lists.features(run, FeatureFilter(sort="effect"), limit=1)
     assert keys(first) == [fabricated.BEST_EFFECT]
-    assert keys(reader.best_effects(run))[0] == fabricated.BEST_EFFECT
-    extremes = reader.best_effects(run).set_index(["layer", "feature"]).loc[fabricated.HIGHEST_R]
+    assert keys(feature_lists.best_effects(run))[0] == fabricated.BEST_EFFECT
+    extremes = feature_lists.best_effects(run).set_index(["layer", "feature"]).loc[fabricated.HIGHEST_R]
     assert extremes[["effect", "scale"]].tolist() == [pytest.approx(-2 / 60), 1.0]
     assert extremes[["worst_effect", "worst_scale"]].tolist() == [pytest.approx(-16 / 60), 8.0]
 
 
 def test_one_feature_is_its_row(run):
     layer, feature = fabricated.BEST_EFFECT
-    row = reader.one_feature(run, layer, feature)
-    same = reader.features(run, FeatureFilter(layers=(layer,)), limit=1000).set_index("feature").loc[feature]
+    row = feature_facts.one_feature(run, layer, feature)
+    same = feature_lists.features(run, FeatureFilter(layers=(layer,)), limit=1000).set_index("feature").loc[feature]
     assert row is not None
     assert row["r"] == same["r"]
     assert row["support"] == same["support"]
     assert row["effect_scale"] == 8.0
-    assert reader.one_feature(run, layer, 10**6) is None
+    assert feature_facts.one_feature(run, layer, 10**6) is None
 
 
 def test_best_by_layer_is_the_highest_r_that_reaches_the_floor(run):
     rows = everything(run)
-    rows = rows[rows["support"] >= reader.facts(run).fit["floor"]]
-    best = reader.best_by_layer(run)
+    rows = rows[rows["support"] >= run_facts.facts(run).fit["floor"]]
+    best = feature_lists.best_by_layer(run)
     assert best["layer"].tolist() == list(fabricated.LAYERS)
     assert best["r"].tolist() == rows.groupby("layer")["r"].max().tolist()
     assert best["level"].notna().all()
@@ -117,67 +118,67 @@ def test_best_by_layer_is_the_highest_r_that_reaches_the_floor(run):
 
 def test_histograms_add_up_to_the_frequencies(run):
     layer, feature = fabricated.HIGHEST_R
-    bins = reader.histogram(run, layer, feature)
-    row = reader.one_feature(run, layer, feature)
+    bins = feature_facts.histogram(run, layer, feature)
+    row = feature_facts.one_feature(run, layer, feature)
     assert bins["correct"].sum() == pytest.approx(row["frequency_correct"])
     assert bins["incorrect"].sum() == pytest.approx(row["frequency_incorrect"])
     assert len(bins) <= 20
-    values = reader.pooled_values(run, layer, feature)
+    values = feature_facts.pooled_values(run, layer, feature)
     assert len(values) == fabricated.SPLITS["train"]
     assert (values["value"] > 0).sum() == row["support"]
 
 
 def test_a_feature_that_never_fired_has_no_histogram(run):
-    assert reader.histogram(run, 8, 10**6).empty
+    assert feature_facts.histogram(run, 8, 10**6).empty
 
 
 def test_the_cloud_keeps_the_largest_and_samples_the_rest(run):
-    whole = reader.cloud(run, 10_000)
-    some = reader.cloud(run, 40)
+    whole = feature_lists.cloud(run, 10_000)
+    some = feature_lists.cloud(run, 40)
     assert 20 <= len(some) <= 40
     assert keys(some)[:20] == keys(whole)[:20]
 
 
 def test_top_texts_are_the_most_active_samples(run):
     layer, feature = fabricated.HIGHEST_R
-    found = reader.top_texts(run, layer, feature, 5)
-    active = store.query(run, "SELECT value FROM activations WHERE layer = ? AND feature = ?", [layer, feature])
+    found = feature_facts.top_texts(run, layer, feature, 5)
+    active = reading.query(run, "SELECT value FROM activations WHERE layer = ? AND feature = ?", [layer, feature])
     assert found["value"].tolist() == active["value"].nlargest(5).tolist()
 
 
 def test_the_headline_is_set_v_on_the_test_split(run):
-    summary = reader.headline(run)
+    summary = run_facts.headline(run)
     assert summary is not None
     assert (summary["split"], summary["n"]) == ("test", fabricated.SPLITS["test"])
-    assert reader.demo_run() == run
-    samples = reader.evaluated_samples(run, "V", "sentiment", "test", 1.0)
+    assert run_facts.demo_run() == run
+    samples = measurements.evaluated_samples(run, "V", "sentiment", "test", 1.0)
     assert len(samples) == summary["n"]
     with pytest.raises(CorrSteerError, match="not been measured"):
-        reader.evaluated_samples(run, "W", "sentiment", "test", 1.0)
+        measurements.evaluated_samples(run, "W", "sentiment", "test", 1.0)
 
 
 def test_a_damaged_run_is_listed_with_its_problem_and_harms_no_other(tmp_path, monkeypatch):
     monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
     good = fabricated.make_run()
-    broken = store.runs_dir() / "broken-1"
+    broken = run_folder.runs_dir() / "broken-1"
     broken.mkdir()
-    (broken / store.PUBLISHED).write_bytes(b"no database")
-    runs = reader.runs().set_index("run")
+    (broken / run_folder.PUBLISHED).write_bytes(b"no database")
+    runs = run_facts.runs().set_index("run")
     assert runs.loc[good, "problem"] is None
     assert "cannot be read" in runs.loc["broken-1", "problem"]
-    assert reader.demo_run() == good
-    store.delete_run("broken-1")
-    assert reader.runs()["run"].tolist() == [good]
+    assert run_facts.demo_run() == good
+    deleting.delete_run("broken-1")
+    assert run_facts.runs()["run"].tolist() == [good]
 
 
 def test_an_empty_cache_has_no_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path / "new"))
-    assert reader.runs().empty
-    assert reader.demo_run() is None
+    assert run_facts.runs().empty
+    assert run_facts.demo_run() is None
 
 
 def test_going_on_with_a_run_asks_for_the_very_same_run(run):
-    arguments = reader.fit_arguments(run)
+    arguments = run_facts.fit_arguments(run)
     assert arguments[:3] == ["fit", "--model=SmolLM2-135M-Instruct", "--task=sentiment"]
     assert [one for one in arguments if one.startswith("--sae=")] == [
         f"--sae=embedded/layer_{n}" for n in fabricated.LAYERS
@@ -320,8 +321,8 @@ def test_reading_a_run_loads_neither_torch_nor_a_model():
 
 def test_texts_come_from_all_over_a_features_activations(run):
     layer, feature = fabricated.HIGHEST_R
-    found = reader.texts_by_quantile(run, layer, feature, each=4)
-    rows = store.query(run, f"SELECT * FROM activations WHERE layer = {layer} AND feature = {feature}")
+    found = feature_facts.texts_by_quantile(run, layer, feature, each=4)
+    rows = reading.query(run, f"SELECT * FROM activations WHERE layer = {layer} AND feature = {feature}")
     rows = rows.sort_values(["value", "sample"], ascending=[False, True]).reset_index(drop=True)
     n = len(rows)
     assert found["sample"].is_unique
@@ -330,14 +331,14 @@ def test_texts_come_from_all_over_a_features_activations(run):
         some = found[found["part"] == part]
         first = 0 if part == "strongest" else int(np.floor(n * share - 2))
         assert some["sample"].tolist() == rows["sample"].iloc[first : first + 4].tolist()
-    few = reader.texts_by_quantile(run, layer, feature, each=n)
+    few = feature_facts.texts_by_quantile(run, layer, feature, each=n)
     assert few["sample"].tolist() == rows["sample"].tolist()
-    assert reader.texts_by_quantile(run, layer, 99_999).empty
+    assert feature_facts.texts_by_quantile(run, layer, 99_999).empty
 
 
 def test_ranks_are_the_layers_best_in_order(run):
-    found = reader.ranks(run, top=7)
-    floor = store.query(run, "SELECT floor FROM fits")["floor"][0]
+    found = feature_lists.ranks(run, top=7)
+    floor = reading.query(run, "SELECT floor FROM fits")["floor"][0]
     rows = everything(run)
     rows = rows[(rows["support"] >= floor) & rows["r"].notna()]
     for layer, some in found.groupby("layer"):
@@ -357,13 +358,13 @@ def test_ranks_are_the_layers_best_in_order(run):
     ],
 )
 def test_each_column_can_be_bounded(run, wanted, plain):
-    expected = store.query(run, f"SELECT layer, feature FROM features WHERE {plain}")
-    assert sorted(keys(reader.features(run, wanted, limit=10_000))) == sorted(keys(expected))
-    assert reader.count_features(run, wanted) == len(expected)
+    expected = reading.query(run, f"SELECT layer, feature FROM features WHERE {plain}")
+    assert sorted(keys(feature_lists.features(run, wanted, limit=10_000))) == sorted(keys(expected))
+    assert feature_lists.count_features(run, wanted) == len(expected)
 
 
 def test_features_of_at_least_an_effect(run):
-    found = reader.features(run, FeatureFilter(effect_low=0.1), limit=1000)
+    found = feature_lists.features(run, FeatureFilter(effect_low=0.1), limit=1000)
     assert (found["effect"] >= 0.1).all()
     assert fabricated.BEST_EFFECT in keys(found)
 
@@ -372,4 +373,4 @@ def test_a_run_of_which_answers_are_missing_is_not_fitted():
     """The longest prompts are answered first: what is there is no sample of the task."""
     run = fabricated.make_run(fitted=False, measured=False, collected=0.5)
     with pytest.raises(CorrSteerError, match=r"has 140 of its 280 samples answered; run 'fit' again"):
-        pipeline.refit(run)
+        collecting.refit(run)

@@ -14,13 +14,15 @@ import torch
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.cli import main
-from corrsteer_core.method import pipeline
+from corrsteer_core.engine.steering import vectors_of
+from corrsteer_core.method import collecting
 from corrsteer_core.models import loading
 from corrsteer_core.models.hooks import HookPoint, hooked
 from corrsteer_core.models.loading import load_model
 from corrsteer_core.models.prompts import render
-from corrsteer_core.runs import store
+from corrsteer_core.runs import stored_run
 from corrsteer_core.saes.sae import load_saes
+from corrsteer_core.storage import reading
 from tests.made import hub as files
 from tests.made.hub import D_SAE, HEADS, Hub, raw
 from tests.made.models import ARCHITECTURES, WIDTH
@@ -240,9 +242,9 @@ def test_from_fit_to_a_chosen_set_without_a_network(hub, name, capsys, tmp_path,
     monkeypatch.setattr(loading, "pick_dtype", lambda device: torch.float32)
     status, fitted, err = command(capsys, *fit(tmp_path, "--model", pair.model, "--sae", pair.source))
     assert status == 0, err
-    stored = store.query(fitted["run"], "SELECT * FROM activations")
+    stored = reading.query(fitted["run"], "SELECT * FROM activations")
     assert len(stored) > 0
-    config, samples = pipeline.stored(fitted["run"])
+    config, samples = stored_run.stored(fitted["run"])
     model = load_model(pair.model)
     for item in samples[:4]:
         mine = stored[stored["sample"] == item.id].set_index("feature")["value"]
@@ -255,8 +257,8 @@ def test_from_fit_to_a_chosen_set_without_a_network(hub, name, capsys, tmp_path,
     assert status == 0, err
     (row,) = chosen["rows"]
     (sae,) = load_saes([pair.source], model)
-    steering = pipeline.kept_sets(fitted["run"])["S"]
-    vector = steering.vectors([sae])[pair.point].numpy()
+    steering = stored_run.kept_sets(fitted["run"])["S"]
+    vector = vectors_of(steering, [sae])[pair.point].numpy()
     expected = row["coefficient"] * hub.saes[pair.source].directions()[row["feature"]]
     np.testing.assert_allclose(vector, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max() + 1e-6)
 
@@ -284,7 +286,7 @@ def test_a_preset_by_name_takes_some_of_its_layers(hub, capsys, tmp_path):
         hub.sae(source, raw(seed, threshold=0.0, subtract=True), write)
     status, fitted, err = command(capsys, *fit(tmp_path, "--preset", "gpt2-small", "--layers", "1,2"))
     assert status == 0, err
-    config, _ = pipeline.stored(fitted["run"])
+    config, _ = stored_run.stored(fitted["run"])
     assert config.model == "openai-community/gpt2"
     assert [ref.source for ref in config.saes] == sources
 
@@ -424,7 +426,7 @@ def test_a_registered_sae_of_another_model_is_refused_before_anything_is_generat
     pair = PAIRS["Llama Scope, residual"]
     put(hub, pair)
     hub.model("mistralai/Mistral-7B-v0.1", "mistral")
-    monkeypatch.setattr(pipeline, "collect", lambda *_, **__: pytest.fail("it ran"))
+    monkeypatch.setattr(collecting, "collect", lambda *_, **__: pytest.fail("it ran"))
     asked = fit(tmp_path, "--model", "mistralai/Mistral-7B-v0.1", "--sae", pair.source)
     status, _, err = command(capsys, *asked)
     assert status == 1

@@ -6,11 +6,12 @@ import pytest
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.cli import main
-from corrsteer_core.engine.steering import load_set
-from corrsteer_core.evaluation.measure import exam_for
-from corrsteer_core.method import pipeline
-from corrsteer_core.models.prompts import PromptStyle, render
-from corrsteer_core.runs import reader
+from corrsteer_core.evaluation.exam import exam_for
+from corrsteer_core.method import run_setup
+from corrsteer_core.models.prompts import render
+from corrsteer_core.runs import run_facts, stored_run
+from corrsteer_core.runs.prompt_style import PromptStyle
+from corrsteer_core.runs.steering_set import load_set
 from corrsteer_core.tasks import TASKS, custom_task, get_task, load_items, load_with_shots, without_shots
 from tests.made.models import random_sae, tiny
 
@@ -113,22 +114,23 @@ def test_fitting_and_evaluation_put_prompts_the_same_way(tmp_path, monkeypatch, 
     arguments.remove("--no-chat")
     assert main.main([*arguments, "--chat"]) == 0
     run = json.loads(capsys.readouterr().out)["run"]
-    config, items = pipeline.stored(run)
+    config, items = stored_run.stored(run)
     assert config.style.chat
     assert config.style.system == "Be brief."
     assert len(config.style.shots) == 2
     shown = {prompt for prompt, _ in config.style.shots}
     assert len(items) == 46
     assert not shown & {item.prompt for item in items}
-    again = reader.fit_arguments(run)
+    again = run_facts.fit_arguments(run)
     assert "--shots=2" in again
     assert main.main([*again, "--json", "--quiet"]) == 0
     assert json.loads(capsys.readouterr().out)["run"] == run, "the same settings name the same run"
-    setup = pipeline.reopen(run)
+    setup = run_setup.reopen(run)
     assert setup.config == config
 
     # A set of this run is measured with its examples, and never on them.
-    from corrsteer_core.engine.steering import empty_set, save_set
+    from corrsteer_core.engine.steering import empty_set
+    from corrsteer_core.runs.steering_set import save_set
 
     steering = empty_set(setup.model, setup.saes, run=run, task=config.task, style=config.style)
     save_set(steering, tmp_path / "set.json")

@@ -16,7 +16,7 @@ from app.steer.desk import Desk
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.text_diff import shared_ends
 from corrsteer_core.reporting.verdict import with_flips
-from corrsteer_core.runs import reader
+from corrsteer_core.runs import measurements, run_facts
 
 SPLIT = "sample_split"
 
@@ -28,7 +28,7 @@ def _chosen(run: str, split: str) -> str:
 
 def draw(desk: Desk) -> tuple[str, str, None]:
     """A sample of the run's task: its id and prompt."""
-    every = resources.ask_fit(reader.samples, desk.run)
+    every = resources.ask_fit(measurements.samples, desk.run)
     splits = [split for split in SPLITS if (every["split"] == split).any()]
     left, right = st.columns([2, 5], vertical_alignment="bottom", gap="small")
     split = left.selectbox(
@@ -71,7 +71,7 @@ def draw(desk: Desk) -> tuple[str, str, None]:
 
 def put(run: str, sample: str) -> dict[str, object]:
     """What the boxes hold when this sample is chosen. Raises CorrSteerError for a sample that the run lacks."""
-    samples = resources.ask_fit(reader.samples, run)
+    samples = resources.ask_fit(measurements.samples, run)
     splits = samples.loc[samples["sample"] == sample, "split"]
     if splits.empty:
         name = components.shortened(sample, 40)
@@ -120,11 +120,11 @@ def _told_apart(lines: list[str]) -> Iterator[str]:
 
 def _won(run: str) -> list[str]:
     """Samples that set V put right on unseen samples; empty where that has not been measured."""
-    measured = resources.ask(reader.headline, run)
+    measured = resources.ask(run_facts.headline, run)
     if measured is None:
         return []
     where = ("V", measured["task"], measured["split"], measured["scale"])
-    found = with_flips(resources.ask(reader.evaluated_samples, run, *where))
+    found = with_flips(resources.ask(measurements.evaluated_samples, run, *where))
     return found.loc[found["flip"] == "won", "sample"].tolist()
 
 

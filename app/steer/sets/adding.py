@@ -8,7 +8,7 @@ from app.shared import components, resources, state
 from app.steer import editing
 from app.steer.desk import Desk
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.runs import reader
+from corrsteer_core.runs import feature_facts
 
 
 def by_number(desk: Desk) -> None:
@@ -32,7 +32,7 @@ def by_number(desk: Desk) -> None:
 
 def _added(desk: Desk) -> None:
     layer, feature = int(st.session_state["add_layer"]), int(st.session_state["add_feature_number"])
-    found = resources.ask(reader.one_feature, desk.run, layer, feature) or {}
+    found = resources.ask(feature_facts.one_feature, desk.run, layer, feature) or {}
     coefficient = st.session_state["add_coefficient"]
     if coefficient is None and not (coefficient := found.get("coefficient")):
         raise CorrSteerError(
@@ -61,7 +61,7 @@ def _take(desk: Desk) -> None:
     there = {(row.layer, row.feature) for row in desk.editor.current.rows}
     for row in state.tray():
         if (row["layer"], row["feature"]) not in there:
-            found = resources.ask(reader.one_feature, desk.run, row["layer"], row["feature"]) or {}
+            found = resources.ask(feature_facts.one_feature, desk.run, row["layer"], row["feature"]) or {}
             desk.editor.add(row["layer"], row["feature"], row["coefficient"], _note(found))
     _clear_tray()
 

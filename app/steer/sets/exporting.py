@@ -10,7 +10,7 @@ from app.shared import components, models
 from app.steer.desk import file_stem
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.engine import exports
-from corrsteer_core.engine.steering import SteeringSet
+from corrsteer_core.runs.steering_set import SteeringSet
 
 KEPT = "exports"
 OFFERED: tuple[tuple[exports.Format, str, str], ...] = (

@@ -11,8 +11,8 @@ from app.steer import editing, snapshot
 from app.steer.desk import Desk, kept_sets
 from app.steer.sets import exporting, keeping
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.engine.steering import SteeringSet
-from corrsteer_core.method import pipeline
+from corrsteer_core.runs import stored_run
+from corrsteer_core.runs.steering_set import SteeringSet
 
 REPLACING = "replacing"  # a set that waits for a word before it takes the place of another of its name
 KINDS = {
@@ -118,7 +118,7 @@ def _replacing(desk: Desk) -> None:
 def _keep(desk: Desk, steering: SteeringSet) -> None:
     def keep() -> None:
         st.session_state.pop(REPLACING, None)
-        pipeline.keep_set(desk.run, steering, wait=BUSY)
+        stored_run.keep_set(desk.run, steering, wait=BUSY)
         desk.editor.saved(steering)
 
     desk.attempt(keep, done="Saved with the run; Load lists it.", close="Save")

@@ -9,8 +9,8 @@ import streamlit as st
 from app.shared import components, resources, state
 from app.steer import editing
 from app.steer.desk import Desk
-from corrsteer_core.engine.steering import SteeringRow
-from corrsteer_core.runs import reader
+from corrsteer_core.runs import feature_facts
+from corrsteer_core.runs.steering_set import SteeringRow
 
 
 def card(desk: Desk, row: SteeringRow) -> None:
@@ -53,7 +53,7 @@ def _feature_link(run: str, layer: int, feature: int) -> None:
 
 def _where_from(run: str, row: SteeringRow) -> str:
     """The row's note, and its coefficient against what is usual for the feature."""
-    found = resources.ask(reader.one_feature, run, row.layer, row.feature)
+    found = resources.ask(feature_facts.one_feature, run, row.layer, row.feature)
     usual = (found or {}).get("coefficient")
     if usual:
         now = f"Now {row.coefficient / usual:.1f} times its usual strength."
@@ -66,7 +66,7 @@ def _where_from(run: str, row: SteeringRow) -> str:
 
 def _strength(desk: Desk, row: SteeringRow, key: str) -> None:
     """The coefficient as slider and number: two views of the one value that the set holds."""
-    values = resources.ask_fit(reader.pooled_values, desk.run, row.layer, row.feature)["value"]
+    values = resources.ask_fit(feature_facts.pooled_values, desk.run, row.layer, row.feature)["value"]
     end = _slider_end(float(values.max()) if len(values) else 0.0, row.coefficient)
     arguments = (desk, row.layer, row.feature)
     name = f"Coefficient of feature {row.feature} of layer {row.layer}"

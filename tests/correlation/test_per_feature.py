@@ -12,15 +12,13 @@ from scipy import stats as scipy_stats
 from scipy.sparse import csc_array
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.statistics import correlation
-from corrsteer_core.statistics.correlation import (
-    RANKINGS,
-    bootstrap,
-    convergence,
-    correlate,
-    is_constant,
-    permutation_levels,
-)
+from corrsteer_core.correlation import chance, sparse_columns
+from corrsteer_core.correlation.bootstrap import bootstrap
+from corrsteer_core.correlation.chance import permutation_levels
+from corrsteer_core.correlation.convergence_points import convergence
+from corrsteer_core.correlation.per_feature import correlate
+from corrsteer_core.correlation.rankings import RANKINGS
+from corrsteer_core.correlation.sparse_columns import is_constant
 from tests.made.arrays import sparse
 
 
@@ -240,7 +238,7 @@ def two_layers() -> tuple[dict[int, csc_array], np.ndarray]:
 
 @pytest.mark.parametrize("block_bytes", [2**26, 8 * 30 * 4])  # one block; 4 permutations by 30 features at a time
 def test_permutation_maxima_equal_a_loop(two_layers, block_bytes, monkeypatch):
-    monkeypatch.setattr(correlation, "_BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(sparse_columns, "BLOCK_BYTES", block_bytes)
     layers, y = two_layers
     found = permutation_levels(layers, y, permutations=23, seed=5, floor=4)
     expected = loop_maxima(layers, y, permutations=23, seed=5, floor=4)
@@ -269,7 +267,7 @@ def test_floor_keeps_out_features_that_fired_twice(two_layers):
 
 
 def test_p_of_best_counts_ties_and_itself():
-    maxima = correlation.ChanceMaxima(np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.5, 0.6, 0.7, 0.8]), 9, 0, 0)
+    maxima = chance.ChanceMaxima(np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.5, 0.6, 0.7, 0.8]), 9, 0, 0)
     assert maxima.p_of_best(0.3) == 3 / 5
     assert maxima.p_of_best(0.3 + 1e-15) == 3 / 5  # the same r but for rounding
     assert maxima.p_of_best(0.31) == 2 / 5
@@ -348,7 +346,7 @@ def test_permutation_without_layers_is_refused():
 
 @pytest.mark.parametrize("block_bytes", [2**26, 8 * 40 * 7])
 def test_bootstrap_equals_a_loop(block_bytes, monkeypatch):
-    monkeypatch.setattr(correlation, "_BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(sparse_columns, "BLOCK_BYTES", block_bytes)
     z, y = sparse(40, 4, seed=18, density=0.5).toarray(), outcomes(40, seed=18)
     y[5:15] = 0.3
     z[:, 3] += 1e7  # never silent: a large mean, a small variance

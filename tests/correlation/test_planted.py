@@ -5,11 +5,10 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from corrsteer_core.method import pipeline
 from corrsteer_core.reporting import ranking_words
-from corrsteer_core.runs import reader, reliability
+from corrsteer_core.runs import reliability, run_facts, stored_run
 from corrsteer_core.runs.fit import FitSettings, fit
-from corrsteer_core.runs.store import Writer
+from corrsteer_core.storage.writing import Writer
 from tests.made import fabricated
 
 LAYERS = (8, 15, 22)
@@ -40,8 +39,8 @@ def write(store, d_sae, rng, density=0.15):
 
 
 def finding(run):
-    facts = reader.facts(run)
-    return ranking_words.of_ranking(facts.fit, reader.chance(run))
+    facts = run_facts.facts(run)
+    return ranking_words.of_ranking(facts.fit, run_facts.chance(run))
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +60,7 @@ def test_the_one_feature_that_drives_the_outcome_is_found_among_ten_thousand():
         store.connection.register("planted", pd.DataFrame({"sample": [f"s{i:04d}" for i in range(N)], "y": outcome}))
         store.connection.execute("UPDATE samples SET outcome = y FROM planted WHERE samples.sample = planted.sample")
         fit(store, FitSettings())
-    best = pipeline.features_of("sentiment-planted").iloc[0]
+    best = stored_run.features_of("sentiment-planted").iloc[0]
     assert (best["layer"], best["feature"]) == (15, 1234)
     assert best["r"] == pytest.approx(scipy_stats.pearsonr(z, outcome).statistic)
     found = finding("sentiment-planted")
@@ -89,7 +88,7 @@ def test_pure_noise_is_no_better_than_chance_for_nearly_every_seed():
         found = finding(run)
         assert found.beyond_noise or "no better than chance" in found.sentence
         said.append(found.beyond_noise)
-        best_p.append(reader.chance(run)["p"])
+        best_p.append(run_facts.chance(run)["p"])
     assert sum(said) <= 5
     # The p-value of the best r under pure noise is uniform, so it can be trusted at any level.
     assert scipy_stats.kstest(best_p, "uniform").pvalue > 0.01

@@ -16,10 +16,11 @@ import pytest
 
 from corrsteer_core.base import uploads
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.engine.steering import SaeRef
-from corrsteer_core.models.prompts import PromptStyle
-from corrsteer_core.runs import reader, store
+from corrsteer_core.runs import measurements
+from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.runs.run_config import RunConfig
+from corrsteer_core.runs.steering_set import SaeRef
+from corrsteer_core.storage import database, deleting, reading, run_folder, schema, writing
 from corrsteer_core.tasks import Item
 
 ROOT = Path(__file__).parents[2]
@@ -48,52 +49,52 @@ def add(writer, names, outcome=1.0):
 
 
 def test_what_is_written_is_read_back():
-    with store.Writer("r") as writer:
+    with writing.Writer("r") as writer:
         assert writer.begin(CONFIG, ITEMS, 4) == 4
         add(writer, ["s0", "s1"])
-    found = store.query("r", "SELECT sample, layer, feature, value FROM activations ORDER BY sample")
+    found = reading.query("r", "SELECT sample, layer, feature, value FROM activations ORDER BY sample")
     assert found.values.tolist() == [["s0", 1, 2, 0.5], ["s1", 1, 3, 1.5]]
-    samples = store.query("r", "SELECT count(*) AS n, count(outcome) AS done FROM samples").iloc[0]
+    samples = reading.query("r", "SELECT count(*) AS n, count(outcome) AS done FROM samples").iloc[0]
     assert (samples["n"], samples["done"]) == (6, 2)
-    assert set(store.query("r", "SELECT DISTINCT run FROM activations")["run"]) == {"r"}
+    assert set(reading.query("r", "SELECT DISTINCT run FROM activations")["run"]) == {"r"}
 
 
 def test_the_batch_size_of_the_first_start_holds():
     for size in (4, 9):
-        with store.Writer("r") as writer:
+        with writing.Writer("r") as writer:
             assert writer.begin(CONFIG, ITEMS, size) == 4
 
 
 def test_a_batch_that_fails_leaves_nothing():
-    with store.Writer("r") as writer:
+    with writing.Writer("r") as writer:
         writer.begin(CONFIG, ITEMS, 4)
         with pytest.raises(duckdb.Error):
             writer.add_batch(["s0"], ["out"], [1.0], [1], {1: (np.array([0]), np.array(["x"]), np.array([1.0]))})
         add(writer, ["s1"])
-    assert store.query("r", "SELECT sample FROM samples WHERE outcome IS NOT NULL")["sample"].tolist() == ["s1"]
-    assert store.query("r", "SELECT sample FROM activations")["sample"].tolist() == ["s1"]
+    assert reading.query("r", "SELECT sample FROM samples WHERE outcome IS NOT NULL")["sample"].tolist() == ["s1"]
+    assert reading.query("r", "SELECT sample FROM activations")["sample"].tolist() == ["s1"]
 
 
 def test_a_second_writer_is_told():
-    with store.Writer("r") as writer:
+    with writing.Writer("r") as writer:
         writer.begin(CONFIG, ITEMS, 4)
-        with pytest.raises(CorrSteerError, match="being written by another process"), store.Writer("r"):
+        with pytest.raises(CorrSteerError, match="being written by another process"), writing.Writer("r"):
             pass
         with pytest.raises(CorrSteerError, match="being written"):
-            store.delete_run("r")
-    store.delete_run("r")
-    assert store.run_names() == []
+            deleting.delete_run("r")
+    deleting.delete_run("r")
+    assert run_folder.run_names() == []
 
 
 def test_a_short_write_waits_for_the_writer_before_it():
     order = []
 
     def late():
-        with store.Writer("r", wait=30) as writer:
+        with writing.Writer("r", wait=30) as writer:
             order.append("second")
             add(writer, ["s1"])
 
-    with store.Writer("r") as writer:
+    with writing.Writer("r") as writer:
         writer.begin(CONFIG, ITEMS, 4)
         second = threading.Thread(target=late)
         second.start()
@@ -108,24 +109,24 @@ def test_a_short_write_waits_for_the_writer_before_it():
 
 def test_a_file_of_an_older_release_is_brought_up_to_date_when_it_is_read(monkeypatch):
     with monkeypatch.context() as older:
-        older.setattr(store, "MIGRATIONS", store.MIGRATIONS[:3])
-        with store.Writer("r") as writer:
+        older.setattr(database, "MIGRATIONS", schema.MIGRATIONS[:3])
+        with writing.Writer("r") as writer:
             writer.begin(CONFIG, ITEMS, 4)
-            row = {"name": "V", "task": "t", "split": "test", "scale": 1.0, "created": store._now(), "samples": "[]"}
+            row = {"name": "V", "task": "t", "split": "test", "scale": 1.0, "created": database.now(), "samples": "[]"}
             writer.add("evaluations", pd.DataFrame([{**row, "summary": json.dumps({"n": 7})}]))
-            set_row = {"name": "V", "strategy": "V", "created": store._now(), "body": json.dumps({"scale": 1.0})}
+            set_row = {"name": "V", "strategy": "V", "created": database.now(), "body": json.dumps({"scale": 1.0})}
             writer.add("sets", pd.DataFrame([set_row]))
-    (found,) = reader.evaluations("r").itertuples()
+    (found,) = measurements.evaluations("r").itertuples()
     assert (found.label, found.content, found.n, found.own_scale) == ("V", "", 7, True)
-    assert reader.sets("r")["content"].isna().all()
+    assert measurements.sets("r")["content"].isna().all()
 
 
 def done(run="r"):
-    return store.query(run, "SELECT count(outcome) AS done FROM samples")["done"].item()
+    return reading.query(run, "SELECT count(outcome) AS done FROM samples")["done"].item()
 
 
 def write(*names, run="r"):
-    with store.Writer(run) as writer:
+    with writing.Writer(run) as writer:
         writer.begin(CONFIG, ITEMS, 4)
         add(writer, names)
 
@@ -136,7 +137,7 @@ def test_what_is_read_is_the_newest_also_while_somebody_reads_the_version_before
     found = {}
 
     def slowly():
-        with store.Reader("r") as opened:
+        with reading.Reader("r") as opened:
             reading.set()
             read.wait(10)
             found["slow"] = opened.query("SELECT count(outcome) AS done FROM samples")["done"].item()
@@ -158,7 +159,7 @@ def test_what_is_read_is_the_newest_also_while_somebody_reads_the_version_before
 
 def test_a_reader_within_a_reader_sees_the_same_version_and_waits_for_nobody():
     write("s0")
-    with store.Reader("r"):
+    with reading.Reader("r"):
         write("s1")
         assert done() == 1
     assert done() == 2
@@ -192,7 +193,7 @@ def test_many_threads_read_runs_that_change():
 def test_a_run_deleted_and_made_anew_is_read_anew():
     write("s0", "s1")
     assert done() == 2
-    store.delete_run("r")
+    deleting.delete_run("r")
     with pytest.raises(CorrSteerError, match="There is no run 'r'"):
         done()
     write("s0")
@@ -202,21 +203,21 @@ def test_a_run_deleted_and_made_anew_is_read_anew():
 def from_upload(run: str) -> Path:
     """A run made from an uploaded file, with a set that was measured."""
     path = uploads.keep_upload("mine.jsonl", b"{}")
-    with store.Writer(run) as writer:
+    with writing.Writer(run) as writer:
         writer.begin(replace(CONFIG, data=str(path.resolve())), ITEMS, 4)
-    store.measured_sets(run).mkdir(parents=True)
-    (store.measured_sets(run) / "v.json").touch()
+    run_folder.measured_sets(run).mkdir(parents=True)
+    (run_folder.measured_sets(run) / "v.json").touch()
     return path
 
 
 def test_with_a_run_goes_what_was_kept_for_it_alone(cache):
     path = from_upload("r")
     assert from_upload("other") == path
-    store.delete_run("r")
-    assert not store.measured_sets("r").exists()
-    assert store.measured_sets("other").exists()
+    deleting.delete_run("r")
+    assert not run_folder.measured_sets("r").exists()
+    assert run_folder.measured_sets("other").exists()
     assert path.exists()
-    store.delete_run("other")
+    deleting.delete_run("other")
     assert not path.exists()
     assert list((cache / "uploads").iterdir()) == []
 
@@ -225,33 +226,33 @@ def test_with_a_run_goes_what_was_kept_for_it_alone(cache):
 def test_a_file_that_a_job_may_still_read_is_kept(monkeypatch, state, kept):
     path = from_upload("r")
     arguments = ("fit", "--scorer=exact", f"--data={path}")
-    monkeypatch.setattr(store.jobs, "jobs", lambda: [SimpleNamespace(state=state, arguments=arguments)])
-    store.delete_run("r")
+    monkeypatch.setattr(deleting.jobs, "jobs", lambda: [SimpleNamespace(state=state, arguments=arguments)])
+    deleting.delete_run("r")
     assert path.exists() == kept
 
 
 def test_a_file_that_a_damaged_run_may_need_and_a_file_elsewhere_are_kept(tmp_path):
     path = from_upload("r")
-    broken = store.runs_dir() / "broken-1"
+    broken = run_folder.runs_dir() / "broken-1"
     broken.mkdir()
-    (broken / store.PUBLISHED).write_bytes(b"no database")
-    store.delete_run("r")
-    store.delete_run("broken-1")
+    (broken / run_folder.PUBLISHED).write_bytes(b"no database")
+    deleting.delete_run("r")
+    deleting.delete_run("broken-1")
     assert path.exists()
     mine = tmp_path / "mine.jsonl"
     mine.touch()
-    with store.Writer("r") as writer:
+    with writing.Writer("r") as writer:
         writer.begin(replace(CONFIG, data=str(mine)), ITEMS, 4)
-    store.delete_run("r")
+    deleting.delete_run("r")
     assert mine.exists()
 
 
 WRITER = """
 import sys, time
 sys.path.insert(0, {root!r})
-from tests.runs.test_store import CONFIG, ITEMS, add
-from corrsteer_core.runs import store
-with store.Writer("r") as writer:
+from tests.storage.test_database import CONFIG, ITEMS, add
+from corrsteer_core.storage import writing
+with writing.Writer("r") as writer:
     writer.begin(CONFIG, ITEMS, 1)
     for item in ITEMS:
         add(writer, [item.id])
@@ -282,10 +283,10 @@ def test_readers_and_a_writer_in_other_processes_never_lock_each_other_out(tmp_p
     holder = None
     for expected in range(1, len(ITEMS) + 1):
         assert process.stdout.readline() == "batch\n"
-        counted = store.query("r", "SELECT count(outcome) AS n FROM samples")["n"][0]
+        counted = reading.query("r", "SELECT count(outcome) AS n FROM samples")["n"][0]
         assert counted == expected, "a reader sees every batch while the writer still runs"
         if holder is None:  # someone's open connection, as in a notebook, must not stop the writer
-            arguments = [sys.executable, "-c", HOLDER, str(store.database_path("r"))]
+            arguments = [sys.executable, "-c", HOLDER, str(run_folder.database_path("r"))]
             holder = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             assert holder.stdout.readline() == "open\n"
         process.stdin.write("\n")
@@ -305,73 +306,73 @@ def test_a_killed_writer_loses_no_finished_batch(tmp_path, batches):
             process.stdin.flush()
     process.kill()
     process.wait(timeout=60)
-    with store.Writer("r") as writer:
+    with writing.Writer("r") as writer:
         done = writer.query("SELECT sample FROM samples WHERE outcome IS NOT NULL ORDER BY sample")["sample"].tolist()
         assert done == [item.id for item in ITEMS[:batches]]
         for item in ITEMS[batches:]:
             add(writer, [item.id])
-    assert store.query("r", "SELECT count(outcome) AS n FROM samples")["n"][0] == len(ITEMS)
-    assert store.query("r", "SELECT count(*) AS n FROM activations")["n"][0] == len(ITEMS)
+    assert reading.query("r", "SELECT count(outcome) AS n FROM samples")["n"][0] == len(ITEMS)
+    assert reading.query("r", "SELECT count(*) AS n FROM activations")["n"][0] == len(ITEMS)
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a database", None])
 def test_a_damaged_file_is_said_and_left_alone(damage, cache):
-    with store.Writer("r") as writer:
+    with writing.Writer("r") as writer:
         writer.begin(CONFIG, ITEMS, 4)
-    with store.Writer("other") as writer:
+    with writing.Writer("other") as writer:
         writer.begin(CONFIG, ITEMS, 4)
-    path = store.database_path("r")
+    path = run_folder.database_path("r")
     whole = path.read_bytes()
     damaged = whole[: len(whole) // 2] if damage is None else damage
     path.write_bytes(damaged)
     if damage == b"not a database":  # DuckDB opens an empty or a cut-off file, and fails where it reads
-        with pytest.raises(CorrSteerError, match="cannot be read"), store.Writer("r"):
+        with pytest.raises(CorrSteerError, match="cannot be read"), writing.Writer("r"):
             pass
     with pytest.raises(CorrSteerError, match="cannot be read .* delete the folder"):
-        store.query("r", "SELECT * FROM samples")
+        reading.query("r", "SELECT * FROM samples")
     assert path.read_bytes() == damaged
-    assert len(store.query("other", "SELECT * FROM samples")) == len(ITEMS)
+    assert len(reading.query("other", "SELECT * FROM samples")) == len(ITEMS)
 
 
 def test_a_run_that_is_open_elsewhere_is_not_called_damaged(cache):
-    with store.Writer("r") as writer:
+    with writing.Writer("r") as writer:
         writer.begin(CONFIG, ITEMS, 4)
     code = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
-    arguments = [sys.executable, "-c", code, str(store.database_path("r"))]
+    arguments = [sys.executable, "-c", code, str(run_folder.database_path("r"))]
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "open\n"
-        store._opened.close()
+        reading._opened.close()
         with pytest.raises(CorrSteerError, match="open for writing in another program") as said:
-            store.query("r", "SELECT 1")
+            reading.query("r", "SELECT 1")
         other.communicate("")
     assert "delete" not in str(said.value)
-    assert len(store.query("r", "SELECT * FROM samples")) == len(ITEMS)
+    assert len(reading.query("r", "SELECT * FROM samples")) == len(ITEMS)
 
 
 @pytest.mark.parametrize("name", ["../r", "", ".", "..", "/etc", "a/b", "nowhere"])
 def test_names_that_are_no_run_reach_no_file(name, cache):
     with pytest.raises(CorrSteerError, match="There is no run"):
-        store.run_path(name)
+        run_folder.run_path(name)
 
 
 def test_replace_and_add_by_key():
     row = {"name": "V", "strategy": "V", "created": pd.Timestamp("2026-01-01"), "body": "{}"}
-    with store.Writer("r") as writer:
+    with writing.Writer("r") as writer:
         writer.begin(CONFIG, ITEMS, 4)
         writer.add("sets", pd.DataFrame([row]))
         writer.add("sets", pd.DataFrame([{**row, "strategy": "hand"}]))
         with pytest.raises(ValueError, match="no table"):
             writer.add("sets; DROP TABLE samples", pd.DataFrame([row]))
-    assert store.query("r", "SELECT strategy FROM sets")["strategy"].tolist() == ["hand"]
+    assert reading.query("r", "SELECT strategy FROM sets")["strategy"].tolist() == ["hand"]
 
 
 def test_publishing_takes_a_bounded_share_of_the_time(monkeypatch):
     """Publishing after every batch would cost time quadratic in their number."""
-    with store.Writer("r") as writer:
+    with writing.Writer("r") as writer:
         writer.begin(CONFIG, ITEMS, 4)
         writer._publish_cost = 1000.0
         copies = []
-        monkeypatch.setattr(store, "_copy", lambda *paths: copies.append(paths))
+        monkeypatch.setattr(writing, "copy_whole", lambda *paths: copies.append(paths))
         writer.publish()
         assert copies == []
         writer.publish(now=True)

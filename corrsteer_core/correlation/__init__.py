@@ -1,0 +1,1 @@
+"""From pooled activations to what goes with the outcome, and how surely. Loads no torch."""

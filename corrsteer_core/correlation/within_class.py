@@ -1,0 +1,208 @@
+"""Correlation of activations and outcomes within the class of the right answer.
+
+A feature that fires on positive reviews correlates with success whenever the model says "Positive" too often, whatever it
+has to do with answering. Within a class that is gone: z and y are both centred within each class of the right answer, and
+their products pooled over classes. This is the partial correlation of z and y given the class (Fisher 1924, Metron
+3:329-332; Anderson 2003, section 4.3): the r of the residuals after a regression on one indicator per class. It has
+K - 1 degrees of freedom less, so its p is `pearson_p(r, n - (K - 1))` with K classes among the samples.
+
+Z is a sparse column array (samples, features) as in `correlation`: what is not stored is 0. No dense array is formed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csc_array, csr_array
+
+from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.correlation.chance import ChanceMaxima, PermutationLevels
+from corrsteer_core.statistics.rates import FloatArray
+
+IntArray = NDArray[np.int64]
+
+_BLOCK_BYTES = 8 * 2**20  # dense blocks (features, permutations) and (permutations, samples) stay about this large
+
+
+def within_class_r(Z: csc_array, y: ArrayLike, classes: ArrayLike) -> FloatArray:
+    """Pooled within-class r of every feature, (features,), in [-1, 1]; nan where z or y is constant within every class.
+
+    `Z`: sparse (samples, features); `y`: (samples,) in [0, 1]; `classes`: (samples,), any values, equal ones being one class.
+    With one class this is Pearson's r. Raises CorrSteerError for lengths that differ, no samples, or values not finite.
+    """
+    Z, outcome, members = _checked(Z, y, classes)
+    dy = _centred(outcome, members)
+    groups = _grouped(Z, members)
+    # A group's silent samples add -mean * (sum of their dy) = mean * (sum of the others' dy), since dy sums to 0 in a class.
+    fired_dy = np.bincount(groups.of_entry, dy[Z.indices], groups.count)
+    silent_part = _by_feature(np.where(groups.silent > 0, groups.mean * fired_dy, 0.0), Z.shape[1])
+    covariance = np.bincount(groups.columns, groups.residual * dy[Z.indices], Z.shape[1]) + silent_part
+    length = np.sqrt(groups.squares) * np.sqrt(dy @ dy)
+    return np.clip(np.where(length > 0, covariance / np.where(length > 0, length, 1.0), np.nan), -1, 1)
+
+
+def within_class_levels(
+    Z_by_layer: Mapping[int, csc_array] | Iterable[tuple[int, csc_array]],
+    y: ArrayLike,
+    classes: ArrayLike,
+    *,
+    permutations: int = 200,
+    seed: int,
+    floor: int,
+    level: float = 0.95,
+) -> PermutationLevels:
+    """The highest within-class r (and |r|) of any feature when outcomes are dealt out at random within each class.
+
+    Like `correlation.permutation_levels`, whose result it returns: one permutation is applied to all layers; features with
+    support below `floor`, and those that are constant within every class, take no part. Permuting within strata keeps what
+    the null hypothesis leaves as it is: Good (2005), Permutation, Parametric, and Bootstrap Tests, section 6.2.
+    """
+    if not 0 < level < 1 or _allowed(permutations, level) < 1:
+        raise CorrSteerError(
+            f"{permutations} permutations cannot show a level of {level}: it needs a level between 0 and 1 and at "
+            "least 1 / (1 - level) - 1 permutations (19 for 0.95)."
+        )
+    by_layer: dict[int, ChanceMaxima] = {}
+    pools: list[tuple[FloatArray, FloatArray]] = []
+    for layer, Z in Z_by_layer.items() if isinstance(Z_by_layer, Mapping) else Z_by_layer:
+        features, dy, members = _standardised(Z, y, classes, floor)
+        maxima = _maxima(features, dy, members, permutations, seed)
+        by_layer[layer] = _chance_maxima(maxima, features.shape[0], level)
+        pools.append(maxima)
+    if not pools:
+        raise CorrSteerError("Permutation needs the activations of at least one layer; found none.")
+    highest, furthest = (np.fmax.reduce(pool) for pool in zip(*pools, strict=True))
+    overall = _chance_maxima((highest, furthest), sum(one.features for one in by_layer.values()), level)
+    return PermutationLevels(by_layer, overall, permutations, floor, level)
+
+
+# --- groups: one feature within one class ------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Entries of Z grouped by (class, feature); a group's number is class * features + feature."""
+
+    count: int
+    columns: IntArray  # (stored,) the feature of each stored entry
+    of_entry: IntArray  # (stored,) the group of each stored entry
+    silent: IntArray  # (groups,) samples of the class in which the feature is 0
+    mean: FloatArray  # (groups,) after `shift` is taken off
+    shift: FloatArray  # (groups,) some value of the group if nothing in it is silent, else 0
+    residual: FloatArray  # (stored,) z minus its group's mean
+    squares: FloatArray  # (features,) sum over samples of (z - mean of its group)^2
+
+
+def _grouped(Z: csc_array, members: IntArray) -> _Groups:
+    """Two passes, after a shift that makes groups of equal values exactly 0: rounding must not pass for variance."""
+    sizes = np.bincount(members)
+    features, count = Z.shape[1], len(sizes) * Z.shape[1]
+    columns = np.repeat(np.arange(features), np.diff(Z.indptr))
+    of_entry = members[Z.indices] * features + columns
+    silent = np.repeat(sizes, features) - np.bincount(of_entry, minlength=count)
+    value = np.zeros(count)
+    value[of_entry] = Z.data
+    shift = np.where(silent == 0, value, 0.0)
+    shifted = Z.data - shift[of_entry]
+    mean = np.bincount(of_entry, shifted, count) / np.repeat(sizes, features)
+    residual = shifted - mean[of_entry]
+    squares = np.bincount(columns, residual**2, features) + _by_feature(silent * mean**2, features)
+    return _Groups(count, columns, of_entry, silent, mean, shift, residual, squares)
+
+
+def _by_feature(of_groups: FloatArray, features: int) -> FloatArray:
+    """Sum over classes of one number per group: (features,)."""
+    return of_groups.reshape(-1, features).sum(axis=0)
+
+
+def _centred(y: FloatArray, members: IntArray) -> FloatArray:
+    """y minus the mean of its class, (samples,); exactly 0 in a class where all are equal."""
+    first = np.zeros(members.max() + 1)
+    first[members] = y
+    shifted = y - first[members]
+    return shifted - (np.bincount(members, shifted) / np.bincount(members))[members]
+
+
+# --- permutations ------------------------------------------------------------------------------
+
+
+def _standardised(Z: csc_array, y: ArrayLike, classes: ArrayLike, floor: int) -> tuple[csr_array, FloatArray, IntArray]:
+    """Rows (eligible features, samples) whose product with class-centred, unit-length outcomes is the within-class r."""
+    Z, outcome, members = _checked(Z, y, classes)
+    dy = _centred(outcome, members)
+    groups = _grouped(Z, members)
+    eligible = (groups.squares > 0) & (np.diff(Z.indptr) >= floor) & bool(dy.any())
+    length = np.sqrt(np.where(eligible, groups.squares, 1.0))
+    # z need not be centred where something is silent (and stays sparse), since outcomes sum to 0 in every class.
+    whole = groups.silent[groups.of_entry] == 0
+    values = np.where(whole, groups.residual, Z.data) / length[groups.columns]
+    rows = csr_array(csc_array((values, Z.indices, Z.indptr), shape=Z.shape)[:, np.flatnonzero(eligible)].T)
+    return rows, dy / (np.sqrt(dy @ dy) or 1.0), members
+
+
+def _maxima(
+    features: csr_array, dy: FloatArray, members: IntArray, permutations: int, seed: int
+) -> tuple[FloatArray, FloatArray]:
+    """Highest r and highest |r| over `features` for each permutation, (permutations,) each; nan without features."""
+    if not features.shape[0]:
+        return np.full(permutations, np.nan), np.full(permutations, np.nan)
+    highest, lowest = [], []
+    for outcomes in _permuted(dy, members, permutations, seed):
+        step = max(1, _BLOCK_BYTES // (8 * outcomes.shape[1]))
+        blocks = [features[i : i + step] @ outcomes for i in range(0, features.shape[0], step)]
+        highest.append(np.max([block.max(axis=0) for block in blocks], axis=0))
+        lowest.append(np.min([block.min(axis=0) for block in blocks], axis=0))
+    top, bottom = np.concatenate(highest), np.concatenate(lowest)
+    return np.clip(top, -1, 1), np.clip(np.maximum(top, -bottom), -1, 1)
+
+
+def _permuted(dy: FloatArray, members: IntArray, permutations: int, seed: int) -> Iterator[FloatArray]:
+    """Blocks (samples, some permutations) of dy permuted within each class; the same ones for every layer.
+
+    Random numbers are sorted within classes: the samples of a class, in a random order, take the places of the class.
+    """
+    rng = np.random.default_rng(seed)
+    places = np.argsort(members, kind="stable")
+    step = max(1, _BLOCK_BYTES // (8 * len(dy)))
+    for start in range(0, permutations, step):
+        keys = (
+            rng.random((min(step, permutations - start), len(dy))) + members
+        )  # classes stay apart: keys are in [0, 1)
+        dealt = np.empty_like(keys)
+        dealt[:, places] = dy[np.argsort(keys, axis=1)]
+        yield np.ascontiguousarray(dealt.T)
+
+
+def _chance_maxima(maxima: tuple[FloatArray, FloatArray], features: int, level: float) -> ChanceMaxima:
+    highest, furthest = maxima
+    rank = max(0, len(highest) - _allowed(len(highest), level))
+    return ChanceMaxima(highest, furthest, features, float(np.sort(highest)[rank]), float(np.sort(furthest)[rank]))
+
+
+def _allowed(permutations: int, level: float) -> int:
+    """The largest k for which k / (1 + permutations), a p-value, is at most 1 - level."""
+    return int((1 - level) * (1 + permutations) + 1e-9)
+
+
+# --- checks ------------------------------------------------------------------------------------
+
+
+def _checked(Z: csc_array, y: ArrayLike, classes: ArrayLike) -> tuple[csc_array, FloatArray, IntArray]:
+    """Z with float64 values, no stored 0 and nothing stored twice; y; and classes as numbers from 0."""
+    outcome, names = np.asarray(y, dtype=np.float64), np.asarray(classes)
+    if outcome.ndim != 1 or outcome.shape != names.shape or len(outcome) != Z.shape[0] or not len(outcome):
+        raise CorrSteerError(
+            "Activations, outcomes and classes must be of the same samples, at least one; "
+            f"found {Z.shape[0]} rows, y of {outcome.shape}, classes of {names.shape}."
+        )
+    if not np.all((outcome >= 0) & (outcome <= 1)):  # nan fails too
+        raise CorrSteerError("Outcomes must be numbers within [0, 1]; rescale the scorer's verdicts.")
+    Z = csc_array(Z, dtype=np.float64, copy=True)
+    if not np.isfinite(Z.data).all():
+        raise CorrSteerError("An activation is not a finite number: the model or the SAE overflowed; try float32.")
+    Z.sum_duplicates()
+    Z.eliminate_zeros()
+    return Z, outcome, np.unique(names, return_inverse=True)[1].ravel().astype(np.int64)

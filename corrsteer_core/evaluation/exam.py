@@ -1,0 +1,116 @@
+"""What a set is measured on: the items, how they are put, how they are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.models.loading import Model
+from corrsteer_core.models.prompts import resolve_style
+from corrsteer_core.runs.prompt_style import PromptStyle
+from corrsteer_core.runs.run_config import RunConfig
+from corrsteer_core.runs.steering_set import SteeringSet
+from corrsteer_core.runs.stored_run import stored, task_of
+from corrsteer_core.storage.run_folder import is_cached
+from corrsteer_core.tasks import Item, Task, get_scorer, held_to, limited, load_items, scorer_name, without_shots
+
+
+@dataclass(frozen=True)
+class Exam:
+    """What sets are measured on: items of one task, put to the model and scored in one way."""
+
+    task: Task
+    split: str
+    items: list[Item]
+    style: PromptStyle
+    max_new_tokens: int
+    remarks: tuple[str, ...] = ()
+    """What was asked for otherwise than when the set was fitted: another file, another length."""
+
+    @property
+    def name(self) -> str:
+        """The task's name with the remarks: what was measured otherwise is another thing and stands beside it."""
+        return f"{self.task.name} ({', '.join(self.remarks)})" if self.remarks else self.task.name
+
+
+def exam_for(
+    steering: SteeringSet,
+    task: Task,
+    model: Model,
+    *,
+    split: str,
+    data: Path | None = None,
+    limit: int | None = None,
+    max_new_tokens: int | None = None,
+) -> Exam:
+    """What a set is measured on: of its own task, what its run held back, scored as when it was fitted.
+
+    Whatever the task is called, no prompt that the run fitted or chose on is in its test split.
+    Raises CorrSteerError for an empty split, and when it cannot be known what the set was fitted on.
+    """
+    own = steering.task == task.name
+    # The prompt of fitting for the task the set was fitted on; every other task has its own.
+    style = steering.style if own else resolve_style(model, chat=None, task_chat=task.chat)
+    of_run, known = stored(steering.run) if steering.run and is_cached(steering.run) else (None, [])
+    # Of the very task: the run's file, seed, scorer and length then hold.
+    fitted = of_run if of_run and own and of_run.task == task.name else None
+    seed, own_file, length = 0, None, task.max_new_tokens
+    if fitted:
+        own_file = Path(fitted.data) if fitted.data else None
+        if own_file and not data and not own_file.exists():
+            raise CorrSteerError(
+                f"The file {own_file}, from which the run {steering.run} has its samples, is not there any more; put it "
+                f"back, or measure on a copy of it with evaluate --data."
+            )
+        task, seed, length = _as_fitted(fitted, task), fitted.seed, fitted.max_new_tokens
+    remarks = [data.name] if data and not _same_file(data, own_file or task.file) else []
+    data = data or own_file
+    shown = (*style.shots, *(of_run.style.shots if of_run else ()))
+    every = held_to(known, without_shots(load_items(task, data=data, seed=seed), shown))
+    if own and steering.run and not fitted:
+        _check_fixed(steering, task, data, every)
+    tokens = max_new_tokens or length
+    remarks += [f"{tokens}-token answers"] if tokens != length else []
+    return Exam(task, split, _of_split(every, task, split, data, limit, seed), style, tokens, tuple(remarks))
+
+
+def _same_file(one: Path, other: Path | None) -> bool:
+    return other is not None and one.resolve() == other.resolve()
+
+
+def _as_fitted(fitted: RunConfig, asked: Task) -> Task:
+    """The run's own task. Raises CorrSteerError if another scorer was asked for: its rates would be another thing's."""
+    own = task_of(fitted)
+    if not fitted.scorer:
+        return own
+    # By the judge, where there is one, or by the rules that stand behind it.
+    if scorer_name(asked.scorer) not in (scorer_name(own.scorer), scorer_name(get_scorer(fitted.scorer))):
+        raise CorrSteerError(
+            f"The set was fitted with answers scored by {fitted.scorer}, and {scorer_name(asked.scorer)} was asked for; "
+            f"give --scorer {fitted.scorer}, or fit anew with the other one."
+        )
+    return own
+
+
+def _check_fixed(steering: SteeringSet, task: Task, data: Path | None, every: Sequence[Item]) -> None:
+    """Raise CorrSteerError when another seed would divide the items otherwise, and nobody knows the run's."""
+    other = {item.id: item.split for item in load_items(task, data=data, seed=1)}
+    if any(other[item.id] != item.split for item in every):
+        raise CorrSteerError(
+            f"The set {steering.name!r} was fitted on {task.name} in the run {steering.run}, which is not cached, so it is "
+            f"not known which samples were held back; give a file that names the split of every row, or make the run anew."
+        )
+
+
+def _of_split(
+    every: Sequence[Item], task: Task, split: str, data: Path | None, limit: int | None, seed: int
+) -> list[Item]:
+    items = [item for item in every if item.split == split]
+    if not items:
+        have = ", ".join(sorted({item.split for item in every}))
+        raise CorrSteerError(
+            f"The task {task.name} has no {split} items{f' in {data}' if data else ''}; it has {have}."
+        )
+    return limited(items, limit, seed) if limit else items

@@ -1,0 +1,47 @@
+"""Evaluations kept with the set's run."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+
+from corrsteer_core.evaluation.evaluation import Evaluation
+from corrsteer_core.runs.steering_set import SteeringSet
+from corrsteer_core.storage.run_folder import is_cached
+from corrsteer_core.storage.writing import Writer
+
+LONG_WAIT = 600.0
+"""Seconds that a finished measurement waits for another writer: it took as long to make."""
+
+
+def keep(steering: SteeringSet, result: Evaluation) -> None:
+    """Keep an evaluation with the set's run, in place of the same one; controls measured before stay."""
+    if not (steering.run and steering.name and is_cached(steering.run)):
+        return
+    summary = result.summary()
+    with Writer(steering.run, wait=LONG_WAIT) as store:
+        known = store.query(
+            "SELECT summary FROM evaluations WHERE name = ? AND content = ? AND task = ? AND split = ? AND scale = ? "
+            "AND n = ?",
+            [steering.name, result.content, result.task, result.split, result.scale, summary["n"]],
+        )
+        before = json.loads(known["summary"][0]) if len(known) else {}
+        if not result.controls and _same_flips(before, summary):
+            summary |= {name: before[name] for name in ("controls", "constrained") if name in before}
+        row = {
+            "name": steering.name,
+            "content": result.content,
+            "task": result.task,
+            "split": result.split,
+            "scale": result.scale,
+            "n": summary["n"],
+            "created": pd.Timestamp.now("UTC").tz_localize(None),
+            "summary": json.dumps(summary),
+            "samples": result.samples.to_json(orient="records"),
+        }
+        store.add("evaluations", pd.DataFrame([row]))
+
+
+def _same_flips(one: dict, other: dict) -> bool:
+    return all(one.get(name) == other[name] for name in ("n", "unsteered_rate", "positive_flips", "negative_flips"))

@@ -1,0 +1,81 @@
+"""Constrained decoding: the best of the choices' own tokens, unsteered and steered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from corrsteer_core.base.progress import Progress, part_of
+from corrsteer_core.engine.generation import Vectors, constrained
+from corrsteer_core.evaluation.exam import Exam
+from corrsteer_core.evaluation.trials import Comparison, Trial, compare, trial, unsteered_and
+from corrsteer_core.models.loading import Model
+from corrsteer_core.tasks import Item
+
+MEASURING = "measuring"
+CONSTRAINED = "constrained"
+CONSTRAINED_STEERED = "constrained and steered"
+
+
+def constrained_comparisons(
+    exam: Exam, free: Trial, vectors: Sequence[Vectors], model: Model, progress: Progress
+) -> list[dict[str, Comparison]]:
+    """For each set, constrained decoding unsteered and steered against the free unsteered texts.
+
+    All must be multiple choice whose every choice can be said in one token.
+    """
+    done = 0
+    outcomes = np.zeros((len(exam.items), 2 + len(vectors)))
+    texts: list[list[str]] = [[] for _ in exam.items]
+    for choices, places in _by_choices(exam.items):
+        found = trial(
+            model,
+            [exam.items[place] for place in places],
+            unsteered_and(*vectors),
+            style=exam.style,
+            scorer=exam.task.scorer,
+            max_new_tokens=1,
+            choose=constrained(choice_tokens(model, choices)),
+            progress=part_of(progress, done / len(exam.items), len(places) / len(exam.items), MEASURING),
+        )
+        done += len(places)
+        for place, row, of_item in zip(places, found.texts, found.outcomes, strict=True):
+            texts[place] = [free.texts[place][0], *row]
+            outcomes[place] = [free.outcomes[place, 0], *of_item]
+    whole = Trial(tuple(exam.items), texts, [], outcomes)
+    return [
+        {CONSTRAINED: compare(whole, 1), CONSTRAINED_STEERED: compare(whole, 2 + place)}
+        for place in range(len(vectors))
+    ]
+
+
+def one_token_choices(exam: Exam, model: Model) -> bool:
+    return all(item.choices and choice_tokens(model, item.choices) for item in exam.items)
+
+
+def choice_tokens(model: Model, choices: Sequence[str]) -> list[int]:
+    """Tokens that are a whole choice, after a space or without one; words in lower case too, as scorers take them.
+
+    [] when some choice takes several tokens in every spelling: the first of them would be no answer.
+    """
+    tokens: set[int] = set()
+    for choice in choices:
+        spelled = (choice, choice.lower()) if len(choice) > 1 else (choice,)
+        written = [
+            model.tokenizer.encode(f"{space}{form}", add_special_tokens=False)
+            for form in spelled
+            for space in ("", " ")
+        ]
+        whole = {ids[0] for ids in written if len(ids) == 1}
+        if not whole or not choice.strip():
+            return []
+        tokens |= whole
+    return sorted(tokens)
+
+
+def _by_choices(items: Sequence[Item]) -> Iterator[tuple[tuple[str, ...], list[int]]]:
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for place, item in enumerate(items):
+        groups.setdefault(item.choices, []).append(place)
+    yield from groups.items()

@@ -1,0 +1,154 @@
+"""What may be chosen, and what each candidate does when it is steered alone on the validation split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.base.progress import Progress, part_of, silent
+from corrsteer_core.correlation import rankings
+from corrsteer_core.engine.activation_lengths import stream_lengths
+from corrsteer_core.engine.steering import empty_set, vectors_of
+from corrsteer_core.evaluation.trials import trial, unsteered_and
+from corrsteer_core.method import strategies
+from corrsteer_core.method.run_setup import Setup, reopen
+from corrsteer_core.models.hooks import HookPoint
+from corrsteer_core.models.prompts import render
+from corrsteer_core.runs.fit import sae_sizes, training_activations, training_outcomes
+from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
+from corrsteer_core.runs.stored_run import features_of, fit_summary
+from corrsteer_core.storage.reading import Reader, query
+from corrsteer_core.storage.writing import PATIENCE, Writer
+
+DEFAULT_RANKING = "pearson_r"
+CANDIDATE = ["layer", "feature", "scale"]
+"""What names a candidate."""
+TRIED_TOGETHER = 96
+"""Candidates measured and stored at a time: every group reads the prompts once more, and is what an interruption can lose."""
+
+
+def rankable_features(run: str, *, ranking: str = DEFAULT_RANKING, negative: bool = False) -> pd.DataFrame:
+    """Features that a strategy may choose, the best first. Raises CorrSteerError when there are none."""
+    summary = fit_summary(run)
+    if summary["constant"]:
+        raise CorrSteerError(
+            f"The outcome of {run} is constant (success rate {summary['success_rate']:.0%} on the training samples), so no "
+            f"feature correlates with it; choose a task that the model sometimes fails and sometimes solves."
+        )
+    features = features_of(run)
+    if ranking != DEFAULT_RANKING:
+        features = features.merge(scores(run, ranking), on=["layer", "feature"])
+    chosen = strategies.rankable(features, int(summary["floor"]), negative=negative)
+    if chosen.empty:
+        r = "r" if negative else "r above 0"
+        raise CorrSteerError(f"No feature of {run} fired in {summary['floor']} training samples with {r}.")
+    return chosen
+
+
+def scores(run: str, ranking: str) -> pd.DataFrame:
+    """Another ranking of the features, from the cache: layer, feature, score (higher is better)."""
+    rank = rankings.RANKINGS.get(ranking)
+    if rank is None:
+        raise CorrSteerError(f"Unknown ranking {ranking!r}; known are {', '.join(rankings.RANKINGS)}.")
+    frames = []
+    with Reader(run) as store:
+        y = training_outcomes(store).to_numpy()
+        for layer, d_sae in sae_sizes(store).items():
+            score = rank(training_activations(store, layer, d_sae), y)
+            frames.append(pd.DataFrame({"layer": layer, "feature": np.arange(d_sae), "score": score}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def try_candidates(
+    run: str,
+    *,
+    per_layer: int = strategies.PER_LAYER,
+    scales: Sequence[float] = strategies.SCALES,
+    longest: float = strategies.LONGEST,
+    features: pd.DataFrame | None = None,
+    setup: Setup | None = None,
+    progress: Progress = silent,
+) -> pd.DataFrame:
+    """Steer each candidate of -V alone on the validation split; returns and stores `effects`. Those known are not repeated.
+
+    Candidates whose vector is longer than the share `longest` of the activation it is added to are tried at that length.
+    """
+    setup = setup or reopen(run)
+    listed = strategies.candidates(features if features is not None else rankable_features(run), per_layer, scales)
+    return tried(setup, strategies.gentle(with_shares(setup, listed), longest), progress)
+
+
+def tried(setup: Setup, wanted: pd.DataFrame, progress: Progress) -> pd.DataFrame:
+    """The effects of some candidates, measured where they are not known yet."""
+    # Collecting more and fitting anew moves the coefficient: then what was tried is another thing.
+    same = [*CANDIDATE, "coefficient"]
+    known = query(setup.run, "SELECT * FROM effects")
+    new = wanted.merge(known[same], on=same, how="left", indicator=True)
+    new = new[new["_merge"] == "left_only"].drop(columns="_merge").reset_index(drop=True)
+    for start in range(0, len(new), TRIED_TOGETHER):
+        some = new.iloc[start : start + TRIED_TOGETHER]
+        _try(setup, some, part_of(progress, start / len(new), len(some) / len(new)))
+    return query(setup.run, "SELECT * FROM effects").merge(wanted[CANDIDATE], on=CANDIDATE)
+
+
+def _try(setup: Setup, some: pd.DataFrame, progress: Progress) -> None:
+    """Steer some candidates alone and store what each did."""
+    rows = [[strategies.as_row(one)] for one in some.itertuples()]
+    outcomes = validation_outcomes(setup, empty_of(setup), rows, "trying features one by one", progress)
+    with Writer(setup.run, wait=PATIENCE) as store:
+        store.add("effects", strategies.effects(some, outcomes[:, 0], outcomes[:, 1:]))
+
+
+def with_shares(setup: Setup, candidates: pd.DataFrame) -> pd.DataFrame:
+    """Candidates with `share`: length of the vector over the mean length of the activation it is added to."""
+    streams = activation_lengths(setup, [sae.point for sae in setup.saes])
+    shares = np.zeros(len(candidates))
+    for sae in setup.saes:
+        here = (candidates["layer"] == sae.layer).to_numpy()
+        rows = candidates[here]
+        lengths = sae.directions(rows["feature"].tolist()).norm(dim=-1).cpu().numpy()
+        shares[here] = lengths * rows["coefficient"].abs() * rows["scale"] / streams[sae.point]
+    return candidates.assign(share=shares)
+
+
+def activation_lengths(setup: Setup, points: Sequence[HookPoint]) -> dict[HookPoint, float]:
+    """Mean length of the activations that vectors are added to; not even that is taken from what is held back."""
+    known = [item for item in setup.items if item.split != "test"]
+    return stream_lengths(setup.model, points, [render(setup.model, item.prompt, setup.config.style) for item in known])
+
+
+def try_layers(
+    run: str, features: pd.DataFrame, per_layer: int, setup: Setup, progress: Progress = silent
+) -> pd.DataFrame:
+    """Steer each feature of -A alone, at scale 1, on the validation split: what -P prunes by."""
+    listed = strategies.candidates(features, per_layer, (1.0,))
+    return tried(setup, with_shares(setup, listed), progress)
+
+
+def empty_of(setup: Setup) -> SteeringSet:
+    return empty_set(setup.model, setup.saes, run=setup.run, task=setup.config.task, style=setup.config.style)
+
+
+def validation_outcomes(
+    setup: Setup, base: SteeringSet, groups: Sequence[Sequence[SteeringRow]], stage: str, progress: Progress
+) -> np.ndarray:
+    """Outcomes on the validation split, (samples, 1 + groups), unsteered first."""
+    items = [item for item in setup.items if item.split == "validation"]
+    if not items:
+        raise CorrSteerError(
+            f"The run {setup.run} has no validation samples to try features on; collect it with a larger limit."
+        )
+    found = trial(
+        setup.model,
+        items,
+        unsteered_and(*(vectors_of(base.with_rows(rows), setup.saes) for rows in groups)),
+        style=setup.config.style,
+        scorer=setup.task.scorer,
+        max_new_tokens=setup.config.max_new_tokens,
+        stage=stage,
+        progress=progress,
+    )
+    return found.outcomes

@@ -1,0 +1,62 @@
+"""Collecting a run: every sample answered once, its features pooled; and fitting it."""
+
+from __future__ import annotations
+
+from corrsteer_core.base.progress import Progress, silent
+from corrsteer_core.engine.batches import answers, prompts_that_fit
+from corrsteer_core.engine.generation import check_length
+from corrsteer_core.engine.pooling import sparse_rows
+from corrsteer_core.method.run_setup import Setup
+from corrsteer_core.models.prompts import answer_text, render
+from corrsteer_core.runs.fit import FitSettings, fit
+from corrsteer_core.storage.run_folder import run_path
+from corrsteer_core.storage.writing import Writer
+
+
+def collect(setup: Setup, *, batch_size: int | None = None, progress: Progress = silent) -> None:
+    """Generate for every sample that is still missing and store outputs, outcomes and pooled activations."""
+    prompts = [render(setup.model, item.prompt, setup.config.style) for item in setup.items]
+    tokens = setup.config.max_new_tokens
+    check_length(setup.model, prompts, tokens)  # before there is a run
+    with Writer(setup.run) as store:
+        size = store.begin(setup.config, setup.items, batch_size or prompts_that_fit(setup.model, prompts, tokens))
+        finished = set(store.query("SELECT sample FROM samples WHERE outcome IS NOT NULL")["sample"])
+        skip = frozenset(place for place, item in enumerate(setup.items) if item.id in finished)
+        done = len(skip)
+
+        def told(prompts_of_batch: float) -> None:
+            progress("reading features while the model answers", int(done + prompts_of_batch), len(prompts))
+
+        told(0)
+        for batch in answers(
+            setup.model,
+            prompts,
+            max_new_tokens=tokens,
+            saes=setup.saes,
+            pooling=setup.config.pooling,
+            batch_size=size,
+            skip=skip,
+            told=told,
+        ):
+            _store_batch(store, setup, batch.prompts, [row[0] for row in batch.tokens], batch.pooled or [])
+            done += len(batch.prompts)
+            told(0)
+
+
+def _store_batch(store: Writer, setup: Setup, places: list[int], tokens: list[list[int]], pooled: list) -> None:
+    items = [setup.items[place] for place in places]
+    outputs = [answer_text(setup.model, ids) for ids in tokens]
+    store.add_batch(
+        samples=[item.id for item in items],
+        outputs=outputs,
+        outcomes=[setup.task.scorer(output, item) for output, item in zip(outputs, items, strict=True)],
+        tokens=[len(ids) for ids in tokens],
+        active={sae.layer: sparse_rows(z) for sae, z in zip(setup.saes, pooled, strict=True)},
+    )
+
+
+def refit(run: str, settings: FitSettings = FitSettings(), progress: Progress = silent) -> None:
+    """Fit a cached run anew; needs no model."""
+    run_path(run)
+    with Writer(run) as store:
+        fit(store, settings, progress)

@@ -1,0 +1,46 @@
+"""Ways to make one number of a feature's activations in a sample: one entry of POOLINGS each.
+
+Values only, so that a run's settings can be read without torch; `engine.pooling` does the work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from corrsteer_core.base.errors import CorrSteerError
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """What a pooling takes together, and how."""
+
+    name: str
+    what: str
+    """In words, after "the pooled activation is the"."""
+    combine: Literal["largest", "sum"] = "largest"
+    """Of two activations of one sample: the larger one, or their sum."""
+    averaged: bool = False
+    """Whether what was combined is divided by the number of generation positions."""
+    prompt_too: bool = False
+    """Whether the prompt's own tokens count too, padding excluded."""
+
+
+POOLINGS = {
+    one.name: one
+    for one in (
+        Pooling("max", "largest over the generation positions"),
+        Pooling("mean", "mean over the generation positions", combine="sum", averaged=True),
+        # The first token counts too here. In many models its activations are outliers, and the same in every sample:
+        # features that fire most there do not vary.
+        Pooling("all", "largest over all positions, those of the prompt too", prompt_too=True),
+    )
+}
+DEFAULT_POOLING = "max"
+
+
+def get_pooling(name: str) -> Pooling:
+    """A pooling by name. Raises CorrSteerError for an unknown one."""
+    if name not in POOLINGS:
+        raise CorrSteerError(f"Unknown pooling {name!r}; known are {', '.join(POOLINGS)}.")
+    return POOLINGS[name]

@@ -1,0 +1,72 @@
+"""A cached run's configuration, items, fit and sets, as the values that the rest of the tool works with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.runs.fit import not_fitted
+from corrsteer_core.runs.prompt_style import PromptStyle
+from corrsteer_core.runs.run_config import RunConfig
+from corrsteer_core.runs.steering_set import SaeRef, SteeringSet
+from corrsteer_core.storage.reading import query
+from corrsteer_core.storage.run_folder import run_path
+from corrsteer_core.storage.writing import PATIENCE, Writer
+from corrsteer_core.tasks import Item, Task, custom_task, get_task, with_judge
+
+
+def task_of(config: RunConfig) -> Task:
+    """The task of a run: a named one, or the user's own file with its scorer."""
+    if config.scorer:
+        tokens, chat = config.max_new_tokens, config.style.chat
+        task = custom_task(config.scorer, Path(config.data), max_new_tokens=tokens, chat=chat)
+    else:
+        task = get_task(config.task)
+    return with_judge(task, config.judge) if config.judge else task
+
+
+def stored(run: str) -> tuple[RunConfig, list[Item]]:
+    """Configuration and items of a cached run."""
+    rows = query(run, "SELECT config FROM runs")
+    if rows.empty:
+        raise CorrSteerError(f"The run {run} in {run_path(run)} is empty; delete it and collect it anew.")
+    body = json.loads(rows["config"][0])
+    body["saes"] = tuple(SaeRef(**sae) for sae in body["saes"])
+    body["style"]["shots"] = tuple(map(tuple, body["style"]["shots"]))
+    body["style"] = PromptStyle(**body["style"])
+    items = [json.loads(item) for item in query(run, "SELECT item FROM samples ORDER BY sample")["item"]]
+    return RunConfig(**body), [Item(**{**item, "choices": tuple(item["choices"])}) for item in items]
+
+
+def features_of(run: str, layer: int | None = None) -> pd.DataFrame:
+    """The fitted features of a run, highest r first (undefined r last)."""
+    where, parameters = ("WHERE layer = ?", [layer]) if layer is not None else ("", [])
+    return query(run, f"SELECT * FROM features {where} ORDER BY r DESC NULLS LAST, layer, feature", parameters)
+
+
+def fit_summary(run: str) -> pd.Series:
+    """The row of `fits`. Raises CorrSteerError when the run has not been fitted."""
+    rows = query(run, "SELECT * FROM fits")
+    if rows.empty:
+        raise not_fitted(run)
+    return rows.iloc[0]
+
+
+def keep_set(run: str, steering: SteeringSet, strategy: str = "hand", *, wait: float = PATIENCE) -> None:
+    """Keep a set with its run, in place of one of the same name.
+
+    Raises CorrSteerError when the run is still being written by another process after `wait` seconds.
+    """
+    run_path(run)
+    body = {"name": steering.name, "strategy": strategy, "created": pd.Timestamp.now("UTC").tz_localize(None)}
+    with Writer(run, wait=wait) as store:
+        store.add("sets", pd.DataFrame([{**body, "content": steering.content, "body": steering.to_json()}]))
+
+
+def kept_sets(run: str) -> dict[str, SteeringSet]:
+    """The sets kept with a run, by name, oldest first."""
+    rows = query(run, "SELECT name, body FROM sets ORDER BY created")
+    return {row.name: SteeringSet.from_json(row.body, f"the set {row.name}") for row in rows.itertuples(index=False)}
