@@ -42,6 +42,10 @@ class Editor:
     def of(cls, steering: SteeringSet) -> Editor:
         return cls(steering, steering)
 
+    def copied(self) -> Editor:
+        """Another editor at the same place with the same way back."""
+        return Editor(self.current, self.start, [*self._past])
+
     @property
     def edited(self) -> bool:
         """Whether the set differs from what it started from."""

@@ -10,7 +10,6 @@ import weakref
 from pathlib import Path
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from app.features import drawing
@@ -18,6 +17,7 @@ from app.shared import components
 from corrsteer_core.base.progress import Progress
 from corrsteer_core.inspection import feature_profile
 from corrsteer_core.runs import run_facts
+from tests.app import ready_runs
 from tests.made import runs as tiny
 
 LAYER, FEATURE = 1, 3
@@ -27,9 +27,7 @@ HOSTILE = "<img src=x onerror=alert(1)> seen \u202e"
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
-    st.cache_data.clear()
-    st.cache_resource.clear()
-    return tiny.make_run(*tiny.load())
+    return ready_runs.make_tiny_run()
 
 
 def script() -> None:

@@ -14,7 +14,6 @@ from urllib.parse import parse_qs
 import numpy as np
 import pandas as pd
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from app.shared import components, resources
@@ -30,8 +29,9 @@ from corrsteer_core.runs import stored_run
 from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
 from corrsteer_core.saes.sae import Sae
-from corrsteer_core.storage import deleting, run_folder
+from corrsteer_core.storage import deleting
 from corrsteer_core.storage.writing import PATIENCE, Writer
+from tests.app import ready_runs
 from tests.made import runs as tiny
 
 MAIN = str(Path(__file__).parents[2] / "app" / "main.py")
@@ -46,8 +46,7 @@ def loaded() -> tuple[Model, list[Sae]]:
 @pytest.fixture
 def run(loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
-    st.cache_data.clear()
-    return tiny.make_run(*loaded)
+    return ready_runs.make_tiny_run()
 
 
 def script() -> None:
@@ -55,6 +54,7 @@ def script() -> None:
 
     from app.shared import components
     from app.steer import page as steer
+    from corrsteer_core.storage import run_folder
 
     st.session_state.setdefault("current_run", next(iter(run_folder.run_names()), None))
     components.page_of(steer.page)()
@@ -390,7 +390,7 @@ def test_a_run_that_is_made_anew_has_another_desk(run, loaded):
     test = opened()
     test.number_input(key=f"row-{run}-1-3-number").set_value(9.0).run()
     deleting.delete_run(run)
-    assert tiny.make_run(*loaded) == run
+    assert tiny.make_run(*loaded) == run  # not the copy: that began when the first did
     test.run()
     assert current(test, run) == stored_run.kept_sets(run)["A"]
     assert test.button(key="icon-undo").disabled

@@ -6,13 +6,16 @@ import streamlit as st
 
 from app.shared import components, models, side_by_side
 from app.shared.side_by_side import Column
+from app.steer import remembered
 from app.steer.answers import own_prompt, question_form, token_table
+from app.steer.browser_side import GENERATE
 from app.steer.desk import Desk
 from app.steer.playing import Playing, Question
 from corrsteer_core.base.text_diff import differences, escaped, marked, parting
 
 PLAYING = "playing"
 STREAMING = "streaming"  # whether the page was drawn while texts grew
+ASKED = "asked"  # Generate was pressed
 GONE_ON = "gone_on"  # an answer has just become part of the conversation
 POLL = 0.25  # seconds between two looks at growing texts
 
@@ -22,6 +25,7 @@ def draw(desk: Desk) -> None:
     st.html(side_by_side.STYLE)
     bench = models.bench(desk.config.model)  # starts loading while the prompt is being chosen
     question = desk.question = question_form.draw(desk)
+    _begin(question, bench)
     playing: Playing | None = st.session_state.get(PLAYING)
     if playing and playing.question.run != desk.run:
         playing.cancel()
@@ -30,11 +34,12 @@ def draw(desk: Desk) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button(
             "Generate",
+            key=GENERATE,
             type="primary",
             icon=":material/play_arrow:",
-            disabled=running or question is None,
-            on_click=_generate,
-            args=(question, bench),
+            disabled=running,
+            on_click=_ask,
+            help="Ctrl+Enter in the box of your prompt does the same." if question_form.is_typed() else None,
         )
         if playing and running:
             st.button("Cancel", icon=":material/stop:", on_click=playing.cancel)
@@ -47,7 +52,27 @@ def draw(desk: Desk) -> None:
         token_table.draw(playing, _titles(playing))
 
 
-def _generate(question: Question, bench: models.Bench) -> None:
+def playing_now() -> Playing | None:
+    """What is being answered in this tab, or was last."""
+    return st.session_state.get(PLAYING)
+
+
+def bring_back(page: remembered.Page | None) -> None:
+    """Show what a page that was reloaded showed."""
+    if page is not None and page.playing is not None:
+        st.session_state[PLAYING] = page.playing
+
+
+def _ask() -> None:
+    """Remember the press: the click that takes the pointer out of the box of the prompt also sends what was typed there,
+    so what is asked is known only when the page has been drawn with it."""
+    st.session_state[ASKED] = True
+
+
+def _begin(question: Question | None, bench: models.Bench) -> None:
+    """Begin to answer if Generate was pressed."""
+    if not st.session_state.pop(ASKED, False) or question is None:
+        return
     if bench.problem:
         models.try_again(bench.name)
         bench = models.bench(bench.name)

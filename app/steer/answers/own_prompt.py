@@ -5,12 +5,12 @@ from __future__ import annotations
 import streamlit as st
 
 from app.shared import side_by_side
+from app.steer.browser_side import BOX
 from app.steer.desk import Desk
 from app.steer.playing import LONGEST_PROMPT, Question
 
 Turns = tuple[tuple[str, str], ...]
 """What was said before: the user's words and the answer gone on from, turn by turn."""
-BOX = "typed"
 
 
 def _chat(run: str) -> str:
@@ -57,6 +57,11 @@ def put(question: Question) -> dict[str, object]:
     """What the boxes hold when this question is asked."""
     run = question.run
     return {BOX: question.prompt, _said(run): question.turns, _chat(run): bool(question.chat)}
+
+
+def keys(run: str) -> tuple[str, ...]:
+    """Of everything that is kept of it."""
+    return BOX, _said(run), _chat(run)
 
 
 def turns_of(run: str) -> Turns:

@@ -44,6 +44,11 @@ def draw(desk: Desk) -> Question | None:
     return Question(desk.editor.current, prompt, desk.run, sample, chat=chat, turns=turns, **settings)
 
 
+def is_typed() -> bool:
+    """Whether the prompt is one of the user's own."""
+    return st.session_state.get(KIND) == TYPED
+
+
 def put(question: Question) -> dict[str, object]:
     """What the widgets hold when they ask this question. Raises CorrSteerError for a sample that the run lacks."""
     run, own, sampled = question.run, float(question.steering.scale), bool(question.sample)
@@ -55,6 +60,13 @@ def put(question: Question) -> dict[str, object]:
         _scales(run): [one for one in question.scales if one != own],
     }
     return asked | (task_sample.put(run, question.sample) if sampled else own_prompt.put(question))
+
+
+def held(run: str) -> dict[str, object]:
+    """What the widgets of the question hold now, by their keys."""
+    own = (KIND, TEMPERATURE, SEED, _scales(run), _length(run, sampled=True), _length(run, sampled=False))
+    every = (*own, *task_sample.keys(run), *own_prompt.keys(run))
+    return {key: st.session_state[key] for key in every if key in st.session_state}
 
 
 def _settings(desk: Desk, *, sampled: bool) -> dict[str, Any]:

@@ -79,6 +79,11 @@ def put(run: str, sample: str) -> dict[str, object]:
     return {SPLIT: splits.iloc[0], _chosen(run, splits.iloc[0]): sample}
 
 
+def keys(run: str) -> tuple[str, ...]:
+    """Of the boxes that name the sample."""
+    return SPLIT, *(_chosen(run, split) for split in SPLITS)
+
+
 def _as_the_set_says(desk: Desk) -> str:
     """How a sample is put to the model, and whether the run's samples were put so too."""
     own, found = desk.editor.current.style, desk.config.style
