@@ -20,9 +20,7 @@ def drawings(found: pd.DataFrame) -> list[tuple[Callable[..., None], tuple[Any, 
     drawn: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
     for split, rows in tables.items():
         for name in rows["name"].unique():
-            swept = comparisons.sweep(rows, name)
-            if not swept.empty:
-                drawn.append((_scales, (swept, name, split)))
+            drawn += [(_scales, (swept, name, split)) for swept in sweeps(rows[rows["name"] == name], name)]
     for split, rows in tables.items():
         matrix = comparisons.matrix(rows)
         if not matrix.empty:
@@ -30,9 +28,24 @@ def drawings(found: pd.DataFrame) -> list[tuple[Callable[..., None], tuple[Any, 
     return drawn
 
 
+def sweeps(rows: pd.DataFrame, name: str) -> list[pd.DataFrame]:
+    """Every curve over scales of a set: one of its largest measurements, one of those on fewer samples, and so on.
+
+    Scales measured on different numbers of samples are not comparable, but none of them may vanish without a word.
+    """
+    found = []
+    while not rows.empty:
+        swept = comparisons.sweep(rows, name)
+        if not swept.empty:
+            found.append(swept)
+        rows = rows[rows["n"] < rows.groupby("task")["n"].transform("max")]
+    return found
+
+
 def _scales(swept: pd.DataFrame, name: str, split: str) -> None:
     title = ui.for_markdown(ui.shortened(name, 40))
-    st.subheader(f"{title} at several scales, {split} samples", anchor=False)
+    sizes = " and ".join(f"{size:,}" for size in sorted(swept["n"].unique()))
+    st.subheader(f"{title} at several scales, {sizes} {split} samples", anchor=False)
     tasks = list(swept["task"].unique())
     if len(tasks) == 1:
         st.caption(
@@ -43,7 +56,7 @@ def _scales(swept: pd.DataFrame, name: str, split: str) -> None:
     else:
         first, second = tasks[0], tasks[1]
         if len(tasks) > 2:
-            key = f"pareto-{name}-{split}"
+            key = f"pareto-{name}-{split}-{sizes}"
             one, two = st.columns(2)
             first = one.selectbox("Across", tasks, index=0, format_func=task_title, key=f"{key}-x")
             others = [task for task in tasks if task != first]
@@ -53,7 +66,7 @@ def _scales(swept: pd.DataFrame, name: str, split: str) -> None:
             "other; the square is the unsteered model. Filled points are the ones that no other scale beats on every task."
         )
         figure = rate_chart.trade_off(swept, first, second, task_title(first), task_title(second))
-    ui.chart(figure, f"scales-{name}-{split}", "Success rates at each scale", swept.drop(columns="name"))
+    ui.chart(figure, f"scales-{name}-{split}-{sizes}", "Success rates at each scale", swept.drop(columns="name"))
 
 
 def _matrix(matrix: pd.DataFrame, split: str) -> None:

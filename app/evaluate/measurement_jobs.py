@@ -43,7 +43,11 @@ def _job(job: jobs.Job) -> None:
             label = "Stop now" if job.stopping else "Cancel"
             button.button(label, key=f"cancel-{job.id}", width="stretch", on_click=jobs.cancel, args=(job.id,))
             return
-        ended = _left_behind(job) if job.state == "cancelled" else f":material/error: {ui.for_markdown(job.error)}"
+        ended = (
+            _left_behind(job)
+            if job.state == "cancelled"
+            else f":material/error: {ui.for_markdown(ui.in_words_of_the_page(job.error))}"
+        )
         text.markdown(ended)
         button.button("Dismiss", key=f"forget-{job.id}", width="stretch", on_click=jobs.forget, args=(job.id,))
 

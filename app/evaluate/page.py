@@ -59,7 +59,7 @@ def _chosen(found: pd.DataFrame) -> pd.Series:
             "Scale": found["scale"],
             "Unsteered": [100 * summary["unsteered_rate"] for summary in found["summary"]],
             "Steered": [100 * summary["steered_rate"] for summary in found["summary"]],
-            "Effect": [100 * summary["effect"] for summary in found["summary"]],
+            "Effect": [ui.points(summary["effect"]) for summary in found["summary"]],
             "Verdict": [verdict.WORDS[verdict.verdict(summary).kind] for summary in found["summary"]],
             "Measured": found["created"],
         }
@@ -74,12 +74,12 @@ def _chosen(found: pd.DataFrame) -> pd.Series:
         on_select="rerun",
         selection_mode="single-row",
         column_config={
-            "Scale": st.column_config.NumberColumn(format="%g", width="small"),
+            "Scale": st.column_config.NumberColumn(format="plain", width="small"),
             "Unsteered": st.column_config.NumberColumn(format="%.1f%%", help="Success rate without steering"),
             "Steered": st.column_config.NumberColumn(
                 format="%.1f%%", help="Success rate of the same samples with the set"
             ),
-            "Effect": st.column_config.NumberColumn(format="%+.1f points", help="Steered minus unsteered"),
+            "Effect": st.column_config.TextColumn(alignment="right", help="Steered minus unsteered"),
             "Measured": st.column_config.DatetimeColumn(format="distance", help="Time of the measurement (UTC)"),
         },
     )

@@ -14,13 +14,17 @@ from corrsteer_core.reporting import verdict
 SIGNS = {
     "works": (st.success, ":material/check_circle:"),
     "harmful": (st.error, ":material/warning:"),
+    "inconclusive": (st.info, ":material/help:"),
 }
 
 
 def draw(run: str, row: pd.Series) -> None:
     """One evaluation: verdict, numbers, comparison, samples."""
     summary, name = row["summary"], ui.shortened(row["label"], 60)
-    st.subheader(f"{ui.for_markdown(name)} on {ui.for_markdown(row['task'])}, {row['split']} samples", anchor=False)
+    st.subheader(
+        f"{ui.for_markdown(name)} on {ui.for_markdown(row['task'])}, {row['split']} samples, scale {row['scale']:g}",
+        anchor=False,
+    )
     found = verdict.verdict(summary)
     box, icon = SIGNS.get(found.kind, (st.warning, ":material/casino:"))
     box(ui.for_markdown(found.sentence), icon=icon)

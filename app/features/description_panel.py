@@ -15,9 +15,8 @@ LARGEST_UNPACKED = 500_000_000  # bytes of an uploaded file of descriptions; the
 IMPORTED = "imported"  # what came of an import that was just made
 
 
-def draw(run: str, facts: run_facts.RunFacts) -> None:
-    """Where nothing is described yet, a way to have it done; Neuronpedia's descriptions by upload at any time."""
-    _import(run)
+def offer(run: str, facts: run_facts.RunFacts) -> None:
+    """Where nothing is described yet, so that a search for a meaning finds little: a way to have it done."""
     if ask(feature_lists.described_features, run):
         return
     arguments = ["describe", run]
@@ -26,7 +25,8 @@ def draw(run: str, facts: run_facts.RunFacts) -> None:
         return
     left, right = st.columns([4, 1.4], vertical_alignment="center")
     left.caption(
-        "No feature is described yet. The best ones can be: a guess of our own from the tokens they promote and the "
+        "No feature is described yet, so words are found in texts and tokens only. The best ones can be described: "
+        "a guess of our own from the tokens they promote and the "
         "texts they fire on (a minute)."
     )
     if right.button("Describe them", icon=":material/edit_note:", width="stretch"):
@@ -34,7 +34,7 @@ def draw(run: str, facts: run_facts.RunFacts) -> None:
         st.rerun()
 
 
-def _import(run: str) -> None:
+def uploads_from_neuronpedia(run: str) -> None:
     with st.expander("Descriptions from Neuronpedia"):
         if done := st.session_state.pop(IMPORTED, ""):
             st.success(done)

@@ -16,6 +16,7 @@ from app.shared import components as ui
 from app.shared.resources import ask, ask_fit
 from corrsteer_core.inspection import descriptions
 from corrsteer_core.runs import feature_facts, feature_lists, reliability, run_facts
+from corrsteer_core.statistics.rates import wilson
 
 if TYPE_CHECKING:
     from corrsteer_core.inspection.feature_profile import Portrait
@@ -101,7 +102,7 @@ def _numbers(run: str, row: dict[str, Any]) -> None:
     feature = pd.DataFrame([{"layer": row["layer"], "feature": row["feature"]}])
     with st.spinner("Drawing samples anew …"):
         bounds = ask_fit(reliability.intervals, run, feature).iloc[0]
-    between = "" if ui.missing(bounds["r_low"]) else f"{ui.signed(bounds['r_low'])} to {ui.signed(bounds['r_high'])}"
+    between = "" if ui.missing(bounds["r_low"]) else f"{ui.signed(bounds['r_low'])} and {ui.signed(bounds['r_high'])}"
     one, two, three, four, five = st.columns([1, 1, 1.3, 1.3, 1.5])
     one.metric(
         "r",
@@ -153,6 +154,18 @@ def _activations(run: str, row: dict[str, Any]) -> None:
     )
 
 
+def _with_intervals(tried: pd.DataFrame) -> pd.DataFrame:
+    """The rates of a feature's effects with their 95% intervals."""
+    after = [wilson(row.steered_rate * row.n, int(row.n)) for row in tried.itertuples()]
+    before = [wilson(row.unsteered_rate * row.n, int(row.n)) for row in tried.itertuples()]
+    return tried.assign(
+        low=[one.low for one in after],
+        high=[one.high for one in after],
+        unsteered_low=[one.low for one in before],
+        unsteered_high=[one.high for one in before],
+    )
+
+
 def _effects(run: str, row: dict[str, Any]) -> None:
     st.markdown("**What steering with it does**")
     tried = ask(feature_lists.effects, run, row["layer"], row["feature"])
@@ -169,7 +182,7 @@ def _effects(run: str, row: dict[str, Any]) -> None:
         "without it."
     )
     ui.chart(
-        charts.effects_by_scale(tried),
+        charts.effects_by_scale(_with_intervals(tried)),
         "chart-scales",
         "Success rate by scale, beside the unsteered rate",
         tried.sort_values("scale").drop(columns=["layer", "feature", "r"]),

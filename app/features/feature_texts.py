@@ -68,10 +68,10 @@ def own_text(run: str, facts: run_facts.RunFacts, layer: int, feature: int, draw
     st.markdown("**Test your own text**")
     with st.form("own_text_form", border=True):
         prompt = st.text_area(
-            "Prompt", key="own_prompt", max_chars=4000, height=80,
+            "Prompt", key="own_prompt", height=80,
             help="Put to the model as the run's prompts were; the feature is read, nothing is generated.",
         )  # fmt: skip
-        answer = st.text_input("Answer that follows it (may be left out)", key="own_answer", max_chars=2000)
+        answer = st.text_input("Answer that follows it (may be left out)", key="own_answer")
         asked = st.form_submit_button("Read it", icon=":material/visibility:")
     about = (run, layer, feature)
     if asked:

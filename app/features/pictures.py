@@ -68,7 +68,8 @@ def convergence(run: str, facts: run_facts.RunFacts) -> None:
     st.caption(
         f"How much of the ranking fewer samples would have found. Blue: the share of the top {reliability.TOP} features "
         "in common with those of all samples (as overlap of the two sets); where it flattens near 1, more samples "
-        "would change little. Orange: r of the feature that ends up best; few samples exaggerate it."
+        "would change little. Orange: what r of the feature that ends up best would have been with fewer samples; its "
+        "ups and downs show how far few samples can be trusted."
     )
     alt = "Share of the ranking that fewer samples find, and r of the best feature"
     ui.chart(charts.convergence(points), f"chart-convergence-{run}", alt, points)
@@ -84,7 +85,9 @@ def cloud(run: str, facts: run_facts.RunFacts) -> None:
     st.caption(
         "Each bubble is a feature: to the right, it fires in more samples; up, it goes with success; down, with "
         "failure; larger, it is more "
-        f"active when the model succeeds. Only what passes the dashed line is beyond chance.{some}"
+        f"active when the model succeeds. Only what lies above the upper dashed line is beyond chance; "
+        "the lower one is its mirror image, for features "
+        f"that go with failure.{some}"
     )
     figure = charts.frequency_against_r(points, chance and chance["level"], state.current_feature())
     _pickable(figure, f"chart-cloud-{run}", "How often each feature fires, by its r", points)

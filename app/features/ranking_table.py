@@ -32,6 +32,7 @@ WORDS = """
 
 
 def draw(run: str, facts: run_facts.RunFacts) -> None:
+    description_panel.offer(run, facts)
     wanted = filters.draw(facts)
     found = ask(feature_lists.count_features, run, wanted)
     if not found:
@@ -66,19 +67,21 @@ def draw(run: str, facts: run_facts.RunFacts) -> None:
     )
     with st.expander("What the columns mean"):
         st.markdown(WORDS)
-    description_panel.draw(run, facts)
+    description_panel.uploads_from_neuronpedia(run)
 
 
 def _for_show(rows: pd.DataFrame) -> pd.DataFrame:
     """The columns in the units they are shown in."""
-    shares = ["effect", "frequency", "frequency_correct", "frequency_incorrect"]
+    shares = ["frequency_correct", "frequency_incorrect"]
     shown = ["layer", "feature", "described", "r", "between", "q", "effect", "coefficient", "support"]
     words = {
+        "r": [ui.signed(value, 3) for value in rows["r"]],
+        "effect": [None if ui.missing(value) else ui.points(value).removesuffix(" points") for value in rows["effect"]],
         "q": [_probability(value) for value in rows["q"]],
         "between": [_between(row.r_low, row.r_high) for row in rows.itertuples()],
         "described": [_description(row.description, row.description_source) for row in rows.itertuples()],
     }
-    return rows.assign(**{name: 100 * rows[name] for name in shares}, **words)[[*shown, *shares[2:]]]
+    return rows.assign(**{name: 100 * rows[name] for name in shares}, **words)[[*shown, *shares]]
 
 
 def _between(low: float, high: float) -> str | None:
@@ -110,14 +113,9 @@ def _columns() -> dict[str, Any]:
             "Description", "What it is said to mean; (?) marks a guess of our own.", width=132, alignment="left"
         ),
         "between": words("95% of r", "Where r would mostly lie with other samples (bootstrap).", width=104),
-        "r": number("r", 62, "%+.3f", "How closely its activation goes with success, −1 to 1."),
+        "r": words("r", "How closely its activation goes with success, −1 to 1.", 62),
         "q": words("q", q_help()),
-        "effect": number(
-            "Effect",
-            58,
-            "%+.1f",
-            "Points of success that steering with it alone adds, at its best scale.",
-        ),
+        "effect": words("Effect", "Points of success that steering with it alone adds, at its best scale.", 58),
         "coefficient": number("Coeff.", 60, "%.2f", "Coefficient: mean activation over the successful samples."),
         "support": number("Support", 66, "localized", "Training samples in which it fired."),
         "frequency_correct": number("Correct", 64, "%.1f%%", "Share of the correct answers in which it fired."),

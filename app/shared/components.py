@@ -26,6 +26,9 @@ STYLE = """<style>
   width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 [class*="st-key-name-"] label p { font-weight: 600; }
 </style>"""
+DARK_STYLE = """<style>
+[data-testid^="stBaseButton-primary"] { color: #14181f; }
+</style>"""
 """Of every page: buttons that show only their icon (`icon_button`) and links of which a part is only to be heard;
 switches that are the title of what they switch."""
 
@@ -73,6 +76,30 @@ def feature_name(layer: int, feature: int) -> str:
 # --- messages and the wrapper of a page ----------------------------------------------------------
 
 
+OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z-]*)")
+FIELDS = {
+    "--task": "Task",
+    "--data": "Your samples",
+    "--scorer": "What counts as success",
+    "--preset": "Model and its SAEs",
+    "--model": "Model",
+    "--sae": "Feature dictionaries (SAEs)",
+    "--layers": "Layers",
+    "--limit": "Samples, at most",
+    "--max-new-tokens": "Longest answer (tokens)",
+    "--pooling": "Activation of an answer",
+    "--chat": "Chat template: On",
+    "--no-chat": "Chat template: Off",
+    "--shots": "Examples before each prompt",
+    "--system": "System prompt",
+    "--split": "Samples",
+    "--controls": "Random sets to compare with",
+    "--scales": "Scales",
+    "--set": "Steering set",
+}
+"""What the pages call an option of the command line."""
+
+
 def page_of(view: Callable[[], None]) -> Callable[[], None]:
     """A page that never shows a traceback: what the user can mend as one sentence, a bug as an apology."""
 
@@ -107,9 +134,14 @@ def log_to_file() -> None:
         log.addHandler(handler)
 
 
+def in_words_of_the_page(text: str) -> str:
+    """An error of the command line with its options called as the form's fields are."""
+    return OPTION.sub(lambda found: f"“{FIELDS[found[1]]}”" if found[1] in FIELDS else found[0], text)
+
+
 def problem(error: Exception | str) -> None:
     """One sentence about something the user can mend."""
-    st.error(for_markdown(error), icon=":material/error:")
+    st.error(for_markdown(in_words_of_the_page(str(error))), icon=":material/error:")
 
 
 def nothing_yet(what: str, next_step: str) -> None:
@@ -134,6 +166,11 @@ def table_behind(frame: Any, label: str = "The numbers behind this chart", **con
     """The data of a picture, for those who cannot or do not want to read it."""
     with st.expander(label):
         st.dataframe(frame, hide_index=True, width="stretch", alt=label, **config)
+
+
+def style() -> str:
+    """STYLE, and what depends on the theme: dark words on the bright button of the dark theme (6.9 to 1)."""
+    return STYLE + (DARK_STYLE if is_dark() else "")
 
 
 def is_dark() -> bool:

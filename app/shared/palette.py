@@ -2,6 +2,8 @@
 
 STEERED = "#d9730d"
 UNSTEERED = "#4f7cac"
+LABEL = "#a84e06"
+"""Behind white words: 5.6 to 1."""
 QUIET = "#8a8f98"
 CORRECT = "#3f8f8b"
 INCORRECT = "#b0879b"

@@ -15,7 +15,7 @@ STYLE = f"""<style>
 .cs-text.cs-steered {{ border-top-color: {STEERED}; }}
 .cs-head {{ display: flex; flex-wrap: wrap; justify-content: space-between; gap: .1rem .8rem; font-size: .87rem;
   margin-bottom: .35rem; }}
-.cs-title {{ font-weight: 650; }}
+.cs-title {{ font-weight: 600; }}
 .cs-body, .cs-prompt {{ white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; line-height: 1.55; }}
 .cs-body {{ min-height: 1.6em; }}
 .cs-prompt {{ max-height: 11.5rem; overflow-y: auto; padding: .6rem .8rem; border-radius: 6px; font-size: .93rem;

@@ -141,7 +141,9 @@ def _closing(playing: Playing, running: bool) -> None:
     """What is said below the texts."""
     if running:
         stage = "Stopping" if playing.cancelled else playing.stage
-        st.caption(f"{stage} … {playing.steps} of at most {playing.question.max_new_tokens} tokens")
+        st.caption(
+            f"{stage} … {playing.steps} of at most {components.counted(playing.question.max_new_tokens, 'token')}"
+        )
         return
     said = []
     if len(playing.texts) == 2:
@@ -149,7 +151,7 @@ def _closing(playing: Playing, running: bool) -> None:
     if not any(text.strip() for text in playing.texts) and not playing.question.chat and not playing.question.sample:
         said.append("The model ended at once; asked as in a chat, it may answer.")
     if playing.cancelled:
-        said.append(f"Stopped after {playing.steps} tokens.")
+        said.append(f"Stopped after {components.counted(playing.steps, 'token')}.")
     st.markdown(components.for_markdown(" ".join(said)))
     _next_turn(playing)
 

@@ -95,7 +95,8 @@ def _summary(steps: Sequence[TokenStep], parts: int | None) -> str:
     most = max(steps, key=lambda step: step.kl)
     where = "The two answers have the same tokens" if parts is None else f"The two answers part at token {parts + 1}"
     return (
-        f"{where}. KL is {mean:.2f} nats on average over {len(steps)} tokens, most at \u201c{_shown(most.text)}\u201d "
+        f"{where}. KL is {mean:.2f} nats on average over {components.counted(len(steps), 'token')}, "
+        f"most at \u201c{_shown(most.text)}\u201d "
         f"({most.kl:.2f})."
     )
 

@@ -6,9 +6,11 @@ import streamlit as st
 
 from app.shared import components, resources, state
 from app.steer import editing
-from app.steer.desk import Desk
+from app.steer.desk import Desk, Note
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.runs import feature_facts
+
+COEFFICIENT = "add_coefficient"
 
 
 def by_number(desk: Desk) -> None:
@@ -21,7 +23,7 @@ def by_number(desk: Desk) -> None:
             -editing.STRONGEST,
             editing.STRONGEST,
             None,
-            key="add_coefficient",
+            key=COEFFICIENT,
             placeholder="its usual strength",
             help="How much of it is added, in units of its own activation. Empty: its mean over successful answers.",
         )
@@ -33,41 +35,35 @@ def by_number(desk: Desk) -> None:
 def _added(desk: Desk) -> None:
     layer, feature = int(st.session_state["add_layer"]), int(st.session_state["add_feature_number"])
     found = resources.ask(feature_facts.one_feature, desk.run, layer, feature) or {}
-    coefficient = st.session_state["add_coefficient"]
+    coefficient = st.session_state[COEFFICIENT]
     if coefficient is None and not (coefficient := found.get("coefficient")):
         raise CorrSteerError(
             f"Feature {feature} of layer {layer} fired in no successful training sample of this run, so it has no usual "
             f"strength; give a coefficient."
         )
     desk.editor.add(layer, feature, coefficient, _note(found))
+    st.session_state[COEFFICIENT] = None  # the next feature has a strength of its own
 
 
-def picked_elsewhere(desk: Desk) -> None:
-    """Features picked on the Features page."""
+def take_picked(desk: Desk) -> None:
+    """Take features picked on the Features page into the set: there it was said that they are to be."""
     picked = state.tray()
     if not picked:
         return
-    with st.container(border=True):
-        names = ", ".join(f"{row['layer']} · {row['feature']}" for row in picked[:6]) + (
-            " …" if len(picked) > 6 else ""
-        )
-        st.markdown(f"**Picked on the Features page:** {names}")
-        with st.container(horizontal=True):
-            st.button("Add to the set", key="tray_add", type="primary", on_click=desk.attempt, args=(_take, desk))
-            st.button("Leave out", key="tray_drop", on_click=_clear_tray)
-
-
-def _take(desk: Desk) -> None:
+    state.clear_tray()
     there = {(row.layer, row.feature) for row in desk.editor.current.rows}
-    for row in state.tray():
-        if (row["layer"], row["feature"]) not in there:
-            found = resources.ask(feature_facts.one_feature, desk.run, row["layer"], row["feature"]) or {}
-            desk.editor.add(row["layer"], row["feature"], row["coefficient"], _note(found))
-    _clear_tray()
-
-
-def _clear_tray() -> None:
-    st.session_state[state.TRAY] = []
+    new = [row for row in picked if (row["layer"], row["feature"]) not in there]
+    for row in new:
+        found = resources.ask(feature_facts.one_feature, desk.run, row["layer"], row["feature"]) or {}
+        desk.editor.add(row["layer"], row["feature"], row["coefficient"], _note(found))
+    names = ", ".join(components.feature_name(row["layer"], row["feature"]) for row in new[:6])
+    more = f" and {len(new) - 6} more" if len(new) > 6 else ""
+    said = (
+        f"Added to the set: {names}{more}. Undo takes it out again."
+        if new
+        else "What you picked is in the set already."
+    )
+    desk.note = Note("done", said)
 
 
 def _note(found: dict) -> str:

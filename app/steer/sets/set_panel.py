@@ -14,12 +14,12 @@ def draw(desk: Desk) -> None:
     """The set with everything that changes it."""
     editor = desk.editor
     _say_in_link(desk)
+    adding.take_picked(desk)
     _title(editor)
     _toolbar(desk)
     if desk.note is not None:
         note, desk.note = desk.note, None
         components.problem(note.text) if note.kind == "problem" else st.success(components.for_markdown(note.text))
-    adding.picked_elsewhere(desk)
     chosen = kept_sets(desk.run).get("V")
     if chosen is not None and not chosen.rows:
         st.caption("Set V is empty: no feature that was tried alone helped beyond noise.")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import streamlit as st
 
@@ -11,6 +13,7 @@ from app.steer import editing
 from app.steer.desk import Desk
 from corrsteer_core.runs import feature_facts
 from corrsteer_core.runs.steering_set import SteeringRow
+from corrsteer_core.statistics.rates import NOISE
 
 
 def card(desk: Desk, row: SteeringRow) -> None:
@@ -61,7 +64,18 @@ def _where_from(run: str, row: SteeringRow) -> str:
         where = "fires in no successful training sample" if found else "is silent in the training samples"
         now = f"This feature {where}, so it has no usual strength."
         now += "" if row.coefficient else " With coefficient 0 it does nothing."
-    return f"{row.note}. {now}" if row.note else now
+    said = (row.note, "" if "alone" in row.note else _effect_alone(found or {}), now)
+    return " ".join(part if part.endswith(".") else f"{part}." for part in said if part)
+
+
+def _effect_alone(found: Mapping[str, Any]) -> str:
+    """What steering with this feature alone did to the validation samples, at the scale where it did best."""
+    effect: float | None = found.get("effect")
+    if effect is None:
+        return "Not tried alone"
+    p = components.p_value(found["effect_p"])
+    alone = f"{components.points(effect)} steered alone, at best ({found['effect_scale']:g}×, {p})"
+    return f"Harmful: {alone}" if effect < 0 and found["effect_p"] < NOISE else alone
 
 
 def _strength(desk: Desk, row: SteeringRow, key: str) -> None:
