@@ -36,13 +36,13 @@ def draw(run: str, row: pd.Series) -> None:
 
 
 def _numbers(summary: dict[str, Any]) -> None:
-    one, two, three, four, five = st.columns([1, 1.15, 1, 1, 1])
+    row = ui.numbers_row()
     low, high = summary["unsteered_interval"]
-    one.metric(
+    row.metric(
         "Unsteered", ui.percent(summary["unsteered_rate"]), help=f"95% interval {ui.percent(low)} to {ui.percent(high)}"
     )
     low, high = summary["steered_interval"]
-    two.metric(
+    row.metric(
         "Steered",
         ui.percent(summary["steered_rate"]),
         ui.points(summary["effect"]),
@@ -51,17 +51,17 @@ def _numbers(summary: dict[str, Any]) -> None:
         help=f"95% interval {ui.percent(low)} to {ui.percent(high)}",
     )
     flips = f"+{summary['positive_flips']} / {ui.MINUS}{summary['negative_flips']}"
-    three.metric("Won / lost", flips, help="Samples that steering put right, and samples that it put wrong")
-    four.metric(
+    row.metric("Won / lost", flips, help="Samples that steering put right, and samples that it put wrong")
+    row.metric(
         "Could it be luck?",
         ui.p_value(summary["p"]),
         help="How often flips this uneven come about if steering does nothing (exact McNemar test)",
     )
     ser = "–" if ui.missing(summary["ser"]) else f"{summary['ser']:.2f}"
-    five.metric(
+    row.metric(
         "Side effects",
         ser,
-        help="Side effect ratio (SER): lost / (won + lost). At 0.5 it breaks as much as it mends.",
+        help="Side effect ratio (SER): lost / (won + lost). At 0.5 it breaks as much as it fixes.",
     )
 
 

@@ -32,8 +32,8 @@ def draw(run: str, row: pd.Series) -> None:
     counts = samples["flip"].value_counts()
     present = [kind for kind in FLIPS if counts.get(kind)]
     key = f"flips-{run}-{'-'.join(str(row[name]) for name in WHICH)}"
-    left, right = st.columns([5, 1], vertical_alignment="center")
-    kind = left.segmented_control(
+    place = st.container(horizontal=True, vertical_alignment="bottom")
+    kind = place.segmented_control(
         "Which samples",
         present,
         default=present[0],
@@ -44,7 +44,7 @@ def draw(run: str, row: pd.Series) -> None:
     )
     chosen = samples[samples["flip"] == kind]
     pages = math.ceil(len(chosen) / PAGE)
-    at = right.number_input(f"Page, of {pages}", 1, pages, 1, key=f"{key}-{kind}-page") if pages > 1 else 1
+    at = place.number_input(f"Page, of {pages}", 1, pages, 1, key=f"{key}-{kind}-page", width=140) if pages > 1 else 1
     st.html(side_by_side.STYLE + _table(chosen.iloc[PAGE * (at - 1) : PAGE * at], samples["prompt"].tolist()))
 
 

@@ -103,8 +103,8 @@ def _numbers(run: str, row: dict[str, Any]) -> None:
     with st.spinner("Drawing samples anew …"):
         bounds = ask_fit(reliability.intervals, run, feature).iloc[0]
     between = "" if ui.missing(bounds["r_low"]) else f"{ui.signed(bounds['r_low'])} and {ui.signed(bounds['r_high'])}"
-    one, two, three, four, five = st.columns([1, 1, 1.3, 1.3, 1.5])
-    one.metric(
+    numbers = ui.numbers_row()
+    numbers.metric(
         "r",
         ui.signed(row["r"]),
         help="How closely its activation goes with success, −1 to 1."
@@ -114,17 +114,17 @@ def _numbers(run: str, row: dict[str, Any]) -> None:
             else ""
         ),
     )
-    two.metric(
+    numbers.metric(
         "Coefficient",
         "–" if row["coefficient"] is None else f"{row['coefficient']:.2f}",
         help="Mean activation over the successful samples.",
     )
-    three.metric(
+    numbers.metric(
         "Fires in correct",
         ui.percent(row["frequency_correct"], 0),
         help="Share of the correct answers in which it fired.",
     )
-    four.metric(
+    numbers.metric(
         "Fires in incorrect",
         ui.percent(row["frequency_incorrect"], 0),
         help="Share of the incorrect answers in which it fired.",
@@ -135,7 +135,7 @@ def _numbers(run: str, row: dict[str, Any]) -> None:
         if row["effect"] is None
         else f"At scale {row['effect_scale']:g}, {ui.p_value(row['effect_p'])}."
     )
-    five.metric("Best effect", effect, help=scale)
+    numbers.metric("Best effect", effect, help=scale)
 
 
 def _activations(run: str, row: dict[str, Any]) -> None:

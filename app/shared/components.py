@@ -25,6 +25,8 @@ STYLE = """<style>
 [class*="st-key-icon-"] button [data-testid=stMarkdownContainer], [class*="st-key-look-"] a em { position: absolute;
   width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 [class*="st-key-name-"] label p { font-weight: 600; }
+@media (max-width: 1100px) { [data-testid=stMainBlockContainer] { padding-left: 1.75rem; padding-right: 1.75rem; }
+  [data-testid=stSidebar][aria-expanded=true] { width: 210px !important; min-width: 210px !important; } }
 </style>"""
 DARK_STYLE = """<style>
 [data-testid^="stBaseButton-primary"] { color: #14181f; }
@@ -149,6 +151,11 @@ def nothing_yet(what: str, next_step: str) -> None:
     with st.container(border=True):
         st.markdown(f"**{what}**")
         st.markdown(next_step)
+
+
+def numbers_row() -> Any:
+    """Where numbers stand side by side (`numbers_row().metric(...)`); on a narrow page they wrap, none is cut."""
+    return st.container(horizontal=True, gap="large")
 
 
 def chart(figure: Any, key: str, alt: str, behind: Any, **picking: Any) -> None:

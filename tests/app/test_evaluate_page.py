@@ -214,9 +214,24 @@ def test_scales_and_tasks_beside_one_another_are_drawn():
     measured_too(ready_runs.make_run(), *BOTH, ("A", "sentiment", 1.0, 0.6))
     test = opened()
     words = said(test)
-    assert "V at several scales, test samples" in words
+    assert "V at several scales, 60 test samples" in words
     assert "Sets on tasks, test samples" in words
     assert len(test.get("plotly_chart")) == 3
+
+
+def test_scales_on_fewer_samples_than_the_largest_measurement_keep_a_curve_of_their_own():
+    run = ready_runs.make_run()
+    measured_too(run, ("V", "sentiment", 1.0, 0.8), ("V", "sentiment", 2.0, 0.7), ("V", "sentiment", 4.0, 0.6))
+    with Writer(run) as store:  # the first, of all samples, stays; the three of the sweep are of 20
+        rows = store.query("SELECT * EXCLUDE (run) FROM evaluations")
+        rows.loc[rows.index[1:], "n"] = 20
+        rows["summary"] = [json.dumps(json.loads(row.summary) | {"n": row.n}) for row in rows.itertuples()]
+        store.replace("evaluations", rows)
+    test = opened()
+    words = said(test)
+    assert "V at several scales, 20 test samples" in words
+    assert "60 test samples" not in words  # one scale alone is no curve
+    assert "test samples, scale" in words  # the one that is shown says which it is
 
 
 def _with(summary: str, rate: float) -> str:

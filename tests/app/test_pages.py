@@ -16,7 +16,7 @@ from streamlit.testing.v1 import AppTest
 from app.features import drawing
 from app.overview import page as overview
 from app.overview import run_comparison
-from app.shared import components, models, resources
+from app.shared import components, models, resources, state
 from corrsteer_core.base import jobs
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.inspection import descriptions
@@ -297,6 +297,67 @@ def test_a_ranked_run_without_effects_offers_to_try_features(started):
     assert started == [["select", run, "--strategy=V"]]
 
 
+def test_home_is_the_newest_run_with_a_measured_set():
+    measured = ready_runs.make_run()
+    raw = ready_runs.make_run("capitals-0fab1e01", task="capitals", fitted=False, measured=False, collected=0.5)
+    assert run_folder.run_names() == [raw, measured]
+    assert opened().session_state["current_run"] == measured
+
+
+def test_a_feature_is_one_step_of_the_history_of_the_browser(monkeypatch):
+    run = ready_runs.make_run()
+    test = opened("features", run=run, layer=8, feature=41)
+    assert "Layer 8 · feature 41" in words(test)
+    told: list[dict] = []
+    monkeypatch.setattr(st, "query_params", Address(told, run=run, layer="8", feature="41"))
+    state.open_feature(22, 7)
+    state.close_feature()
+    assert told == [{"run": run, "layer": "22", "feature": "7"}, {"run": run}]
+
+
+class Address(dict):
+    """The address, which notes every change as the browser would."""
+
+    def __init__(self, told: list[dict], **parameters: str) -> None:
+        super().__init__(parameters)
+        self._told = told
+
+    def __setitem__(self, key: str, value: str) -> None:
+        super().__setitem__(key, value)
+        self._told.append(dict(self))
+
+    def update(self, other: dict) -> None:  # type: ignore[override]
+        super().update(other)
+        self._told.append(dict(self))
+
+    def pop(self, key: str, *default: str) -> str:
+        found = super().pop(key, *default)
+        self._told.append(dict(self))
+        return found
+
+    def get_all(self, key: str) -> list[str]:
+        return [self[key]]
+
+    def from_dict(self, kept: dict) -> None:
+        super().clear()
+        super().update({key: value[-1] for key, value in kept.items()})
+        self._told.append(dict(self))
+
+
+def test_a_file_that_no_run_can_use_is_refused_beside_the_button_and_nothing_is_started(started):
+    test = with_form()
+    test.button_group(key="new_run_kind").set_value("My own file").run()
+    test.file_uploader(key="new_run_file").upload("mine.csv", b"question,target\nwhat,yes\n", "text/csv")
+    press(test, "Start")
+    assert "prompt" in test.error[0].value
+    assert started == []
+
+
+def test_an_error_of_the_command_line_names_the_field_of_the_form():
+    said = components.in_words_of_the_page("Layer 99 is not there; give --layers one of 8, 15, or --limit, not --x-y.")
+    assert said == "Layer 99 is not there; give “Layers” one of 8, 15, or “Samples, at most”, not --x-y."
+
+
 def with_form() -> AppTest:
     """The overview with its form for a new run open."""
     test = AppTest.from_file(MAIN, default_timeout=60)
@@ -458,8 +519,8 @@ def test_the_table_is_the_ranking_highest_r_first():
     expected = feature_lists.features(run, feature_lists.FeatureFilter(support=5), limit=len(rows))
     assert rows["layer"].tolist() == expected["layer"].tolist()
     assert rows["feature"].tolist() == expected["feature"].tolist()
-    assert rows["r"].is_monotonic_decreasing
-    assert rows["effect"].iloc[0] == pytest.approx(100 * expected["effect"].iloc[0])
+    assert rows["r"].tolist() == [f"{value:+.3f}".replace("-", "−") for value in sorted(expected["r"], reverse=True)]
+    assert rows["effect"].iloc[0] == f"−{-100 * expected['effect'].iloc[0]:.1f}"
 
 
 def test_each_run_is_on_a_page_of_its_own(monkeypatch):

@@ -481,15 +481,87 @@ def test_a_feature_that_is_there_already_is_refused_in_words(run):
     assert len(current(test, run).rows) == 2
 
 
-def test_features_picked_elsewhere_are_added_once(run):
+def test_features_picked_elsewhere_are_in_the_set_at_once_and_only_once(run):
     tray = [{"layer": 1, "feature": 3, "coefficient": 1.0}, {"layer": 2, "feature": 8, "coefficient": 0.5}]
     test = opened(tray=tray)
-    assert "Picked on the Features page" in said(test)
-    assert "…" in said(opened(tray=7 * tray[1:]))
-    assert "… …" not in said(opened(tray=7 * tray[1:]))
-    test.button(key="tray_add").click().run()
     assert [(row.layer, row.feature) for row in current(test, run).rows] == [(1, 3), (2, 5), (2, 8)]
+    assert "Added to the set: layer 2 · feature 8. Undo takes it out again." in said(test)
     assert test.session_state["tray"] == []
+    test.button(key="icon-undo").click().run()
+    assert [(row.layer, row.feature) for row in current(test, run).rows] == [(1, 3), (2, 5)]
+    assert "in the set already" in said(opened(tray=tray[:1]))
+
+
+def test_the_next_feature_does_not_get_the_coefficient_of_the_one_before(run):
+    test = opened()
+    test.selectbox(key="add_layer").set_value(1)
+    test.number_input(key="add_feature_number").set_value(7)
+    test.number_input(key="add_coefficient").set_value(2.5)
+    button(test, "Add to the set").click().run()
+    assert current(test, run).rows[-1].coefficient == 2.5
+    assert test.number_input(key="add_coefficient").value is None
+
+
+def test_a_row_says_what_steering_with_it_alone_did(monkeypatch):
+    row = SteeringRow(1, 3, 2.0, note="r +0.321")
+    found = {"coefficient": 1.0, "effect": -0.142, "effect_scale": 1.0, "effect_p": 0.001}
+    monkeypatch.setattr(resources, "ask", lambda *_: found)
+    assert "Harmful: −14.2 points steered alone, at best (1×, p = 0.001)." in set_rows._where_from("run", row)
+    found |= {"effect": 0.05, "effect_p": 0.3}
+    assert "+5.0 points steered alone, at best (1×, p = 0.30)." in set_rows._where_from("run", row)
+    assert "Harmful" not in set_rows._where_from("run", row)
+    found["effect"] = None
+    assert "Not tried alone." in set_rows._where_from("run", row)
+
+
+def test_generate_answers_what_was_typed_by_the_same_click(run):
+    test = opened()
+    test.segmented_control(key="prompt_kind").set_value("My own").run()
+    assert not button(test, "Generate").disabled
+    test.text_area(key="typed").set_value("Hello there")  # as the browser sends it: the text along with the press
+    playing = generate(test)
+    assert playing.question.prompt == "Hello there"
+
+
+def test_generate_without_a_prompt_asks_for_one(run):
+    test = opened()
+    test.segmented_control(key="prompt_kind").set_value("My own").run()
+    button(test, "Generate").click().run()
+    assert "Type a prompt first." in said(test)
+    assert "playing" not in test.session_state
+
+
+def reloaded(test: AppTest) -> AppTest:
+    """A new session whose address names what the old one left."""
+    again = AppTest.from_function(script, default_timeout=60)
+    again.query_params["desk"] = test.session_state["remembered_as"]
+    again.run()
+    assert not again.exception
+    return again
+
+
+def test_a_reload_brings_back_set_prompt_settings_and_answers(run):
+    test = ask(opened(), "Hello there")
+    test.number_input(key=f"row-{run}-1-3-number").set_value(9.0).run()
+    test.number_input(key=f"length-typed-{run}").set_value(5).run()
+    playing = generate(test)
+    again = reloaded(test)
+    assert again.text_area(key="typed").value == "Hello there"
+    assert again.number_input(key=f"length-typed-{run}").value == 5
+    assert again.number_input(key=f"row-{run}-1-3-number").value == 9.0
+    assert again.session_state["playing"] is playing
+    assert shown(again) == shown(test)
+    again.button(key="icon-undo").click().run()  # and the way back; the old session keeps its own
+    assert current(again, run).rows[0].coefficient == 4.0
+    assert current(test, run).rows[0].coefficient == 9.0
+
+
+def test_an_address_that_names_nothing_remembered_opens_the_page_as_new(run):
+    test = AppTest.from_function(script, default_timeout=60)
+    test.query_params["desk"] = "gone"
+    test.run()
+    assert not test.exception
+    assert current(test, run) == stored_run.kept_sets(run)["A"]
 
 
 def name_box(test: AppTest):

@@ -84,7 +84,7 @@ def _strength(desk: Desk, row: SteeringRow, key: str) -> None:
     end = _slider_end(float(values.max()) if len(values) else 0.0, row.coefficient)
     arguments = (desk, row.layer, row.feature)
     name = f"Coefficient of feature {row.feature} of layer {row.layer}"
-    sliding, typing = st.columns([5, 3], vertical_alignment="bottom", gap="small")
+    sliding, typing = st.columns([4, 4], vertical_alignment="bottom", gap="small")
     sliding.caption(
         "Coefficient",
         help="How much of the feature is added, in units of its own activation; below 0 it is taken away. "
