@@ -24,6 +24,20 @@ FIRST_START = 900
 """Seconds that the first start may take before the tests give up on it (a slow machine, both cores busy)."""
 
 
+def pytest_sessionstart(session):
+    """Say what the numbers depend on (also with -q, which prints no header): type, device and threads of models here."""
+    import torch
+
+    from corrsteer_core.models.loading import pick_dtype, place
+
+    device, spread = place(None)
+    said = (
+        f"models run in {str(pick_dtype(device)).removeprefix('torch.')} on {device}{', all of them' if spread else ''}"
+    )
+    if reporter := session.config.pluginmanager.get_plugin("terminalreporter"):
+        reporter.write_line(f"{said}; torch threads: {torch.get_num_threads()} (the first start takes every core)")
+
+
 def pytest_collection_modifyitems(items):
     """Tests of the embedded model come last: they wait for the first start, which takes minutes."""
     items.sort(key=lambda item: item.get_closest_marker("embedded") is not None)
@@ -83,7 +97,7 @@ def first_start(embedded_cache):
     yield FirstStart(f"http://localhost:{port}", embedded_cache, process)
     process.terminate()  # not SIGINT: whoever runs the tests in the background has it ignored
     try:
-        process.wait(timeout=60)
+        process.wait(timeout=600)
     except subprocess.TimeoutExpired:  # a page may still be loading a model; the tests are over
         process.kill()
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.base.terminal import message
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -108,6 +109,7 @@ class Reporter:
         return (weight + here, before + took) if here else self._past
 
     def _line(self, text: str) -> None:
+        text = message(text)  # a stage may name a file or a model
         if sys.stderr.isatty():
             sys.stderr.write("\r" + text.ljust(self._width))
             self._width = len(text)

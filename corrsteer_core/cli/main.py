@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
-from corrsteer_core.base import jobs
+from corrsteer_core.base import jobs, terminal
 from corrsteer_core.base.errors import CorrSteerError, out_of_memory
 from corrsteer_core.base.hub_errors import first_line
 from corrsteer_core.base.paths import cache_dir
 from corrsteer_core.base.progress import Reporter
-from corrsteer_core.cli.options import parser
-from corrsteer_core.cli.printing import human, plain
+from corrsteer_core.cli import arguments as shared
+from corrsteer_core.cli.printing import human, plain, say
+from corrsteer_core.cli.table import COMMANDS
 
 CANCELLED = 130
 FAILED = 1
@@ -24,46 +27,96 @@ DISK = {
     errno.EACCES, errno.EPERM, errno.EROFS,  # no right to write
     errno.ENOTDIR, errno.EISDIR, errno.EEXIST,  # a file in place of a folder, or the other way round
 }  # fmt: skip
-"""What the disk refuses that the user can mend; any other error of the system is a bug, or was said by who met it."""
+"""What the disk refuses that the user can fix; any other error of the system is a bug, or has its own sentence already."""
 SHOWN_NAME = 60
 
 
+class Parser(argparse.ArgumentParser):
+    """argparse's, with errors that are short and do nothing to the terminal, whatever was typed."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(terminal.message(message))
+
+
+def parser(only: str | None = None) -> argparse.ArgumentParser:
+    """The parser of all commands; with `only`, one command's arguments alone are added, and its tables read."""
+    script = Path(sys.argv[0]).stem == "corrsteer"
+    made: argparse.ArgumentParser = Parser(
+        prog="corrsteer" if script else "python -m corrsteer_core",
+        description="Find the SAE features that go with success on a task, and steer a language model with them.",
+    )
+    added = made.add_subparsers(required=True, metavar="COMMAND", dest="name")
+    for command in COMMANDS.values():
+        one = added.add_parser(command.name, help=command.help, description=command.help, parents=[shared.common()])
+        if only in (None, command.name):
+            command.add_arguments(one)
+    return made
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status. No traceback reaches the user for anything they can mend."""
-    options = parser().parse_args(arguments)
-    report = Reporter(file=options.progress_file, quiet=options.quiet)
-    if options.device:
-        os.environ["CORRSTEER_DEVICE"] = options.device  # whatever loads a model looks there
+    """Run one command; returns the exit status. No traceback reaches the user for anything they can fix."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        result = options.command(options, report)
-        report.finish()
-        print(json.dumps(plain(result), allow_nan=False) if options.json else human(result), flush=True)
-    except KeyboardInterrupt:
-        report.finish()
-        print(f"stopped; run the same command again to go on. {jobs.if_stopped(options.name)}", file=sys.stderr)
-        return CANCELLED
-    except BrokenPipeError:  # `| head` closed our output: nobody is left to tell, at exit neither
+        _run(words)
+    except BrokenPipeError:  # `| head` closed our output: nobody is left to read, at exit neither
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except Exception as error:
-        report.finish()
-        if (said := _sentence(error)) is None:
+    except (Exception, KeyboardInterrupt) as error:
+        if _interrupted(error):
+            left = jobs.if_stopped(words[0]) if words and words[0] in COMMANDS else ""
+            say(f"stopped; run the same command again to go on. {left}".rstrip())
+            return CANCELLED
+        sentence = _sentence(error)
+        if sentence is None:
             raise
-        print(f"error: {said}", file=sys.stderr)
+        say(f"error: {sentence}")
         return FAILED
     return 0
 
 
-def _sentence(error: Exception) -> str | None:
-    """What to say of an error that the user can mend; None for a bug."""
+def _run(words: list[str]) -> None:
+    asked = next((word for word in words if word in COMMANDS), "")
+    options = parser(asked).parse_args(words)
+    report = Reporter(file=options.progress_file, quiet=options.quiet)
+    if options.device:
+        os.environ["CORRSTEER_DEVICE"] = options.device  # whatever loads a model looks there
+    if options.dtype:
+        os.environ["CORRSTEER_DTYPE"] = options.dtype
+    try:
+        result = COMMANDS[options.name].run(options, report)
+    finally:
+        report.finish()
+    print(json.dumps(plain(result), allow_nan=False) if options.json else human(result), flush=True)
+
+
+def _interrupted(error: BaseException) -> bool:
+    """Whether Ctrl-C is behind an error: DuckDB stops a query with an error of its own, and libraries wrap what they catch."""
+    return any(
+        isinstance(one, KeyboardInterrupt)
+        or type(one).__name__ == "InterruptException"  # DuckDB is not loaded for this
+        or (isinstance(one, RuntimeError) and str(one) == "Query interrupted")
+        for one in _with_causes(error)
+    )
+
+
+def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _sentence(error: BaseException) -> str | None:
+    """What to say of an error that the user can fix; None for a bug."""
     if isinstance(error, CorrSteerError):
         return str(error)
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-        return f"{_longest_name(error)} is too long for the name of a file or folder; see that it is what you meant."
+        return f"{_longest_name(error)} is too long for the name of a file or folder; check that it is what you meant."
     kinds = {kind.__name__ for kind in type(error).__mro__}  # DuckDB's are not loaded for this
     if (isinstance(error, OSError) and error.errno in DISK) or "IOException" in kinds:
         return (
-            f"The disk would not have it ({first_line(error)}); see that there is room and that it may be written "
-            f"(results are kept in {cache_dir()}; $CORRSTEER_CACHE names another folder)."
+            f"Could not write to disk or read from it ({first_line(error)}); check that there is free space and that "
+            f"this user may write there (results are kept in {cache_dir()}; $CORRSTEER_CACHE names another folder)."
         )
     if out_of_memory(error):
         return (

@@ -1,9 +1,17 @@
-"""Results of commands for printing: as JSON has them, or as tables and lines for reading."""
+"""What commands print: results as JSON has them, or as tables and lines for reading; warnings on standard error."""
 
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
+
+from corrsteer_core.base.terminal import message, printable
+
+
+def say(text: str) -> None:
+    """One line on standard error: whatever is in the text, it is short and does nothing to the terminal."""
+    print(message(text), file=sys.stderr)
 
 
 def plain(value: Any) -> Any:
@@ -22,10 +30,12 @@ def plain(value: Any) -> Any:
 
 
 def human(result: Any) -> str:
-    """A result for reading: a table for rows, a line per field for the rest."""
+    """A result for reading: a table for rows, a line per field for the rest; nothing in it acts on the terminal."""
     result = plain(result)
-    if isinstance(result, list):
-        return _table(result)
+    return printable(_table(result) if isinstance(result, list) else "\n".join(_fields(result)))
+
+
+def _fields(result: dict[str, Any]) -> list[str]:
     lines = []
     for key, value in result.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
@@ -37,7 +47,7 @@ def human(result: Any) -> str:
             lines += [f"{key}: " + ", ".join(f"{name} {_short(one)}" for name, one in value.items())]
         else:
             lines.append(f"{key}: {_short(value)}")
-    return "\n".join(lines)
+    return lines
 
 
 def scalars(fields: dict[str, Any]) -> dict[str, Any]:
@@ -51,6 +61,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
     found = dict.fromkeys(name for row in rows for name in row)
     names = [name for name in found if not any(isinstance(row.get(name), dict) for row in rows)]
     cells = [names, *([_short(row.get(name)) for name in names] for row in rows)]
+    cells = [[printable(cell, one_line=True) for cell in row] for row in cells]
     widths = [max(len(row[place]) for row in cells) for place in range(len(names))]
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
 

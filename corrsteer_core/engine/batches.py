@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
+import numpy as np
 import psutil
 import torch
 from torch import Tensor
 
 from corrsteer_core.base.errors import CorrSteerError, out_of_memory
+from corrsteer_core.engine.class_probabilities import ClassTokens, log_probabilities
 from corrsteer_core.engine.generation import (
     UNSTEERED,
     Choose,
@@ -32,7 +34,7 @@ from corrsteer_core.saes.sae import Sae
 
 T = TypeVar("T")
 
-MEMORY_SHARE = 0.25  # of the free memory, for keys and values, and as much for logits
+MEMORY_SHARE = 0.25  # of the memory beside the model, for keys and values, and as much for logits
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class Answers:
     """[prompt][variant] -> generated ids, the end token included."""
     pooled: list[Tensor] | None
     """Per SAE (prompts, d_sae), when features were read."""
+    class_logp: list[np.ndarray] = field(default_factory=list)
+    """[prompt] -> (variants, classes) at the first generation position, when classes were named."""
 
 
 def answers(
@@ -75,6 +79,7 @@ def answers(
     batch_size: int | None = None,
     choose: Choose = greedy,
     skip: frozenset[int] = frozenset(),
+    classes: Sequence[ClassTokens] = (),
     told: Callable[[float], None] = lambda prompts: None,
 ) -> Iterator[Answers]:
     """Answer every prompt under every variant, batch by batch, longest prompts first.
@@ -84,7 +89,7 @@ def answers(
     With `saes`, features are pooled (one variant only). What all prompts begin with is read once. Which
     prompts share a batch depends on the prompts and `batch_size` alone (see `plan`), so that leaving
     some out (`skip`, places in the list; only whole batches are left out) changes no number of the
-    others. Out of memory halves the batch.
+    others. Out of memory halves the batch. `classes`, one entry a prompt, asks for log-probabilities of classes too.
     """
     if not prompts:
         return
@@ -95,7 +100,7 @@ def answers(
         return
     pooler = Pooler(model, saes, 1, pooling) if saes else None
     opening = read_opening(model, prompts, pooler)
-    work = _Work(model, prompts, max_new_tokens, variants, saes, pooling, choose, opening, pooler, told)
+    work = _Work(model, prompts, max_new_tokens, variants, saes, pooling, choose, opening, pooler, told, classes)
     for batch in batches:
         yield from work.answered(batch)
 
@@ -137,25 +142,32 @@ def rows_that_fit(model: Model, length: int) -> int:
 
 
 def _limits(model: Model) -> Limits:
-    """The device's limits, or less where a share of the free memory holds less."""
+    """The device's limits, or less where a share of the memory beside the model holds less.
+
+    Not of what is free at the moment: in bfloat16 a number depends a little on what is computed beside it, so the same
+    work is to be cut in the same way whatever else goes on. Where memory does not hold a batch, it is halved.
+    """
     config = model.text_config
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = model.width("attn_z") // config.num_attention_heads
     size = model.dtype.itemsize
-    # Growing the cache holds it twice for a moment; logits are held in two precisions.
+    # Growing the cache holds it twice for a moment, and so do sums over logits (float32).
     token = 2 * 2 * config.num_hidden_layers * heads * width * size
-    row = config.vocab_size * (size + 4)
-    share = MEMORY_SHARE * _free_memory(model.device)
+    row = config.vocab_size * 2 * 4
+    share = MEMORY_SHARE * max(0, _memory(model.device) - _weights(model))
     most = LIMITS.get(model.device.type, ELSEWHERE)
     return Limits(most.prompts, min(most.rows, int(share / row)), min(most.tokens, int(share / token)))
 
 
-def _free_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        # What PyTorch keeps for itself and does not use counts as taken for the driver.
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + kept
-    return psutil.virtual_memory().available
+def _memory(device: torch.device) -> int:
+    """Bytes that a device has in all."""
+    return torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else psutil.virtual_memory().total
+
+
+def _weights(model: Model) -> int:
+    """Bytes of the model's weights on its device; those that are fetched when needed take none."""
+    here = (weight for weight in model.net.parameters() if weight.device == model.device)
+    return sum(weight.numel() * weight.element_size() for weight in here)
 
 
 def in_halves(
@@ -205,6 +217,7 @@ class _Work:
     opening: Opening | None
     opening_pooler: Pooler | None
     told: Callable[[float], None]
+    classes: Sequence[ClassTokens] = ()
 
     def answered(self, batch: list[int]) -> Iterator[Answers]:
         """The answers to a batch, in halves where memory does not hold it."""
@@ -215,6 +228,8 @@ class _Work:
         pooler = self._pooler(len(texts))
         prefix = prefill(self.model, texts, pooler, self.opening)
         tokens: list[list[list[int]]] = [[] for _ in texts]
+        classes = [self.classes[place] for place in batch] if self.classes else []
+        logp = [np.zeros((len(self.variants), len(of_prompt))) for of_prompt in classes]
         together = variants_that_fit(self.model, len(texts), prefix.places.shape[1], self.max_new_tokens)
         for start in range(0, len(self.variants), together):
             group = self.variants[start : start + together]
@@ -226,10 +241,12 @@ class _Work:
                 watch=pooler,
                 choose=self.choose,
             )
-            rows = tokens_by_row(self._telling(steps, len(texts), start, len(group)), len(texts) * len(group))
+            told = self._telling(steps, len(texts), start, len(group))
+            read = _reading_classes(told, classes, [of_prompt[start : start + len(group)] for of_prompt in logp])
+            rows = tokens_by_row(read, len(texts) * len(group))
             for place, of_prompt in enumerate(tokens):
                 of_prompt += rows[place * len(group) : (place + 1) * len(group)]
-        return Answers(list(batch), tokens, pooler.result() if pooler else None)
+        return Answers(list(batch), tokens, pooler.result() if pooler else None, logp)
 
     def _telling(self, steps: Iterator[Step], prompts: int, before: int, group: int) -> Iterator[Step]:
         """The steps of a group of variants, `before` of which are done; texts that end early make it go faster."""
@@ -241,3 +258,16 @@ class _Work:
         if self.opening_pooler is None:
             return None
         return Pooler(self.model, self.saes, rows, self.pooling, start=self.opening_pooler.pooled)
+
+
+def _reading_classes(
+    steps: Iterator[Step], classes: Sequence[ClassTokens], found: Sequence[np.ndarray]
+) -> Iterator[Step]:
+    """The steps; from the first one's logits the classes of each prompt are read into `found`, (variants, classes) each."""
+    for step in steps:
+        if classes and step.index == 0:
+            variants = len(step.rows) // len(classes)
+            for place, (of_prompt, kept) in enumerate(zip(classes, found, strict=True)):
+                if of_prompt:
+                    kept[:] = log_probabilities(step.logits[place * variants : (place + 1) * variants], of_prompt)
+        yield step

@@ -11,20 +11,17 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
-from typing import Literal
 
 from torch import Tensor
 
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.engine.export_formats import SUFFIXES, Format  # noqa: F401 - both are used as of this module
 from corrsteer_core.engine.steering import check_model, vectors_of
 from corrsteer_core.models.hooks import HookPoint
 from corrsteer_core.models.loading import EMBEDDED, Model, embedded_folder
 from corrsteer_core.models.prompts import Message, text_before
 from corrsteer_core.runs.steering_set import SteeringSet
 from corrsteer_core.saes.sae import Sae
-
-Format = Literal["json", "safetensors", "gguf", "python"]
-SUFFIXES: dict[Format, str] = {"json": ".json", "safetensors": ".safetensors", "gguf": ".gguf", "python": ".py"}
 
 SAFETENSORS_FORMAT = "corrsteer-steering-vectors"
 OPERATION = "add at generation positions"

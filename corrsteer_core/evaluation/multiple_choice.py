@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from corrsteer_core.base.progress import Progress, part_of
+from corrsteer_core.engine.class_probabilities import class_tokens
 from corrsteer_core.engine.generation import Vectors, constrained
 from corrsteer_core.evaluation.exam import Exam
 from corrsteer_core.evaluation.trials import Comparison, Trial, compare, trial, unsteered_and
@@ -55,23 +56,8 @@ def one_token_choices(exam: Exam, model: Model) -> bool:
 
 
 def choice_tokens(model: Model, choices: Sequence[str]) -> list[int]:
-    """Tokens that are a whole choice, after a space or without one; words in lower case too, as scorers take them.
-
-    [] when some choice takes several tokens in every spelling: the first of them would be no answer.
-    """
-    tokens: set[int] = set()
-    for choice in choices:
-        spelled = (choice, choice.lower()) if len(choice) > 1 else (choice,)
-        written = [
-            model.tokenizer.encode(f"{space}{form}", add_special_tokens=False)
-            for form in spelled
-            for space in ("", " ")
-        ]
-        whole = {ids[0] for ids in written if len(ids) == 1}
-        if not whole or not choice.strip():
-            return []
-        tokens |= whole
-    return sorted(tokens)
+    """Tokens that are a whole choice (see `class_tokens`), in any order of choices; [] when some choice has none."""
+    return sorted(token for of_class in class_tokens(model, choices) for token in of_class)
 
 
 def _by_choices(items: Sequence[Item]) -> Iterator[tuple[tuple[str, ...], list[int]]]:

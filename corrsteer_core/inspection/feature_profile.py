@@ -17,7 +17,7 @@ from corrsteer_core.base.progress import Progress, silent
 from corrsteer_core.inspection import descriptions, logit_lens, token_activations
 from corrsteer_core.inspection.logit_lens import Neighbour, Promoted
 from corrsteer_core.inspection.token_activations import Shading, Text
-from corrsteer_core.models.loading import Model, load_model
+from corrsteer_core.models.loading import Model, dtype_to_go_on, load_model
 from corrsteer_core.runs import feature_facts, stored_run
 from corrsteer_core.runs.run_config import RunConfig
 from corrsteer_core.saes import named_saes
@@ -147,7 +147,7 @@ def describe(
     """
     config, _ = stored_run.stored(run)
     wanted = _foremost(run, top)
-    model = model or load_model(config.model)
+    model = model or load_model(config.model, dtype=dtype_to_go_on(config.dtype))
     saes = saes or named_saes.saes_of(config.saes, model)
     peaks = _peaks(run, config, wanted, model, saes, progress)
     rows = []

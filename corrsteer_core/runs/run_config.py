@@ -14,6 +14,9 @@ from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.runs.steering_set import SaeRef
 from corrsteer_core.tasks import Item
 
+DTYPES = ("float32", "bfloat16")
+"""The types a model is loaded in. float16 does not hold the residuals of Gemma 2 and 3."""
+
 
 @dataclass(frozen=True)
 class RunConfig:

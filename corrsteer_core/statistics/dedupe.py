@@ -126,13 +126,33 @@ def _candidates(sets: csr_array, split_of: IntArray, threshold: float) -> Iterat
     kept = place < np.repeat(prefix, sizes)
     ends = np.concatenate([[0], np.cumsum(prefix)])
     rare = csr_array((sets.data[kept], sets.indices[kept], ends), shape=sets.shape)
-    by_word = csr_array(rare.T)
+    by_word, signatures = csr_array(rare.T), _signatures(sets)
     for start in range(0, sets.shape[0], _ROWS):
         shared = (rare[start : start + _ROWS] @ by_word).tocoo()
         left, right = shared.row.astype(np.int64) + start, shared.col.astype(np.int64)
         smaller, larger = np.minimum(sizes[left], sizes[right]), np.maximum(sizes[left], sizes[right])
         possible = (split_of[left] != split_of[right]) & (smaller >= threshold * larger - _ROUNDING)
+        left, right, total = left[possible], right[possible], (smaller + larger)[possible]
+        # Of s + t words in both sets together, (1 - j) / (1 + j) at most stand in one set alone.
+        alone = _alone_at_least(signatures, left, right)
+        possible = alone <= (1 - threshold) / (1 + threshold) * total + _ROUNDING
         yield left[possible], right[possible]
+
+
+def _signatures(sets: csr_array) -> NDArray[np.uint64]:
+    """256 bits per row, (sets, 4): bit w mod 256 tells whether the number of the row's words of that kind is odd."""
+    signatures = np.zeros((sets.shape[0], 4), dtype=np.uint64)
+    rows, kinds = np.repeat(np.arange(sets.shape[0]), np.diff(sets.indptr)), sets.indices % 256
+    np.bitwise_xor.at(signatures, (rows, kinds // 64), np.uint64(1) << (kinds % 64).astype(np.uint64))
+    return signatures
+
+
+def _alone_at_least(signatures: NDArray[np.uint64], left: IntArray, right: IntArray) -> IntArray:
+    """At least so many words stand in only one of two rows: each of them turns one bit, common words none. (pairs,)"""
+    turned = np.zeros(len(left), dtype=np.int64)
+    for part in range(signatures.shape[1]):
+        turned += np.bitwise_count(signatures[left, part] ^ signatures[right, part])
+    return turned
 
 
 def _jaccard(sets: csr_array, left: IntArray, right: IntArray) -> FloatArray:

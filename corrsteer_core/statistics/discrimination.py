@@ -11,13 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.statistics.offset import IntArray, checked_classes
 from corrsteer_core.statistics.rates import FloatArray, Interval
 from corrsteer_core.statistics.resampling import percentile_interval, weight_blocks
+
+BoolArray = NDArray[np.bool_]
 
 _DECIMALS = 9  # of a score in nats; float32 resolves about 6
 
@@ -113,25 +115,28 @@ def _scores(logits: FloatArray) -> FloatArray:
 
 def _resampled(logits: FloatArray, right: IntArray, weights: FloatArray) -> FloatArray:
     """Mean AUC over classes in each resample of `weights` (resamples, n); nan where no class has one."""
-    scores = _scores(logits)
+    scores, by_sample = _scores(logits), np.ascontiguousarray(weights.T)
+    classes = [1] if logits.shape[1] == 2 else range(logits.shape[1])  # of two classes, both have the same AUC
     each = []
-    for k in range(logits.shape[1]):
+    for k in classes:
         has = np.flatnonzero(np.isfinite(scores[:, k]))
-        each.append(_weighted_auc(scores[has, k], right[has] == k, weights[:, has]))
-    found = np.stack(each)  # (K, resamples)
+        each.append(_weighted_auc(scores[has, k], right[has] == k, by_sample[has]))
+    found = np.stack(each)  # (classes, resamples)
     defined = np.sum(~np.isnan(found), axis=0)
     return np.where(defined > 0, np.nansum(found, axis=0) / np.maximum(defined, 1), np.nan)
 
 
-def _weighted_auc(scores: FloatArray, positive: np.ndarray, weights: FloatArray) -> FloatArray:
-    """AUC with sample i counted weights[b, i] times, for every row b: (resamples,); nan without both kinds."""
-    if not len(scores):
-        return np.full(len(weights), np.nan)
-    order = np.argsort(scores, kind="stable")
-    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))  # the first sample of each score
-    sorted_weights = weights[:, order]
-    up = np.add.reduceat(sorted_weights * positive[order], starts, axis=1)
-    down = np.add.reduceat(sorted_weights * ~positive[order], starts, axis=1)
-    below = np.cumsum(down, axis=1) - down
-    pairs = up.sum(axis=1) * down.sum(axis=1)
-    return np.where(pairs > 0, (up * (below + down / 2)).sum(axis=1) / np.maximum(pairs, 1), np.nan)
+def _weighted_auc(scores: FloatArray, positive: BoolArray, weights: FloatArray) -> FloatArray:
+    """AUC with sample i counted weights[i, b] times, for every column b: (resamples,); nan without both kinds.
+
+    A positive sample wins against the negatives of lower score and half of those of its own.
+    """
+    negative = np.flatnonzero(~positive)
+    negative = negative[np.argsort(scores[negative])]
+    below = np.zeros((len(negative) + 1, weights.shape[1]))  # (number of lowest negatives, resamples)
+    np.cumsum(weights[negative], axis=0, out=below[1:])
+    counted = weights[positive]
+    lower = below[np.searchsorted(scores[negative], scores[positive], side="left")]
+    lower += below[np.searchsorted(scores[negative], scores[positive], side="right")]
+    pairs = counted.sum(axis=0) * below[-1]
+    return np.where(pairs > 0, np.einsum("ib,ib->b", counted, lower) / 2 / np.maximum(pairs, 1), np.nan)

@@ -6,45 +6,19 @@ Fitting, evaluation and playground take their items from `load_items`; nothing h
 from __future__ import annotations
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.tasks import (
-    bbq,
-    capitals,
-    gsm8k,
-    harmbench,
-    mmlu,
-    mmlu_pro,
-    overrefusal,
-    refusal,
-    sentiment,
-    simpleqa,
-    xstest,
-)
-from corrsteer_core.tasks.base import SPLITS, HubSource, Item, Scorer, Split, Task
+from corrsteer_core.tasks.base import SHIFTED, SPLITS, HubSource, Item, Scorer, Split, Task
+from corrsteer_core.tasks.classes import classes_of, has_classes, openings, right_class
 from corrsteer_core.tasks.custom import custom_task, get_scorer
 from corrsteer_core.tasks.hints import close_match
-from corrsteer_core.tasks.judges import JUDGES, load_judge, with_judge
 from corrsteer_core.tasks.load import load_items
-from corrsteer_core.tasks.scorers import SCORERS, scorer_name
+from corrsteer_core.tasks.named import NAMED
+from corrsteer_core.tasks.scoring.judges import JUDGES, load_judge, with_judge
+from corrsteer_core.tasks.scoring.scorers import SCORERS, scorer_name
+from corrsteer_core.tasks.shifted import at_balance, has_shifted, load_shifted
 from corrsteer_core.tasks.shots import load_with_shots, without_shots
 from corrsteer_core.tasks.splits import held_to, limited
 
-TASKS: dict[str, Task] = {
-    task.name: task
-    for task in (
-        sentiment.TASK,
-        refusal.TASK,
-        overrefusal.TASK,
-        capitals.TASK,
-        mmlu.TASK,
-        mmlu_pro.TASK,
-        bbq.AMBIG,
-        bbq.DISAMBIG,
-        gsm8k.TASK,
-        simpleqa.TASK,
-        harmbench.TASK,
-        xstest.TASK,
-    )
-}
+TASKS = NAMED
 """Every task that has a name, built-in ones first."""
 
 
@@ -58,6 +32,7 @@ def get_task(name: str) -> Task:
 __all__ = [
     "JUDGES",
     "SCORERS",
+    "SHIFTED",
     "SPLITS",
     "TASKS",
     "HubSource",
@@ -65,14 +40,21 @@ __all__ = [
     "Scorer",
     "Split",
     "Task",
+    "at_balance",
+    "classes_of",
     "custom_task",
     "get_scorer",
     "get_task",
+    "has_classes",
+    "has_shifted",
     "held_to",
     "limited",
     "load_items",
     "load_judge",
+    "load_shifted",
     "load_with_shots",
+    "openings",
+    "right_class",
     "scorer_name",
     "with_judge",
     "without_shots",

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-Split = Literal["train", "validation", "test"]
+Split = Literal["train", "validation", "test", "shifted"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-"""Train fits, validation chooses, test is looked at once."""
+"""What a run is made of: train fits, validation chooses, test is looked at once."""
+SHIFTED: Split = "shifted"
+"""Items made otherwise than those of a run, and never part of one: does an effect hold there too?"""
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -99,3 +101,5 @@ class Task:
     hub: HubSource | None = None
     file: Path | None = field(default=None)
     """Package data or the user's file, for tasks that do not come from the hub."""
+    shifted: Path | None = None
+    """Package data: items of the same task from elsewhere (other domain, style or class balance)."""

@@ -9,9 +9,9 @@ from pathlib import Path
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.tasks.base import Scorer, Task
 from corrsteer_core.tasks.hints import close_match
-from corrsteer_core.tasks.judges import JUDGES, load_judge
 from corrsteer_core.tasks.parse import verbatim
-from corrsteer_core.tasks.scorers import SCORERS, TARGETLESS
+from corrsteer_core.tasks.scoring.judges import JUDGES, load_judge
+from corrsteer_core.tasks.scoring.scorers import SCORERS, TARGETLESS
 
 
 def custom_task(

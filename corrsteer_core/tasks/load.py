@@ -9,11 +9,11 @@ from pathlib import Path
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.uploads import known_as
-from corrsteer_core.tasks.base import SPLITS, Draft, Item, Split, Task
+from corrsteer_core.tasks.base import SHIFTED, SPLITS, Draft, Item, Split, Task
 from corrsteer_core.tasks.hub import hub_rows
 from corrsteer_core.tasks.parse import draft_of
 from corrsteer_core.tasks.rows import Row, read_rows
-from corrsteer_core.tasks.scorers import target_problem
+from corrsteer_core.tasks.scoring.scorers import check_scorer, target_problem
 from corrsteer_core.tasks.splits import ALL_THREE, FIT_ONLY, assign, drop_duplicates, limited
 
 _SPLIT_NAMES: dict[str, Split] = {
@@ -25,6 +25,7 @@ _SPLIT_NAMES: dict[str, Split] = {
     "val": "validation",
     "dev": "validation",
     "test": "test",
+    "shifted": "shifted",
 }
 
 
@@ -40,19 +41,42 @@ def load_items(task: Task, *, data: Path | None = None, seed: int = 0, limit: in
 
     Rows that name a split keep it, the others are divided 50 / 20 / 30 (a published test set stays test),
     stratified and seeded. Of rows with the same prompt only the first stays. `limit` is the number of items over
-    all splits. Raises CorrSteerError for anything wrong with the file, naming the line.
+    all splits. Shifted items are none of them (`load_shifted`). Raises CorrSteerError for anything wrong with the
+    file, naming the line.
     """
+    check_limit(limit)
+    items = [item for item in every_item(task, data=data, seed=seed) if item.split != SHIFTED]
+    if not items:
+        raise CorrSteerError(
+            f"{known_as(data) if data else task.source} holds shifted rows only, which no run is made of; add rows of "
+            f"the other splits."
+        )
+    return items if limit is None else limited(items, limit, seed)
+
+
+def check_limit(limit: int | None) -> None:
+    """Raises CorrSteerError for a limit that leaves nothing."""
     if limit is not None and limit < 1:
         raise CorrSteerError(f"The limit is {limit}, but at least 1 item is needed; give a larger --limit.")
+
+
+def every_item(task: Task, *, data: Path | None = None, seed: int = 0) -> list[Item]:
+    """The items of all splits, shifted ones too. A shifted row that copies one of another split is dropped."""
+    check_scorer(task.scorer)
     parsed = [_parse(task, row, index) for index, row in enumerate(_rows(task, data))]
     kept = [entry for entry in parsed if entry is not None]
     if not kept:
         raise CorrSteerError(
             f"{known_as(data) if data else task.source} holds no row for the task {task.name}; see its description."
         )
-    kept = [kept[i] for i in drop_duplicates(entry.draft.prompt for entry in kept)]
-    items = _divide(task, kept, seed)
-    return items if limit is None else limited(items, limit, seed)
+    return _divide(task, _without_copies(kept), seed)
+
+
+def _without_copies(parsed: list[_Parsed]) -> list[_Parsed]:
+    """The first row of each prompt, in the order of the file; shifted rows come last in this."""
+    order = sorted(range(len(parsed)), key=lambda i: (parsed[i].split == SHIFTED, i))
+    firsts = drop_duplicates(parsed[i].draft.prompt for i in order)
+    return [parsed[i] for i in sorted(order[first] for first in firsts)]
 
 
 def _rows(task: Task, data: Path | None) -> Iterable[Row]:
@@ -94,7 +118,7 @@ def _split(row: Row) -> Split | None:
         return None
     split = _SPLIT_NAMES.get(str(name).strip().lower())
     if split is None:
-        raise ValueError(f"has {name!r} as 'split'; write one of {', '.join(SPLITS)}, or leave it out")
+        raise ValueError(f"has {name!r} as 'split'; write one of {', '.join((*SPLITS, SHIFTED))}, or leave it out")
     return split
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.tasks.base import Item, Task
 from corrsteer_core.tasks.load import load_items
-from corrsteer_core.tasks.scorers import TARGETLESS, comply_or_refuse, regex_search, scorer_name
+from corrsteer_core.tasks.scoring.scorers import TARGETLESS, comply_or_refuse, regex_search, scorer_name
 from corrsteer_core.tasks.splits import in_turn, limited, normalised
 
 Shots = tuple[tuple[str, str], ...]

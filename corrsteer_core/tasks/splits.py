@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from corrsteer_core.tasks.base import SPLITS, Item, Split
+from corrsteer_core.tasks.base import SHIFTED, SPLITS, Item, Split
 
 # 50 / 20 / 30 and, for what is left beside a published test set, 5 / 2. Every stretch of ten (seven) has
 # exactly these shares, and the first three hold one of each.
@@ -67,11 +67,11 @@ def limited(items: Sequence[Item], limit: int, seed: int) -> list[Item]:
     """
     if limit >= len(items):
         return list(items)
-    by_split = {split: [i for i, item in enumerate(items) if item.split == split] for split in SPLITS}
-    shares = apportion([len(by_split[split]) for split in SPLITS], limit)
+    by_split = {split: [i for i, item in enumerate(items) if item.split == split] for split in (*SPLITS, SHIFTED)}
+    shares = apportion([len(members) for members in by_split.values()], limit)
     chosen: set[int] = set()
-    for split, share in zip(SPLITS, shares, strict=True):
-        chosen.update(in_turn(items, by_split[split], seed)[:share])
+    for members, share in zip(by_split.values(), shares, strict=True):
+        chosen.update(in_turn(items, members, seed)[:share])
     return [item for i, item in enumerate(items) if i in chosen]
 
 

@@ -27,6 +27,7 @@ HOSTILE = "<img src=x onerror=alert(1)> seen \u202e"
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
+    monkeypatch.setenv("CORRSTEER_DTYPE", "float32")  # what the app loads is what tests/made/runs.py does
     return ready_runs.make_tiny_run()
 
 
@@ -43,10 +44,10 @@ def script() -> None:
 
 def opened(run: str) -> AppTest:
     """The page of the feature, once the model has read it."""
-    test = AppTest.from_function(script, default_timeout=60)
+    test = AppTest.from_function(script, default_timeout=600)
     test.query_params["layer"], test.query_params["feature"] = str(LAYER), str(FEATURE)
     test.run()
-    assert drawing.portrait(run, LAYER, FEATURE, run_facts.facts(run).config["model"]).wait(60)
+    assert drawing.portrait(run, LAYER, FEATURE, run_facts.facts(run).config["model"]).wait(600)
     test.run()
     assert not test.exception
     assert not test.error
@@ -98,7 +99,7 @@ def test_a_text_of_ones_own_is_read_token_by_token_and_shown_as_text(run):
     test.text_input(key="own_answer").set_value(HOSTILE)
     next(one for one in test.button if one.label == "Read it").click().run()
     _, work = test.session_state["own_text"]
-    assert work.wait(60)
+    assert work.wait(600)
     test.run()
     assert not test.exception
     assert "<img" not in "\n".join(str(one.proto.body) for one in test.get("html"))
@@ -120,10 +121,10 @@ class Pieces:
         self.loaded, self.begun, self.let = threading.Event(), threading.Event(), threading.Event()
 
     def __call__(self, bench: object, progress: Progress) -> str:
-        self.loaded.wait(60)
+        self.loaded.wait(600)
         progress("reading", 0, 2)
         self.begun.set()
-        self.let.wait(60)
+        self.let.wait(600)
         progress("reading", 1, 2)
         return "drawn"
 
@@ -136,12 +137,12 @@ def test_work_is_cancelled_at_once_while_loading_and_else_before_its_next_piece(
     pieces.loaded.set()
     assert (work.result, work.problem, pieces.begun.wait(0.2)) == (None, drawing.CANCELLED, False)
     work = drawing.Work(None, pieces)
-    assert pieces.begun.wait(60)
+    assert pieces.begun.wait(600)
     assert work.stage == "Reading, 0 of 2"
     work.cancel()
     assert (work.stage, work.wait(0)) == ("Stopping", False)
     pieces.let.set()
-    assert work.wait(60)
+    assert work.wait(600)
     assert (work.result, work.problem) == (None, drawing.CANCELLED)
 
 
@@ -149,15 +150,15 @@ def test_a_portrait_that_is_being_drawn_says_how_far_it_is_and_can_be_cancelled(
     pieces, work = Pieces(), drawing.Work
     pieces.loaded.set()
     monkeypatch.setattr(drawing, "Work", lambda bench, do: work(bench, pieces))
-    test = AppTest.from_function(script, default_timeout=60)
+    test = AppTest.from_function(script, default_timeout=600)
     test.query_params["layer"], test.query_params["feature"] = str(LAYER), str(FEATURE)
     test.run()
-    assert pieces.begun.wait(60)
+    assert pieces.begun.wait(600)
     test.run()
     assert "Reading, 0 of 2 … Tokens and shading follow here." in words(test)
     button(test, "Cancel").click().run()
     pieces.let.set()
-    assert drawing.portrait(run, LAYER, FEATURE, run_facts.facts(run).config["model"]).wait(60)
+    assert drawing.portrait(run, LAYER, FEATURE, run_facts.facts(run).config["model"]).wait(600)
     test.run()
     assert not test.exception
     assert drawing.CANCELLED in test.error[0].value.replace("\\", "")
@@ -170,12 +171,12 @@ def test_a_portrait_that_nobody_looks_at_is_given_up_and_begun_anew(run, monkeyp
     about = run, LAYER, FEATURE, run_facts.facts(run).config["model"]
     monkeypatch.setattr(drawing, "UNATTENDED", -1.0)
     left = drawing.portrait(*about)
-    assert left.wait(60)
+    assert left.wait(600)
     assert left.left
     assert left.result is None
     monkeypatch.setattr(drawing, "UNATTENDED", 60.0)
     again = drawing.portrait(*about)
-    assert again.wait(60)
+    assert again.wait(600)
     assert again.result.samples
 
 
@@ -183,7 +184,7 @@ def test_others_come_to_the_model_between_two_pieces_of_a_portrait(run, monkeypa
     bench = drawing.models.bench(run_facts.facts(run).config["model"])
     let: list[bool] = []
     monkeypatch.setattr(bench, "let_others", lambda: let.append(bench.lock.locked()))
-    assert drawing.portrait(run, LAYER, FEATURE, bench.name).wait(60)
+    assert drawing.portrait(run, LAYER, FEATURE, bench.name).wait(600)
     assert len(let) > 2
     assert all(let)
 
@@ -195,9 +196,9 @@ def test_what_is_kept_of_a_portrait_keeps_no_model_in_memory():
     bench = Bench()
     model = weakref.ref(bench)
     work = drawing.Work(bench, lambda bench, progress: "drawn")
-    assert work.wait(10)
+    assert work.wait(600)
     del bench
-    until = time.monotonic() + 10
+    until = time.monotonic() + 600
     while model() is not None and time.monotonic() < until:  # until the thread is gone too
         gc.collect()
         time.sleep(0.01)

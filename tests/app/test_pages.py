@@ -63,7 +63,7 @@ def drawn(test: AppTest) -> AppTest:
         test.session_state["current_run"],
         (int(test.query_params[key][0]) for key in ("layer", "feature")),
     )
-    assert drawing.portrait(run, layer, feature, run_facts.facts(run).config["model"]).wait(10)
+    assert drawing.portrait(run, layer, feature, run_facts.facts(run).config["model"]).wait(600)
     return test.run()
 
 
@@ -77,7 +77,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 def opened(page: str = "overview", /, **link: object) -> AppTest:
     """A page, drawn, as if its link had been followed."""
-    test = AppTest.from_file(MAIN, default_timeout=60)
+    test = AppTest.from_file(MAIN, default_timeout=600)
     if page != "overview":  # which page a link means is known once the pages are
         test.run()
         test._page_hash = test.session_state["pages"][page]._script_hash
@@ -360,7 +360,7 @@ def test_an_error_of_the_command_line_names_the_field_of_the_form():
 
 def with_form() -> AppTest:
     """The overview with its form for a new run open."""
-    test = AppTest.from_file(MAIN, default_timeout=60)
+    test = AppTest.from_file(MAIN, default_timeout=600)
     test.session_state["new_run_open"] = True
     return test.run()
 
@@ -489,7 +489,7 @@ def test_failed_work_shows_its_sentence_as_text(monkeypatch):
 def test_deleting_asks_first():
     run = ready_runs.make_run()
     test = AppTest.from_string(
-        f"from app.overview.page import confirm_delete\nconfirm_delete({run!r})", default_timeout=60
+        f"from app.overview.page import confirm_delete\nconfirm_delete({run!r})", default_timeout=600
     )
     test.run()
     assert run in words(test)
@@ -501,7 +501,7 @@ def test_deleting_asks_first():
 def test_a_run_that_is_being_written_is_not_deleted():
     run = ready_runs.make_run()
     test = AppTest.from_string(
-        f"from app.overview.page import confirm_delete\nconfirm_delete({run!r})", default_timeout=60
+        f"from app.overview.page import confirm_delete\nconfirm_delete({run!r})", default_timeout=600
     )
     test.run()
     with writing.Writer(run):
@@ -882,6 +882,6 @@ def test_a_comparison_is_drawn_as_tables():
 
     ready_runs.make_run()
     ready_runs.make_run("capitals-0fab1e02", task="capitals")
-    test = AppTest.from_function(script, default_timeout=60).run()
+    test = AppTest.from_function(script, default_timeout=600).run()
     assert not test.exception
     assert len(test.dataframe) == 2

@@ -29,7 +29,7 @@ def script() -> None:
 
 
 def opened() -> AppTest:
-    test = AppTest.from_function(script, default_timeout=60).run()
+    test = AppTest.from_function(script, default_timeout=600).run()
     assert not test.exception
     return test
 
@@ -52,6 +52,6 @@ def test_a_run_that_cannot_be_read_is_one_sentence():
     from corrsteer_core.storage.run_folder import database_path
 
     database_path(run).write_bytes(b"not a database")
-    test = AppTest.from_function(script, default_timeout=60).run()
+    test = AppTest.from_function(script, default_timeout=600).run()
     assert not test.exception
     assert len(test.error) == 1

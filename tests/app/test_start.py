@@ -23,7 +23,7 @@ import time
 CANCELLED = 130
 def main(arguments):
     try:
-        time.sleep(60)
+        time.sleep(600)
     except KeyboardInterrupt:
         return CANCELLED
 """
@@ -35,7 +35,7 @@ from corrsteer_core.base import jobs
 def serve(port):
     jobs.PACKAGE = pathlib.Path(os.environ["FAKE"])
     jobs.start(["anything"], "ours")
-    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
 
 def answers(port, server):
     print(server.pid, flush=True)
@@ -56,7 +56,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def anothers(cache: Path) -> Iterator[str]:
     """A running job of another app on the same cache."""
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as process:
         folder = cache / "jobs" / "20260101-000000-abcdef"
         folder.mkdir(parents=True)
         about = {"id": folder.name, "title": "another's", "arguments": ["fit"], "started": "2026-01-01T00:00:00+00:00"}
@@ -91,7 +91,7 @@ def started(cache: Path, **environment: str) -> tuple[subprocess.Popen, psutil.P
 def test_what_ends_the_app_ends_its_server_and_its_jobs_and_nobody_elses(cache, anothers, asked):
     app, server = started(cache)
     app.send_signal(asked)
-    assert app.wait(30) == 0
+    assert app.wait(600) == 0
     assert not server.is_running()
     assert {job.title: job.state for job in jobs.jobs()} == {"ours": "cancelled", "another's": "running"}
 
@@ -102,7 +102,7 @@ def test_an_app_that_is_to_outlive_its_terminal_does(cache):
     with pytest.raises(subprocess.TimeoutExpired):
         app.wait(1)
     app.terminate()
-    assert app.wait(30) == 0
+    assert app.wait(600) == 0
     assert not server.is_running()
 
 

@@ -122,7 +122,7 @@ def test_the_form_takes_every_kind_and_starts_on_it_as_what_it_is(cache, tmp_pat
     started: list[list[str]] = []
     monkeypatch.setattr(jobs, "start", lambda arguments, title: started.append(list(arguments)))
     for name, content in in_every_kind(tmp_path).items():
-        test = AppTest.from_function(form, default_timeout=60)
+        test = AppTest.from_function(form, default_timeout=600)
         test.session_state["new_run_open"] = True
         test.run().button_group(key="new_run_kind").set_value("My own file").run()
         test.file_uploader(key="new_run_file").upload(name, content, "application/octet-stream")

@@ -3,6 +3,7 @@
 import errno
 import json
 import re
+from pathlib import Path
 
 import duckdb
 import pandas as pd
@@ -11,7 +12,8 @@ import torch
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Reporter
-from corrsteer_core.cli import commands, main, options
+from corrsteer_core.cli import inputs, main, values
+from corrsteer_core.cli.endings import check_ending
 from corrsteer_core.method import collecting, selecting, study
 from corrsteer_core.models import loading
 from corrsteer_core.runs import measurements, run_facts, stored_run
@@ -32,7 +34,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def nothing_is_loaded(monkeypatch):
-    monkeypatch.setattr(commands, "_set_up", lambda *_: pytest.fail("something was loaded"))
+    monkeypatch.setattr(inputs, "set_up", lambda *_: pytest.fail("something was loaded"))
 
 
 @pytest.fixture
@@ -110,11 +112,11 @@ def test_what_cannot_be_asked_is_refused_by_the_option(capsys, arguments, proble
 
 
 def test_names_are_read_once_each_and_a_sweep_goes_through_0():
-    asked = options.parser().parse_args(["study", "--strategies", "V,S,V", "--rankings", "fisher_ratio"])
+    asked = main.parser().parse_args(["study", "--strategies", "V,S,V", "--rankings", "fisher_ratio"])
     assert (asked.strategies, asked.rankings) == (("V", "S"), ("fisher_ratio",))
-    asked = options.parser().parse_args(["study"])
-    assert (asked.strategies, asked.rankings) == (study.STRATEGIES, ())
-    assert options.parser().parse_args(["sweep", "--set", "x", "--scales=-1,0,1"]).scales == (-1.0, 0.0, 1.0)
+    asked = main.parser().parse_args(["study"])
+    assert (asked.strategies, asked.rankings) == (tuple(study.STRATEGIES), ())
+    assert main.parser().parse_args(["sweep", "--set", "x", "--scales=-1,0,1"]).scales == (-1.0, 0.0, 1.0)
 
 
 def test_a_file_with_its_scorer_is_no_named_task(capsys, no_model_is_loaded):
@@ -126,17 +128,17 @@ def test_a_study_reads_as_many_prompts_at_a_time_as_asked(capsys, monkeypatch):
     def collect(setup, *, batch_size, progress):
         raise CorrSteerError(f"{batch_size} prompts at a time")
 
-    monkeypatch.setattr(commands, "_set_up", lambda *_: None)
+    monkeypatch.setattr(inputs, "set_up", lambda *_: None)
     monkeypatch.setattr(collecting, "collect", collect)
     assert said(capsys, "study", "--task", "sentiment", "--batch-size", 3) == "error: 3 prompts at a time\n"
 
 
 def test_train_sae_trains_on_as_many_tokens_as_its_configuration_says():
-    asked = options.parser().parse_args(["train-sae", "x.txt", "--out", "y", "--layers", "1"])
+    asked = main.parser().parse_args(["train-sae", "x.txt", "--out", "y", "--layers", "1"])
     default = TrainConfig(layers=asked.layers)
     for name in ("tokens", "d_sae", "k", "epochs", "seed"):
         assert getattr(asked, name) == getattr(default, name), name
-    assert options.LARGEST_SEED == LARGEST_SEED
+    assert values.LARGEST_SEED == LARGEST_SEED
 
 
 @pytest.mark.parametrize(
@@ -150,7 +152,7 @@ def test_stopped_by_hand_a_command_says_what_is_left_of_its_work(capsys, monkeyp
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "_set_up", stopped)
+    monkeypatch.setattr(inputs, "set_up", stopped)
     monkeypatch.setattr(collecting, "refit", stopped)
     assert main.main([*arguments, "--quiet"]) == main.CANCELLED
     assert capsys.readouterr().err == f"stopped; run the same command again to go on. {left}\n"
@@ -171,9 +173,9 @@ def test_a_report_or_export_that_is_no_file_is_a_sentence(capsys, tmp_path, monk
 
 def test_a_better_name_is_proposed():
     with pytest.raises(CorrSteerError, match="name it out.html"):
-        commands._check_ending(commands.Path("."), "A report", ".html")
+        check_ending(Path("."), "A report", ".html")
     with pytest.raises(CorrSteerError, match="name it a/x.html"):
-        commands._check_ending(commands.Path("a/x.pdf"), "A report", ".html")
+        check_ending(Path("a/x.pdf"), "A report", ".html")
 
 
 @pytest.mark.parametrize("file", ["/nonexistent/x", ".", "/dev/null/x"])
@@ -202,13 +204,13 @@ def test_a_full_disk_is_a_sentence(capsys, monkeypatch, error):
     monkeypatch.setattr(collecting, "refit", full)
     message = said(capsys, "refit", run)
     assert "No space left on device" in message
-    assert "see that there is room and that it may be written (results are kept in " in message
+    assert "check that there is free space and that this user may write there (results are kept in " in message
 
 
 def test_a_cache_that_cannot_be_written_is_a_sentence(capsys, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path / "file"))
-    monkeypatch.setattr(commands, "_set_up", lambda *_: Writer("run").__enter__())
+    monkeypatch.setattr(inputs, "set_up", lambda *_: Writer("run").__enter__())
     assert "Not a directory: " in said(capsys, "fit", "--task", "sentiment")
 
 
@@ -253,7 +255,7 @@ def test_a_name_that_is_too_long_is_named(capsys, monkeypatch):
     fabricated.make_run()
     for command in ("features", "refit"):
         assert shown in said(capsys, command, name)
-    monkeypatch.setattr(commands, "_set_up", lambda asked, _: saes_in(asked.sae[0], "model"))
+    monkeypatch.setattr(inputs, "set_up", lambda asked, _: saes_in(asked.sae[0], "model"))
     assert shown in said(capsys, "fit", "--task", "sentiment", "--sae", name)
 
 

@@ -15,7 +15,7 @@ import transformers
 from safetensors import safe_open
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.cli import main
+from corrsteer_core.cli.main import main
 from corrsteer_core.engine import exports
 from corrsteer_core.engine.steering import empty_set, vectors_of
 from corrsteer_core.inspection import playground
@@ -39,12 +39,15 @@ KINDS = ("resid_pre", "mlp_out", "attn_out", "attn_z")
 
 @pytest.fixture
 def made(tmp_path, request):
-    """A tiny model in a folder, loaded from it, with SAEs of its blocks 1 and 2 and a set that uses both."""
-    architecture = getattr(request, "param", "llama")
+    """A tiny model in a folder, loaded from it in float32, with SAEs of its blocks 1 and 2 and a set that uses both."""
+    return saved_and_loaded(tmp_path, getattr(request, "param", "llama"), torch.float32)
+
+
+def saved_and_loaded(tmp_path, architecture, dtype):
     whole = tiny(architecture)
     whole.net.save_pretrained(tmp_path / "model")
     whole.tokenizer.save_pretrained(tmp_path / "model")
-    model = load_model(str(tmp_path / "model"))
+    model = load_model(str(tmp_path / "model"), dtype=dtype)
     saes = [random_sae(model, layer) for layer in (1, 2)]
     rows = (SteeringRow(1, 3, 5.0), SteeringRow(2, 7, -4.0), SteeringRow(2, 9, 50.0, enabled=False))
     return model, saes, empty_set(model, saes, rows=rows, scale=1.5, name="mine", style=STYLES["plain"])
@@ -203,6 +206,8 @@ def test_the_command_line_writes_a_script_that_runs_alone(made, tmp_path, capsys
     save_set(steering, tmp_path / "set.json")
     out = tmp_path / "out" / "steer.py"
     arguments = ["export", "--set", str(tmp_path / "set.json"), "--format", "python", "--out", str(out)]
+    arguments += ["--dtype", "float32"]
+    monkeypatch.setenv("CORRSTEER_DTYPE", "")  # undone after the test
     assert main([*arguments, "--quiet"]) == 0
     assert sorted(path.name for path in out.parent.iterdir()) == ["steer.py", "steer.safetensors"]
     capsys.readouterr()

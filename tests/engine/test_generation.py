@@ -162,18 +162,25 @@ def test_a_batch_keeps_within_what_the_device_holds(monkeypatch):
     assert variants_that_fit(model, 4, 40, 1) == 64
     assert variants_that_fit(model, 4, 40, 24) == 64
     assert variants_that_fit(model, 4, 1040, 24) == (2048 - 1040) // 24
-    monkeypatch.setattr(batches, "_free_memory", lambda device: 0)
+    monkeypatch.setattr(batches, "_memory", lambda device: 0)
     assert prompts_that_fit(model, [[1] * 40], 24) == 1
     assert variants_that_fit(model, 1, 40, 24) == 1
 
 
-def test_memory_that_pytorch_keeps_unused_is_free(monkeypatch):
+def test_what_else_is_in_memory_changes_no_batch(monkeypatch):
+    """In bfloat16 a number depends on what is computed beside it, so a batch must not depend on the moment."""
     from corrsteer_core.engine import batches
 
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3, 80))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 70)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 20)
-    assert batches._free_memory(torch.device("cuda")) == 53
+    for free in (3, 70):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 80))
+        assert batches._memory(torch.device("cuda")) == 80
+    model = tiny("gpt2")
+    weights = 4 * sum(weight.numel() for weight in model.net.parameters())
+    assert batches._weights(model) == weights
+    token, row = 2 * 2 * 3 * 4 * 8 * 4, len(model.tokenizer) * 8
+    monkeypatch.setattr(batches, "_memory", lambda device: weights + 4 * 7 * row)
+    assert batches._limits(model).rows == 7
+    assert batches._limits(model).tokens == 7 * row // token
 
 
 @pytest.mark.parametrize("architecture", FAST)

@@ -191,7 +191,8 @@ def test_a_judge_scores_a_task_of_ones_own_when_it_is_opened_again(loaded, file,
         judged.append(name)
         return replace(task, scorer=judge)
 
-    monkeypatch.setattr(stored_run, "with_judge", with_judge)
+    for user in (stored_run, run_setup):
+        monkeypatch.setattr(user, "with_judge", with_judge)
     task = custom_task("contains", file)
     steering, _ = fitted(loaded, task, scorer="contains", judge="similarity-judge", data=file)
     config, items = stored_run.stored(steering.run)

@@ -397,8 +397,6 @@ def test_fluency_holds_no_more_keys_than_answering_does(loaded, monkeypatch):
 
 
 def test_another_ranking_lists_its_own_scores(run):
-    from corrsteer_core.correlation import rankings
-
     found = candidates.scores(run, "difference_of_means")
     row = found.dropna().iloc[3]
     values = feature_facts.pooled_values(run, int(row["layer"]), int(row["feature"]))
@@ -407,10 +405,9 @@ def test_another_ranking_lists_its_own_scores(run):
     assert row["score"] == pytest.approx(expected)
     with pytest.raises(CorrSteerError, match="known are pearson_r"):
         candidates.scores(run, "guess")
-    from corrsteer_core.cli.options import DEFAULT_LONGEST, RANKINGS
-    from corrsteer_core.method.strategies import LONGEST
+    from corrsteer_core.cli.arguments import DEFAULT_LONGEST
+    from corrsteer_core.runs.strategies import LONGEST
 
-    assert tuple(rankings.RANKINGS) == RANKINGS
     assert DEFAULT_LONGEST == LONGEST
 
 

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from corrsteer_core.method import collecting
 from corrsteer_core.models.loading import Model, load_model
@@ -26,8 +27,8 @@ D_SAE = 48
 
 
 @cache
-def load() -> tuple[Model, list[Sae]]:
-    """The tiny Llama and its SAEs, saved in a folder and loaded from there, once."""
+def load(dtype: torch.dtype = torch.float32) -> tuple[Model, list[Sae]]:
+    """The tiny Llama and its SAEs, saved in a folder and loaded from there, once; in float32 on every machine."""
     folder = Path(tempfile.mkdtemp(prefix="corrsteer-tiny-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     made = tiny("llama")
@@ -35,7 +36,7 @@ def load() -> tuple[Model, list[Sae]]:
     made.tokenizer.save_pretrained(folder / "model")
     for layer in LAYERS:
         random_sae(made, layer, d_sae=D_SAE).net.save_model(folder / "saes" / f"layer_{layer}")
-    model = load_model(str(folder / "model"))
+    model = load_model(str(folder / "model"), dtype=dtype)
     return model, load_saes([str(folder / "saes")], model)
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 from scipy import stats as scipy_stats
 
 from benchmarks import results
-from corrsteer_core.cli import main, options
+from corrsteer_core.cli import main
 from corrsteer_core.engine.steering import empty_set
 from corrsteer_core.method import candidates
 from corrsteer_core.models.hooks import hooked
@@ -52,6 +53,7 @@ def files(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CORRSTEER_DTYPE", "")  # undone after a test that says --dtype
     return tmp_path / "cache"
 
 
@@ -104,7 +106,7 @@ def test_features_equal_an_independent_computation_from_samples_and_activations(
 
 
 def test_stored_activations_equal_one_forward_pass_per_sample(files, capsys):
-    _, fitted, _ = command(capsys, *fit_arguments(files, "--batch-size", 7))
+    _, fitted, _ = command(capsys, *fit_arguments(files, "--batch-size", 7, "--dtype", "float32"))
     found = tables(fitted["database"])
     model = load_model(str(files / "model"), dtype=torch.float32)
     saes = load_saes([str(files / "saes")], model)
@@ -144,9 +146,13 @@ class Killed(BaseException):
     pass
 
 
+BOTH = pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+
+
+@BOTH
 @pytest.mark.parametrize("batches", [1, 2, 4])
-def test_interrupted_and_resumed_the_run_has_the_same_numbers(files, capsys, cache, batches, monkeypatch):
-    arguments = fit_arguments(files, "--batch-size", 7)
+def test_interrupted_and_resumed_the_run_has_the_same_numbers(files, capsys, cache, batches, dtype, monkeypatch):
+    arguments = fit_arguments(files, "--batch-size", 7, "--dtype", dtype)
     _, fitted, _ = command(capsys, *arguments)
     whole = tables(fitted["database"])
     shutil.rmtree(cache / "runs")
@@ -165,7 +171,7 @@ def test_interrupted_and_resumed_the_run_has_the_same_numbers(files, capsys, cac
     kept = reading.query(fitted["run"], "SELECT count(outcome) AS n FROM samples")["n"][0]
     assert 7 * batches <= kept < len(whole["samples"])  # batches of shorter prompts hold more
     # Another batch size now must change nothing: the run is bound to the first.
-    status, again, _ = command(capsys, *fit_arguments(files, "--batch-size", 3))
+    status, again, _ = command(capsys, *fit_arguments(files, "--batch-size", 3, "--dtype", dtype))
     assert status == 0
     assert again["run"] == fitted["run"]
     for name, frame in tables(again["database"]).items():
@@ -440,7 +446,7 @@ def test_a_wrong_width_sae_is_refused(files, capsys, tmp_path):
 
 
 def test_every_command_has_help(capsys):
-    (commands,) = (action.choices for action in options.parser()._actions if action.dest == "name")
+    (commands,) = (action.choices for action in main.parser()._actions if action.dest == "name")
     assert {"fit", "study", "evaluate", "train-sae"} <= set(commands)
     for name in commands:
         with pytest.raises(SystemExit) as stopped:
@@ -458,12 +464,15 @@ def test_check_measures_every_sae(files, capsys):
     assert rows[1]["explained_after"] is None, "layer 2 is the last"
 
 
-def test_interrupted_while_trying_features_the_finished_ones_are_kept(files, capsys, monkeypatch):
-    _, fitted, _ = command(capsys, *fit_arguments(files))
+@BOTH
+def test_interrupted_while_trying_features_the_finished_ones_are_kept(files, capsys, monkeypatch, dtype):
+    """And goes on to the very numbers of work that was not interrupted, whatever else is in memory by then."""
+    _, fitted, _ = command(capsys, *fit_arguments(files, "--dtype", dtype))
+    monkeypatch.setattr(candidates, "TRIED_TOGETHER", 20)
     whole = candidates.try_candidates(fitted["run"], longest=np.inf)
     with writing.Writer(fitted["run"]) as writer:
         writer.connection.execute("DELETE FROM effects")
-    monkeypatch.setattr(candidates, "TRIED_TOGETHER", 20)
+    memory = psutil.virtual_memory()
     real, calls = candidates.trial, []
 
     def dying(*positional, **named):
@@ -476,10 +485,32 @@ def test_interrupted_while_trying_features_the_finished_ones_are_kept(files, cap
     with pytest.raises(Killed):
         candidates.try_candidates(fitted["run"], longest=np.inf)
     assert len(reading.query(fitted["run"], "SELECT * FROM effects")) == 40
+    asked = []
+    monkeypatch.setattr(candidates, "trial", lambda *given, **named: asked.append(given[2]) or real(*given, **named))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory._replace(available=2**20, free=2**20))
     again = candidates.try_candidates(fitted["run"], longest=np.inf)
+    assert [len(variants) for variants in asked] == [21, 5], "the unsteered one is measured with each group"
     keys = ["layer", "feature", "scale"]
     left, right = (table.sort_values(keys, ignore_index=True) for table in (whole, again))
-    pd.testing.assert_frame_equal(left, right)
+    pd.testing.assert_frame_equal(left, right, check_exact=True)
+
+
+@BOTH
+def test_what_was_tried_before_is_left_out_of_its_group_and_moves_no_other(files, capsys, monkeypatch, dtype):
+    _, fitted, _ = command(capsys, *fit_arguments(files, "--dtype", dtype))
+    monkeypatch.setattr(candidates, "TRIED_TOGETHER", 20)
+    real, asked = candidates.trial, []
+    monkeypatch.setattr(candidates, "trial", lambda *given, **named: asked.append(given[2]) or real(*given, **named))
+    whole = candidates.try_candidates(fitted["run"], longest=np.inf)
+    groups = asked.copy()
+    asked.clear()
+    known = whole.iloc[[3, 30]]
+    with writing.Writer(fitted["run"]) as writer:
+        writer.connection.execute("DELETE FROM effects")
+        writer.add("effects", known)
+    candidates.try_candidates(fitted["run"], longest=np.inf)
+    assert [len(variants) - 1 for variants in groups] == [20, 20, 20, 4]
+    assert [len(variants) - 1 for variants in asked] == [19, 19, 20, 4]
 
 
 DATA = Path(os.environ.get("CORRSTEER_DATA") or Path(__file__).parents[3] / "shared" / "data")

@@ -18,6 +18,7 @@ from tests.made.models import FAST, prompts, random_sae, tiny
 @pytest.fixture(autouse=True)
 def nothing_asked(monkeypatch):
     monkeypatch.delenv(loading.DEVICE_VARIABLE, raising=False)
+    monkeypatch.delenv(loading.DTYPE_VARIABLE, raising=False)
 
 
 @pytest.fixture
@@ -79,6 +80,42 @@ def test_bfloat16_is_taken_only_where_the_hardware_multiplies_it(monkeypatch):
     assert pick_dtype(cpu) == torch.bfloat16
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     assert pick_dtype(cpu) == torch.float32
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_the_type_that_is_asked_for_is_taken_whatever_the_hardware_does(folder, monkeypatch, native):
+    monkeypatch.setattr(loading, "_cpu_multiplies_bf16", lambda: native)
+    name = str(folder / "model")
+    assert load_model(name).dtype == (torch.bfloat16 if native else torch.float32)
+    for asked, dtype in loading.DTYPES.items():
+        monkeypatch.setenv(loading.DTYPE_VARIABLE, asked)
+        assert load_model(name).dtype == dtype
+        assert loading.dtype_to_go_on("float32") is None, "what is asked goes before what a run was made in"
+    assert load_model(name, dtype=torch.float32).dtype == torch.float32
+    monkeypatch.setenv(loading.DTYPE_VARIABLE, "half")
+    with pytest.raises(CorrSteerError, match=r"^\$CORRSTEER_DTYPE names the type 'half'; say float32 or bfloat16"):
+        load_model(name)
+    monkeypatch.delenv(loading.DTYPE_VARIABLE)
+    assert loading.dtype_to_go_on("float32") == torch.float32
+    assert loading.dtype_to_go_on("bfloat16, float32 head") is None
+
+
+def test_the_command_line_hands_the_type_on(folder, monkeypatch, capsys):
+    from corrsteer_core.cli import choices
+    from corrsteer_core.cli import main as cli
+
+    assert tuple(loading.DTYPES) == choices.dtypes()
+    monkeypatch.setenv(loading.DTYPE_VARIABLE, "")
+    loaded = []
+    real = loading.fingerprint
+    monkeypatch.setattr(loading, "fingerprint", lambda net: loaded.append(net.dtype) or real(net))
+    arguments = ["check", "--model", str(folder / "model"), "--sae", str(folder / "saes"), "--prompts", "2", "--json"]
+    for dtype in loading.DTYPES:
+        assert cli.main([*arguments, "--dtype", dtype]) == 0
+    assert loaded == [torch.float32, torch.bfloat16]
+    with pytest.raises(SystemExit):
+        cli.main([*arguments, "--dtype", "float16"])
+    assert "invalid choice: 'float16'" in capsys.readouterr().err
 
 
 def test_pytorch_without_onednn_takes_float32(monkeypatch):

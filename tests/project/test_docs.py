@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from corrsteer_core.cli import options
+from corrsteer_core.cli import choices, main
 from corrsteer_core.engine import exports
-from corrsteer_core.method.strategies import LONGEST, PER_LAYER
+from corrsteer_core.runs.strategies import LONGEST, PER_LAYER
 from corrsteer_core.saes.presets import PRESETS
 from corrsteer_core.saes.training import TrainConfig
 from corrsteer_core.tasks import JUDGES, SCORERS, TASKS
@@ -19,7 +19,7 @@ from corrsteer_core.tasks import JUDGES, SCORERS, TASKS
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-(COMMANDS,) = (action.choices for action in options.parser()._actions if action.dest == "name")
+(COMMANDS,) = (action.choices for action in main.parser()._actions if action.dest == "name")
 SHELL = {"|", ">", ">>", "&&", ";", "done", "fi"}
 """What ends a command in a line of shell."""
 
@@ -65,7 +65,7 @@ def test_commands_are_found():
 @pytest.mark.parametrize(("path", "words"), TYPED, ids=lambda one: one.name if isinstance(one, Path) else " ".join(one))
 def test_what_readers_are_told_to_type_is_taken(path, words, capsys):
     try:
-        asked = vars(options.parser().parse_args(words))
+        asked = vars(main.parser().parse_args(words))
     except SystemExit:
         pytest.fail(f"{path.name} has {' '.join(words)!r}: {capsys.readouterr().err.splitlines()[-1]}")
     for name, known in (("task", TASKS), ("preset", PRESETS), ("scorer", [*SCORERS, *JUDGES]), ("judge", JUDGES)):
@@ -86,7 +86,9 @@ def test_the_readme_lists_what_there_is():
     assert set(re.split(r",\s+", part(r"With `--scorer NAME` \((.*?)\)"))) == set(SCORERS)
     hub = quoted(part(r"The benchmarks (.*?) load\s+from\s+the hub"))
     assert set(hub) == {name for name, task in TASKS.items() if task.hub}
-    assert {"difference_of_means", *quoted(part(r"`--ranking difference_of_means`(.*?);"))} == set(options.RANKINGS[1:])
+    assert {"difference_of_means", *quoted(part(r"`--ranking difference_of_means`(.*?);"))} == set(
+        choices.rankings()[1:]
+    )
     formats = (ROOT / "docs" / "exports.md").read_text(encoding="utf-8")
     assert set(quoted(re.search(r"Formats: (.*?)\.", formats)[1])) == set(exports.SUFFIXES)
 

@@ -19,7 +19,6 @@ ROOMS = (
     "base",
     "tasks",
     "statistics",
-    "correlation",
     "storage",
     "runs",
     "reporting",
@@ -31,7 +30,7 @@ ROOMS = (
     "method",
     "cli",
 )
-WITHOUT_TORCH = ROOMS[:7]
+WITHOUT_TORCH = ROOMS[:6]
 APP_ROOMS = ("shared", "overview", "features", "steer", "evaluate", "report")
 
 

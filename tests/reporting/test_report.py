@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.cli import main
+from corrsteer_core.cli.main import main
 from corrsteer_core.reporting import pictures, report, report_contents, verdict
 from corrsteer_core.runs import feature_lists, measurements, run_facts
 from corrsteer_core.storage import writing

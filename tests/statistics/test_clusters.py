@@ -90,3 +90,11 @@ def test_every_sample_needs_a_cluster():
 
 def test_numbers_follow_the_first_appearance():
     assert clusters.cluster_numbers(["b", "a", "b", ("c", 1)]).tolist() == [0, 1, 0, 2]
+
+
+def test_many_clusters_that_cancel_leave_few_to_count_exactly():
+    before, after = [0.0, 0.0, 0.3] * 30, [0.1, 0.2, 0.0] * 30  # +.1 + .2 - .3 is not 0 in floating point
+    names = [f"cancels {i}" for i in range(30) for _ in range(3)]
+    found = clusters.clustered_change([*before, 0, 0, 0], [*after, 0.5, 0.4, 0.3], [*names, "x", "y", "z"], seed=0)
+    assert found.exact
+    assert found.p == 0.25  # two of the eight sign patterns of x, y, z

@@ -167,3 +167,10 @@ def test_what_is_no_pair_is_refused():
         discrimination.auc_change(logp, logp, [0, 1, 0, 1, 0, 1], resamples=0, seed=0)
     with pytest.raises(CorrSteerError, match="finite score"):
         discrimination.auc([np.nan, 1.0], [0, 1])
+
+
+def test_a_sample_with_one_class_only_has_nothing_to_tell_apart():
+    logp, y = made(13, n=40, k=2)
+    lone = np.array([[-np.inf, -0.1], [-5.0, -np.inf]])
+    with_lone, truth = np.concatenate([logp, lone]), np.concatenate([y, [1, 0]])
+    assert discrimination.mean_auc(with_lone, truth) == discrimination.mean_auc(logp, y)

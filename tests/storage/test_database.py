@@ -90,7 +90,7 @@ def test_a_short_write_waits_for_the_writer_before_it():
     order = []
 
     def late():
-        with writing.Writer("r", wait=30) as writer:
+        with writing.Writer("r", wait=600) as writer:
             order.append("second")
             add(writer, ["s1"])
 
@@ -139,20 +139,20 @@ def test_what_is_read_is_the_newest_also_while_somebody_reads_the_version_before
     def slowly():
         with reading.Reader("r") as opened:
             reading.set()
-            read.wait(10)
+            read.wait(600)
             found["slow"] = opened.query("SELECT count(outcome) AS done FROM samples")["done"].item()
 
     slow = threading.Thread(target=slowly)
     slow.start()
-    reading.wait(10)
+    reading.wait(600)
     write("s1")
     quick = threading.Thread(target=lambda: found.update(quick=done()))
     quick.start()
     quick.join(0.2)
     assert found == {}, "it waits, or DuckDB would give it the version before"
     read.set()
-    slow.join(10)
-    quick.join(10)
+    slow.join(600)
+    quick.join(600)
     assert found == {"slow": 1, "quick": 2}
     assert done() == 2
 
@@ -184,7 +184,7 @@ def test_many_threads_read_runs_that_change():
     for name in ("s1", "s2", "s3"):
         write(name)
     for thread in threads:
-        thread.join(60)
+        thread.join(600)
         assert not thread.is_alive()
     assert wrong == []
     assert (done(), done("other")) == (4, 1)
@@ -291,8 +291,8 @@ def test_readers_and_a_writer_in_other_processes_never_lock_each_other_out(tmp_p
             assert holder.stdout.readline() == "open\n"
         process.stdin.write("\n")
         process.stdin.flush()
-    assert process.wait(timeout=60) == 0
-    out, _ = holder.communicate("\n", timeout=60)
+    assert process.wait(timeout=600) == 0
+    out, _ = holder.communicate("\n", timeout=600)
     assert out == "1\n", "its file stays whole"
 
 
@@ -305,7 +305,7 @@ def test_a_killed_writer_loses_no_finished_batch(tmp_path, batches):
             process.stdin.write("\n")
             process.stdin.flush()
     process.kill()
-    process.wait(timeout=60)
+    process.wait(timeout=600)
     with writing.Writer("r") as writer:
         done = writer.query("SELECT sample FROM samples WHERE outcome IS NOT NULL ORDER BY sample")["sample"].tolist()
         assert done == [item.id for item in ITEMS[:batches]]

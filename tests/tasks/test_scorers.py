@@ -11,8 +11,8 @@ import pytest
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.tasks import SCORERS, TASKS, Item, get_scorer, get_task
-from corrsteer_core.tasks.numbers import answer_number
-from corrsteer_core.tasks.scorers import target_problem
+from corrsteer_core.tasks.scoring.numbers import answer_number
+from corrsteer_core.tasks.scoring.scorers import target_problem
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 FOUR, TEN = tuple("ABCD"), tuple("ABCDEFGHIJ")
@@ -532,6 +532,10 @@ OF_TASK = {
     "sentiment": "first_word",
     "refusal": "refusal",
     "overrefusal": "no_refusal",
+    "judgement": "comply_or_refuse",
+    "tone": "positive_tone",
+    "tone_negative": "negative_tone",
+    "numbered_list": "numbered_list",
     "capitals": "letter",
     "mmlu": "letter",
     "mmlu_pro": "letter",

@@ -1,0 +1,71 @@
+"""The names that options offer, read from the core's own tables: an entry made there shows up here.
+
+Read when a parser is made, and only for the command that was asked for: some tables load libraries.
+"""
+
+from __future__ import annotations
+
+from corrsteer_core.engine.export_formats import SUFFIXES
+from corrsteer_core.runs.poolings import POOLINGS
+from corrsteer_core.runs.run_config import DTYPES
+from corrsteer_core.tasks import JUDGES, SCORERS, TASKS
+from corrsteer_core.tasks.base import SPLITS
+
+
+def strategies() -> tuple[str, ...]:
+    """Ways to choose a steering set."""
+    from corrsteer_core.runs.strategies import STRATEGIES
+
+    return tuple(STRATEGIES)
+
+
+def rankings() -> tuple[str, ...]:
+    """What features can be ranked by, the method's own first."""
+    from corrsteer_core.correlation.rankings import RANKINGS
+
+    return tuple(RANKINGS)
+
+
+def dtypes() -> tuple[str, ...]:
+    """Types that a model computes in."""
+    return DTYPES
+
+
+def poolings() -> tuple[str, ...]:
+    """How a feature's activations become one number."""
+    return tuple(POOLINGS)
+
+
+def export_formats() -> tuple[str, ...]:
+    """What a set can be written as."""
+    return tuple(SUFFIXES)
+
+
+def splits() -> tuple[str, ...]:
+    """Parts of a task's items."""
+    return SPLITS
+
+
+def tasks() -> tuple[str, ...]:
+    """Tasks that have a name."""
+    return tuple(TASKS)
+
+
+def scorers() -> tuple[str, ...]:
+    """How an answer to a task of the user's own can be scored: by rules, or by a small model."""
+    return (*SCORERS, *JUDGES)
+
+
+def judges() -> tuple[str, ...]:
+    """Small models that score in place of rules."""
+    return tuple(JUDGES)
+
+
+def listed(names: tuple[str, ...]) -> str:
+    """Names for a help text."""
+    return ", ".join(names)
+
+
+def pooling_words() -> str:
+    """The poolings in words, for a help text."""
+    return "; ".join(f"{one.name}, the {one.what}" for one in POOLINGS.values())

@@ -1,0 +1,170 @@
+"""`evaluate`, `sweep`, `transfer`, `baseline`: what steering does to the rate of success."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.base.progress import Reporter
+from corrsteer_core.cli import arguments, inputs, values
+from corrsteer_core.cli.command import Command
+from corrsteer_core.cli.printing import say
+
+if TYPE_CHECKING:
+    from corrsteer_core.runs.steering_set import SteeringSet
+    from corrsteer_core.tasks import Task
+
+
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    arguments.steering_set(parser)
+    parser.add_argument("--task", help="name of a task (default: the set's own)")
+    arguments.own_task(parser)
+    arguments.split(parser)
+    arguments.scale(parser)
+    parser.add_argument("--limit", type=values.positive, help="at most so many samples")
+    parser.add_argument("--max-new-tokens", type=values.positive)
+    parser.add_argument(
+        "--controls", type=values.count, default=0, metavar="N", help="also measure N random sets of like size"
+    )
+
+
+def _evaluate(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
+    inputs.quiet_libraries()
+    from corrsteer_core.evaluation import measure
+    from corrsteer_core.reporting.verdict import verdict
+    from corrsteer_core.runs.steering_set import load_set
+
+    steering = load_set(options.set)
+    named = [options.task] if options.task is not None else None
+    found = measure.evaluate_set(
+        steering,
+        inputs.task_of(options) if options.scorer else _tasks_for([steering], named)[0],
+        split=options.split,
+        data=options.data,
+        scale=options.scale,
+        limit=options.limit,
+        max_new_tokens=options.max_new_tokens,
+        control_count=options.controls,
+        progress=report,
+    )
+    summary = found.summary()
+    return {**summary, "verdict": verdict(summary).sentence}
+
+
+def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
+    arguments.steering_set(parser)
+    parser.add_argument(
+        "--scales", type=values.scales, default=(0.5, 1.0, 1.5, 2.0), help="as 0.5,1,2 (default: 0.5,1,1.5,2)"
+    )
+    arguments.measured_on(parser)
+
+
+def _sweep(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]:
+    inputs.quiet_libraries()
+    import pandas as pd
+
+    from corrsteer_core.evaluation import measure
+    from corrsteer_core.reporting import comparisons
+    from corrsteer_core.runs.steering_set import load_set
+
+    steering = load_set(options.set)
+    tasks = _tasks_for([steering], options.task)
+    found = measure.sweep(steering, tasks, options.scales, split=options.split, limit=options.limit, progress=report)
+    rows = [_measured_row(one) for one in found]
+    best = comparisons.pareto(pd.DataFrame(rows))
+    return [{**row, "pareto": row["scale"] in best} for row in rows]
+
+
+def _transfer_arguments(parser: argparse.ArgumentParser) -> None:
+    arguments.steering_set(parser, several=True)
+    arguments.measured_on(parser)
+
+
+def _transfer(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]:
+    inputs.quiet_libraries()
+    from corrsteer_core.evaluation import measure
+    from corrsteer_core.runs.steering_set import load_set
+
+    sets = [load_set(path) for path in options.set]
+    tasks = _tasks_for(sets, options.task)
+    found = measure.transfer(sets, tasks, split=options.split, limit=options.limit, progress=report)
+    # Sets of several runs are all called "A"; run and content tell them apart. Every task has the sets in their order.
+    return [
+        {"set": one.name, "run": of.run, "content": one.content, **_measured_row(one)}
+        for one, of in zip(found, cycle(sets), strict=False)
+    ]
+
+
+def _tasks_for(sets: Sequence[SteeringSet], names: Sequence[str] | None) -> list[Task]:
+    """The tasks to measure sets on: those named, else the sets' own. A file of the user's own is known to its run."""
+    names = names or sorted({one.task for one in sets if one.task})
+    if not names:
+        raise CorrSteerError("No set says which task it was fitted on; name the tasks to measure on with --task.")
+    return [_task_named(name, sets) for name in names]
+
+
+def _task_named(name: str, sets: Sequence[SteeringSet]) -> Task:
+    from corrsteer_core.runs import stored_run
+    from corrsteer_core.storage.run_folder import is_cached
+    from corrsteer_core.tasks import TASKS, get_task
+
+    owner = next((one for one in sets if one.task == name and one.run), None)
+    if name in TASKS or owner is None:
+        return get_task(name)
+    if not is_cached(owner.run):
+        raise CorrSteerError(
+            f"The set {owner.name!r} was fitted on a file of your own ({name}) in the run {owner.run}, which is not "
+            f"cached; name the tasks to measure on with --task, or make the run again."
+        )
+    return stored_run.task_of(stored_run.stored(owner.run)[0])
+
+
+def _measured_row(one: Any) -> dict[str, Any]:
+    """An evaluation as one row of a table."""
+    summary = one.summary()
+    fluency = summary["fluency"]
+    rates = ("set", "task", "scale", "n", "unsteered_rate", "steered_rate", "steered_interval", "effect")
+    shown = (*rates, "positive_flips", "negative_flips", "ser", "p")
+    return {
+        **{name: summary[name] for name in shown},
+        "fluency_unsteered": fluency["unsteered"],
+        "fluency_steered": fluency["steered"],
+    }
+
+
+def _baseline_arguments(parser: argparse.ArgumentParser) -> None:
+    arguments.run(parser)
+    arguments.split(parser)
+    arguments.longest(parser)
+
+
+def _baseline(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
+    inputs.quiet_libraries()
+    from corrsteer_core.method import difference_baseline, run_setup
+
+    found = difference_baseline.baseline(
+        run_setup.reopen(options.run), split=options.split, longest=options.longest, progress=report
+    )
+    if found["measured"] is None:
+        say("no difference vector's effect is beyond noise on the validation split")
+    return {
+        "chosen": found["chosen"],
+        "measured": found["measured"],
+        "tried": found["tried"].to_dict("records"),
+    }
+
+
+EVALUATE = Command(
+    "evaluate", "measure a set against the unsteered model on the same samples", _evaluate_arguments, _evaluate
+)
+SWEEP = Command("sweep", "measure a set at several scales, on its own task and on others", _sweep_arguments, _sweep)
+TRANSFER = Command("transfer", "measure several sets on several tasks, as a matrix", _transfer_arguments, _transfer)
+BASELINE = Command(
+    "baseline",
+    "compare with steering without SAE: the difference of activations of right and wrong answers",
+    _baseline_arguments,
+    _baseline,
+)

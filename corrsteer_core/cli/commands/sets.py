@@ -1,0 +1,118 @@
+"""`select`, `generate`, `export`: choosing a steering set, trying it on a prompt, writing it for other programs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from corrsteer_core.base.progress import Reporter
+from corrsteer_core.cli import arguments, choices, inputs, values
+from corrsteer_core.cli.command import Command
+from corrsteer_core.cli.endings import check_ending
+from corrsteer_core.cli.printing import say
+
+
+def _select_arguments(parser: argparse.ArgumentParser) -> None:
+    arguments.run(parser)
+    parser.add_argument("--strategy", required=True, choices=choices.strategies())
+    parser.add_argument("--out", type=Path, help="write the set to this file")
+    arguments.candidates(parser, "features per layer: A and P take 1, V tries 8")
+    arguments.longest(parser)
+    parser.add_argument(
+        "--negative", action="store_true", help="features of negative r too, subtracted (the paper found that harmful)"
+    )
+    arguments.ranking(parser)
+
+
+def _select(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
+    inputs.quiet_libraries()
+    from corrsteer_core.method import demo, selecting
+    from corrsteer_core.runs import strategies
+    from corrsteer_core.runs.steering_set import save_set
+
+    report.weights = dict(demo.SELECT)
+    chosen = selecting.select(
+        options.run,
+        options.strategy,
+        per_layer=options.per_layer,
+        scales=options.scales or strategies.SCALES,
+        longest=options.longest,
+        ranking=options.ranking,
+        negative=options.negative,
+        progress=report,
+    )
+    if options.out:
+        save_set(chosen, options.out)
+    result = json.loads(chosen.to_json())
+    if options.strategy == "P":
+        seen = selecting.seen_by_p(options.run, options.per_layer or 1, options.ranking, options.negative)
+        result["seen"] = seen.drop(columns="run").to_dict("records")
+    if not chosen.rows:
+        why = "no feature of A helps alone" if options.strategy == "P" else "no candidate's effect is beyond noise"
+        say(f"{why} on the validation split; the set is empty")
+    return result
+
+
+def _generate_arguments(parser: argparse.ArgumentParser) -> None:
+    arguments.steering_set(parser)
+    parser.add_argument("--prompt", type=values.text, required=True)
+    arguments.scale(parser)
+    parser.add_argument("--max-new-tokens", type=values.positive, default=60)
+    parser.add_argument("--temperature", type=values.temperature, default=0.0, help="0 takes the most probable token")
+    parser.add_argument("--seed", type=values.seed, default=0)
+
+
+def _generate(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
+    inputs.quiet_libraries()
+    from corrsteer_core.engine.generation import sampled
+    from corrsteer_core.inspection import playground
+    from corrsteer_core.runs.steering_set import load_set
+
+    unsteered, steered = playground.side_by_side(
+        load_set(options.set),
+        options.prompt,
+        scale=options.scale,
+        max_new_tokens=options.max_new_tokens,
+        choose=sampled(options.temperature, options.seed),
+    )
+    return {"unsteered": unsteered, "steered": steered}
+
+
+def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    arguments.steering_set(parser)
+    parser.add_argument("--format", choices=choices.export_formats(), required=True)
+    parser.add_argument("--out", type=Path, required=True, help="the file; python also writes a .safetensors beside it")
+    arguments.force(parser, "replace files that are there already")
+
+
+def _export(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]:
+    inputs.quiet_libraries()
+    from corrsteer_core.engine import exports
+    from corrsteer_core.engine.steering import check_model
+    from corrsteer_core.models.loading import load_model
+    from corrsteer_core.runs.steering_set import load_set
+    from corrsteer_core.saes import named_saes
+
+    steering, out = load_set(options.set), options.out
+    check_ending(out, f"An export as {options.format}", exports.SUFFIXES[options.format])
+    if not options.force:
+        exports.refuse_existing(exports.files_of(options.format, out))
+    model, saes = None, []
+    if options.format != "json":
+        model = load_model(steering.model, report=report.note)
+        check_model(steering, model)
+        saes = named_saes.saes_of(steering.active_saes, model)
+    files = exports.exported(steering, options.format, out.stem, model, saes)
+    paths = exports.write_new(out.parent, files, replace=options.force)
+    return [{"file": str(path), "bytes": path.stat().st_size} for path in paths]
+
+
+SELECT = Command(
+    "select", "choose a steering set: S, A (by correlation), P or V (by effect)", _select_arguments, _select
+)
+GENERATE = Command("generate", "answer a prompt unsteered and steered", _generate_arguments, _generate)
+EXPORT = Command(
+    "export", "write a set for other programs: transformers, llama.cpp, your own", _export_arguments, _export
+)

@@ -1,0 +1,74 @@
+"""What options name, made: the task, the model and its SAEs, a run with everything in memory."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.base.paths import EMBEDDED
+from corrsteer_core.base.progress import Reporter
+from corrsteer_core.saes.presets import get_preset
+from corrsteer_core.tasks import Task, custom_task, get_task
+
+if TYPE_CHECKING:
+    from corrsteer_core.method.run_setup import Setup
+
+
+def set_up(options: argparse.Namespace, report: Reporter) -> Setup:
+    """The run that the options of `arguments.run_settings` ask for, loaded and checked."""
+    from corrsteer_core.method import run_setup
+    from corrsteer_core.models.loading import load_model
+
+    task = task_of(options)
+    model, saes = model_and_saes(options)
+    return run_setup.set_up(
+        task,
+        model=load_model(model, report=report.note),
+        sae=saes,
+        layers=options.layers,
+        data=options.data,
+        limit=options.limit,
+        max_new_tokens=options.max_new_tokens,
+        pooling=options.pooling,
+        seed=options.seed,
+        chat=options.chat,
+        system=options.system,
+        shots=options.shots,
+        scorer=options.scorer,
+        judge=options.judge,
+    )
+
+
+def task_of(options: argparse.Namespace) -> Task:
+    """The task that --task names, or the one that --data and --scorer make. Raises CorrSteerError for anything else."""
+    if options.scorer and options.task is not None:
+        raise CorrSteerError(
+            f"--scorer makes the file of --data a task of its own, which is not {options.task}; leave out --scorer or --task."
+        )
+    if not options.scorer:
+        if options.task is None:
+            raise CorrSteerError("Name a task with --task, or give your own with --data FILE --scorer NAME.")
+        return get_task(options.task)
+    if options.data is None:
+        raise CorrSteerError("A task of your own needs its file; add --data FILE.")
+    tokens = {"max_new_tokens": options.max_new_tokens} if options.max_new_tokens else {}
+    return custom_task(options.scorer, options.data, **tokens)
+
+
+def model_and_saes(options: argparse.Namespace) -> tuple[str, list[str]]:
+    """Model and SAE sources as asked: a preset's (whose model may be given as another copy of it), or by name."""
+    if not options.preset:
+        return options.model or EMBEDDED, options.sae or ["embedded"]
+    if options.sae:
+        raise CorrSteerError("A preset brings its own SAEs; give --preset or --sae, not both.")
+    preset = get_preset(options.preset)
+    return options.model or preset.model, preset.sources(options.layers)
+
+
+def quiet_libraries() -> None:
+    """Turn off the progress bars and notices of libraries, which would break up our own progress line."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()

@@ -1,0 +1,36 @@
+"""All commands, in the order in which --help lists them."""
+
+from __future__ import annotations
+
+from corrsteer_core.cli.command import Command
+from corrsteer_core.cli.commands import feature, fitting, measuring, runs, saes, sets, starting
+
+COMMANDS: dict[str, Command] = {
+    command.name: command
+    for command in (
+        starting.SETUP,
+        starting.APP,
+        starting.DEMO,
+        fitting.FIT,
+        fitting.STUDY,
+        fitting.REFIT,
+        runs.RUNS,
+        runs.FEATURES,
+        runs.CONVERGENCE,
+        feature.DESCRIBE,
+        feature.FEATURE,
+        sets.SELECT,
+        runs.EFFECTS,
+        sets.GENERATE,
+        sets.EXPORT,
+        measuring.EVALUATE,
+        measuring.SWEEP,
+        measuring.TRANSFER,
+        measuring.BASELINE,
+        runs.REPORT,
+        saes.CHECK,
+        saes.SAES,
+        saes.PRESETS,
+        saes.TRAIN,
+    )
+}

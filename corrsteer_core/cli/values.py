@@ -1,0 +1,113 @@
+"""What the value of an option may be: each function reads one from the command line, or says what is wrong with it."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Sequence
+
+LARGEST_SEED = 2**63 - 1
+# Named again where SAEs are trained, which loads torch; a test holds the two equal.
+
+
+def text(given: str) -> str:
+    """Text that can be written as UTF-8."""
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"{given!r} is not UTF-8 text") from None
+    return given
+
+
+def layers(given: str) -> tuple[int, ...]:
+    """Numbers with commas between them."""
+    try:
+        return tuple(int(part) for part in given.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{given!r} is not a list of layers like 8,15,22") from None
+
+
+def scales(given: str) -> tuple[float, ...]:
+    """Finite numbers with commas between them."""
+    try:
+        found = tuple(float(part) for part in given.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{given!r} is not a list of scales like 0.5,1,2") from None
+    if not all(map(math.isfinite, found)):
+        raise argparse.ArgumentTypeError(f"{given!r} holds a scale that is not a finite number")
+    return found
+
+
+def scales_above_0(given: str) -> tuple[float, ...]:
+    """Scales of candidates: the coefficient says the direction, and at 0 nothing is tried."""
+    found = scales(given)
+    if min(found) <= 0:
+        raise argparse.ArgumentTypeError(f"{given!r} holds a scale that is not above 0")
+    return found
+
+
+def some_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """Reads names with commas between them, each once."""
+
+    def read(given: str) -> tuple[str, ...]:
+        names = tuple(dict.fromkeys(name for name in given.split(",") if name))
+        if unknown := [name for name in names if name not in known]:
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(known)}")
+        return names
+
+    return read
+
+
+def share(given: str) -> float:
+    """A share above 0, which may be above 1."""
+    found = _number(given)
+    if not 0 < found < math.inf:
+        raise argparse.ArgumentTypeError(f"{given!r} is not a share above 0, like 0.05")
+    return found
+
+
+def temperature(given: str) -> float:
+    """0 or above."""
+    found = _number(given)
+    if not 0 <= found < math.inf:
+        raise argparse.ArgumentTypeError(f"{given!r} is not a temperature of 0 or above, like 0.7")
+    return found
+
+
+def count(given: str) -> int:
+    """A whole number, 0 or above."""
+    found = _whole(given)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{given!r} is not a whole number, 0 or above")
+    return found
+
+
+def positive(given: str) -> int:
+    """A whole number above 0."""
+    found = _whole(given)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{given!r} is not a whole number above 0")
+    return found
+
+
+def seed(given: str) -> int:
+    """What NumPy and PyTorch take alike."""
+    found = _whole(given)
+    if found is None or found > LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"{given!r} is not a whole number from 0 to {LARGEST_SEED}")
+    return found
+
+
+def _number(given: str) -> float:
+    try:
+        return float(given)
+    except ValueError:
+        return math.nan
+
+
+def _whole(given: str) -> int | None:
+    """None for what is no whole number, or one of more digits than Python reads."""
+    try:
+        return int(given) if given.isdecimal() else None
+    except ValueError:
+        return None

@@ -1,0 +1,1 @@
+"""How answers are scored: parsers of answers, the scorers made of them, and judges that are models."""
