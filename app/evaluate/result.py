@@ -9,13 +9,8 @@ import streamlit as st
 
 from app.evaluate import rate_chart, sample_table
 from app.shared import components as ui
+from app.shared import verdict_box
 from corrsteer_core.reporting import verdict
-
-SIGNS = {
-    "works": (st.success, ":material/check_circle:"),
-    "harmful": (st.error, ":material/warning:"),
-    "inconclusive": (st.info, ":material/help:"),
-}
 
 
 def draw(run: str, row: pd.Series) -> None:
@@ -25,9 +20,7 @@ def draw(run: str, row: pd.Series) -> None:
         f"{ui.for_markdown(name)} on {ui.for_markdown(row['task'])}, {row['split']} samples, scale {row['scale']:g}",
         anchor=False,
     )
-    found = verdict.verdict(summary)
-    box, icon = SIGNS.get(found.kind, (st.warning, ":material/casino:"))
-    box(ui.for_markdown(found.sentence), icon=icon)
+    verdict_box.draw(verdict.verdict(summary))
     _numbers(summary)
     words = (verdict.gain_words(summary), verdict.side_effects(summary), verdict.fluency_words(summary))
     st.markdown(ui.for_markdown(" ".join(filter(None, words))))

@@ -11,7 +11,7 @@ import streamlit as st
 from app.demo import DEMO
 from app.overview import job_panel, run_comparison, run_form
 from app.shared import components as ui
-from app.shared import resources, state
+from app.shared import resources, state, verdict_box
 from app.shared.names import task_title
 from corrsteer_core.base import jobs
 from corrsteer_core.base.errors import CorrSteerError
@@ -123,7 +123,7 @@ def _found(run: str, facts: run_facts.RunFacts) -> None:
     measured = resources.ask(run_facts.headline, run)
     best = resources.ask(feature_lists.best_effects, run)
     if measured is not None:
-        _verdict(verdict.verdict(measured))
+        verdict_box.draw(verdict.verdict(measured), "**Set V on unseen samples.** ")
         _result(measured)
     if not ranking.beyond_noise:
         st.warning(ui.for_markdown(ranking.sentence), icon=":material/casino:")
@@ -131,15 +131,6 @@ def _found(run: str, facts: run_facts.RunFacts) -> None:
     _champions(best, resources.ask(feature_lists.best_by_layer, run))
     tried = ranking_words.of_effects(best)
     st.markdown(ui.for_markdown(ranking.sentence if tried is None else tried.sentence))
-
-
-def _verdict(found: verdict.Verdict) -> None:
-    """Set V's verdict on unseen samples, in a box whose sign says what it amounts to."""
-    box, icon = {
-        "works": (st.success, ":material/check_circle:"),
-        "harmful": (st.error, ":material/warning:"),
-    }.get(found.kind, (st.warning, ":material/casino:"))
-    box(f"**Set V on unseen samples.** {ui.for_markdown(found.sentence)}", icon=icon)
 
 
 def _result(summary: dict[str, Any]) -> None:

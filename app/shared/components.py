@@ -25,8 +25,7 @@ STYLE = """<style>
 [class*="st-key-icon-"] button [data-testid=stMarkdownContainer], [class*="st-key-look-"] a em { position: absolute;
   width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 [class*="st-key-name-"] label p { font-weight: 600; }
-@media (max-width: 1100px) { [data-testid=stMainBlockContainer] { padding-left: 1.75rem; padding-right: 1.75rem; }
-  [data-testid=stSidebar][aria-expanded=true] { width: 210px !important; min-width: 210px !important; } }
+@media (max-width: 1100px) { [data-testid=stMainBlockContainer] { padding-left: 1.75rem; padding-right: 1.75rem; } }
 </style>"""
 DARK_STYLE = """<style>
 [data-testid^="stBaseButton-primary"] { color: #14181f; }
@@ -155,7 +154,7 @@ def nothing_yet(what: str, next_step: str) -> None:
 
 def numbers_row() -> Any:
     """Where numbers stand side by side (`numbers_row().metric(...)`); on a narrow page they wrap, none is cut."""
-    return st.container(horizontal=True, gap="large")
+    return st.container(horizontal=True, gap="small")
 
 
 def chart(figure: Any, key: str, alt: str, behind: Any, **picking: Any) -> None:
