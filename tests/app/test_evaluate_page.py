@@ -439,7 +439,7 @@ def test_the_selected_row_of_the_table_is_the_one_that_is_shown():
         store.add("evaluations", evaluation("older", "2026-11-01 10:00"))
     test = opened()
     assert test.dataframe[0].value["Set"].tolist() == ["V", "older"]
-    assert test.dataframe[0].value["Verdict"].tolist() == ["works", "no better than chance"]
+    assert test.dataframe[0].value["Verdict"].tolist() == ["works", "not shown"]
     key = test.dataframe[0].proto.id.split("-", 2)[2]
     assert key.startswith("evaluation_table")
     test.session_state[key] = {"selection": {"rows": [1], "columns": [], "cells": []}}
