@@ -209,14 +209,7 @@ def effects_by_scale(effects: pd.DataFrame) -> go.Figure:
             mode="lines+markers",
             line={"color": STEERED, "width": 2.5},
             marker={"size": 9},
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": rows["high"] - rows["steered_rate"],
-                "arrayminus": rows["steered_rate"] - rows["low"],
-                "thickness": 1.5,
-                "width": 4,
-            },
+            error_y=_interval(rows),
             customdata=rows[["positive_flips", "negative_flips", "p", "low", "high"]],
             hovertemplate="scale %{x:g}: %{y:.1%} (95% interval %{customdata[3]:.1%} to %{customdata[4]:.1%})<br>"
             "%{customdata[0]} put right, %{customdata[1]} put wrong<br>"
@@ -237,6 +230,12 @@ def effects_by_scale(effects: pd.DataFrame) -> go.Figure:
     low, high = _at_least_wide(float(rows["low"].min()), float(rows["high"].max()))
     figure.update_yaxes(title="Success rate", tickformat=".0%", range=[low, high], nticks=6)
     return _laid_out(figure, height=300, legend=True)
+
+
+def _interval(rows: pd.DataFrame) -> dict[str, Any]:
+    """Plotly's error bars from `low` to `high` around steered_rate."""
+    above, below = rows["high"] - rows["steered_rate"], rows["steered_rate"] - rows["low"]
+    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1.5, "width": 4}
 
 
 def _at_least_wide(low: float, high: float, least: float = LEAST_RANGE) -> tuple[float, float]:
