@@ -28,7 +28,7 @@ def pytest_sessionstart(session):
     """Say what the numbers depend on (also with -q, which prints no header): type, device and threads of models here."""
     import torch
 
-    from corrsteer_core.models import pick_dtype, place
+    from corrsteer_core.models.loading import pick_dtype, place
 
     device, spread = place(None)
     said = (

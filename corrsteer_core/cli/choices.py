@@ -26,6 +26,13 @@ def rankings() -> tuple[str, ...]:
     return tuple(RANKINGS)
 
 
+def architectures() -> tuple[str, ...]:
+    """Kinds of SAE that can be trained."""
+    from corrsteer_core.saes.training import ARCHITECTURES
+
+    return tuple(ARCHITECTURES)
+
+
 def dtypes() -> tuple[str, ...]:
     """Types that a model computes in."""
     return DTYPES
