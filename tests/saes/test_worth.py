@@ -79,7 +79,7 @@ def test_losses_are_those_of_the_model_with_its_activation_replaced(architecture
     x = activations(model, sae.point, 6)
     found = losses(model, sae, texts, x.double().mean(0))
     assert found["model"] != pytest.approx(found["sae"], abs=1e-3)
-    z, back = in_numpy(sae, x.double().numpy())
+    _, back = in_numpy(sae, x.double().numpy())
     for name, new in (("model", x), ("sae", torch.tensor(back)), ("mean", x.mean(0).expand_as(x))):
         total = 0.0
         for row, text in enumerate(texts):  # one by one, where the tool takes several
