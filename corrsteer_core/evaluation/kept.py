@@ -28,7 +28,9 @@ def keep(steering: SteeringSet, result: Evaluation) -> None:
         )
         before = json.loads(known["summary"][0]) if len(known) else {}
         if not result.controls and _same_flips(before, summary):
-            summary |= {name: before[name] for name in ("controls", "constrained") if name in before}
+            summary |= {
+                name: before[name] for name in ("controls", "constrained", "matched", "against") if name in before
+            }
         row = {
             "name": steering.name,
             "content": result.content,
