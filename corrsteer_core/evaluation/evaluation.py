@@ -41,6 +41,8 @@ class Evaluation:
     """The set beside each control and matched set, sample by sample, by the outcome that the verdict goes by."""
     chosen_on: bool = False
     """Whether the set was fitted or chosen on these items."""
+    strategy: str = ""
+    """How the set was chosen; empty for one put together by hand."""
     dtype: str = ""
     """What the model computed in."""
 
@@ -64,6 +66,7 @@ class Evaluation:
             "matched": rivals(self.matched),
             "against": {name: _beside(one) for name, one in self.against.items()},
             "chosen_on": self.chosen_on,
+            "strategy": self.strategy,
             "dtype": self.dtype,
             **(self.prior.summary() if self.prior else {}),
         }

@@ -152,7 +152,19 @@ class Writer:
 
 
 _TABLES = frozenset(
-    {"runs", "samples", "activations", "features", "fits", "chance", "effects", "sets", "evaluations", "descriptions"}
+    {
+        "runs",
+        "samples",
+        "activations",
+        "features",
+        "fits",
+        "chance",
+        "effects",
+        "sets",
+        "evaluations",
+        "descriptions",
+        "matched",
+    }
 )
 
 

@@ -406,7 +406,7 @@ def test_another_ranking_lists_its_own_scores(run):
     with pytest.raises(CorrSteerError, match="known are pearson_r"):
         candidates.scores(run, "guess")
     from corrsteer_core.cli.arguments import DEFAULT_LONGEST
-    from corrsteer_core.method.strategies import LONGEST
+    from corrsteer_core.runs.strategies import LONGEST
 
     assert DEFAULT_LONGEST == LONGEST
 
