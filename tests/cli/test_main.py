@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 import unicodedata
@@ -104,22 +103,6 @@ def test_only_the_arguments_of_the_command_that_is_asked_for_are_added():
 
 def test_the_words_before_a_command_do_not_hide_its_arguments(capsys):
     assert "unrecognized arguments: --quick\n" in stated(capsys, "--quick", "features", "RUN", "--top", "3")
-
-
-def test_help_of_every_command_opens_without_torch():
-    code = (
-        "import sys\n"
-        "from corrsteer_core.cli import main\n"
-        "from corrsteer_core.cli.table import COMMANDS\n"
-        "for words in (['--help'], *([name, '--help'] for name in COMMANDS)):\n"
-        "    try:\n"
-        "        main.main(words)\n"
-        "    except SystemExit as end:\n"
-        "        assert end.code == 0, words\n"
-        "    heavy = {'torch', 'transformers', 'sae_lens'} & set(sys.modules)\n"
-        "    assert not heavy, (words, heavy)\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
 
 
 def test_commands_are_called_as_they_were_started(monkeypatch):
