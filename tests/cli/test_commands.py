@@ -136,7 +136,7 @@ def test_a_study_reads_as_many_prompts_at_a_time_as_asked(capsys, monkeypatch):
 def test_train_sae_trains_on_as_many_tokens_as_its_configuration_says():
     asked = main.parser().parse_args(["train-sae", "x.txt", "--out", "y", "--layers", "1"])
     default = TrainConfig(layers=asked.layers)
-    for name in ("tokens", "d_sae", "k", "epochs", "seed"):
+    for name in ("tokens", "d_sae", "k", "architecture", "epochs", "seed"):
         assert getattr(asked, name) == getattr(default, name), name
     assert values.LARGEST_SEED == LARGEST_SEED
 
