@@ -20,7 +20,7 @@ def keep(steering: SteeringSet, result: Evaluation) -> None:
     if not (steering.run and steering.name and is_cached(steering.run)):
         return
     summary = result.summary()
-    with Writer(steering.run, wait=LONG_WAIT) as store:
+    with Writer(steering.run, wait=LONG_WAIT) as store, store.transaction():
         known = store.query(
             "SELECT summary FROM evaluations WHERE name = ? AND content = ? AND task = ? AND split = ? AND scale = ? "
             "AND n = ?",

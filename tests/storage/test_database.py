@@ -133,18 +133,18 @@ def write(*names, run="r"):
 
 def test_what_is_read_is_the_newest_also_while_somebody_reads_the_version_before():
     write("s0")
-    reading, read = threading.Event(), threading.Event()
+    begun, read = threading.Event(), threading.Event()
     found = {}
 
     def slowly():
         with reading.Reader("r") as opened:
-            reading.set()
+            begun.set()
             read.wait(600)
             found["slow"] = opened.query("SELECT count(outcome) AS done FROM samples")["done"].item()
 
     slow = threading.Thread(target=slowly)
     slow.start()
-    reading.wait(600)
+    assert begun.wait(600)
     write("s1")
     quick = threading.Thread(target=lambda: found.update(quick=done()))
     quick.start()
