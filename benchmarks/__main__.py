@@ -26,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ["HF_HUB_OFFLINE"] = "1"  # nothing that is measured comes from a network
     from benchmarks import page
     from corrsteer_core.base.errors import CorrSteerError
+    from corrsteer_core.base.files import write_text
 
     command = " ".join(["make bench" if not arguments and len(sys.argv) < 2 else "python -m benchmarks", *sys.argv[1:]])
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
                     # After every row: what is measured is kept, whatever becomes of the rest.
                     minutes = (time.monotonic() - began) / 60
                     text = page.written(rows, command, (load, os.getloadavg()[0]), minutes)
-                    options.out.write_text(text, encoding="utf-8")
+                    write_text(options.out, text)
     except CorrSteerError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

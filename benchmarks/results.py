@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from corrsteer_core.base.files import write_text
 from corrsteer_core.base.progress import seconds
 from corrsteer_core.reporting.ranking_words import Finding, of_ranking
 from corrsteer_core.reporting.verdict import verdict
@@ -109,8 +110,8 @@ def main() -> None:
                 arguments += ["--data", str(drawn(name, options.data, Path(folder)))]
             kept[name] = _studied(name, arguments)
         kept[name]["options"] = " ".join([*TASKS[name], *(["--data", "FILE"] if name in FILES else [])])
-        KEPT.write_text(json.dumps(kept, indent=1) + "\n")
-    PAGE.write_text(page(kept))
+        write_text(KEPT, json.dumps(kept, indent=1) + "\n")
+    write_text(PAGE, page(kept))
 
 
 def _studied(name: str, arguments: list[str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from corrsteer_core.base import jobs
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.base.files import not_written, write_text
 from corrsteer_core.storage.run_folder import measured_sets
 
 COMMANDS = ("evaluate", "sweep", "transfer")
@@ -125,9 +126,9 @@ def start(asked: Measurement | Sweep | Transfer, config: Mapping[str, Any]) -> s
     for one in asked.sets:
         try:
             one.file.parent.mkdir(parents=True, exist_ok=True)
-            one.file.write_text(one.body, encoding="utf-8")
+            write_text(one.file, one.body)
         except OSError as error:
-            raise CorrSteerError(f"The set could not be written to {one.file}: {error.strerror}.") from error
+            raise not_written("The set", one.file, error) from error
     return jobs.start(arguments, asked.title)
 
 

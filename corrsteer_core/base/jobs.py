@@ -27,6 +27,7 @@ from typing import Any, Literal
 import psutil
 
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.base.files import not_written, remove_folder, write_text
 from corrsteer_core.base.paths import PACKAGE, cache_dir
 
 INSTANCE = "CORRSTEER_INSTANCE"
@@ -74,13 +75,26 @@ class Job:
 
 
 def start(arguments: Sequence[str], title: str) -> str:
-    """Start `python -m corrsteer_core ARGUMENTS` in the background; returns the job's id."""
+    """Start `python -m corrsteer_core ARGUMENTS` in the background; returns the job's id.
+
+    Raises CorrSteerError, and leaves nothing, where the cache cannot be written.
+    """
     started = datetime.now(UTC)
     job = f"{started:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     folder = _jobs_dir() / job
-    folder.mkdir(parents=True)
     about = {"id": job, "title": title, "arguments": list(arguments), "started": started.isoformat()}
-    _write(folder / "job.json", {**about, "instance": os.environ.get(INSTANCE, "")})
+    try:
+        folder.mkdir(parents=True)
+        _write(folder / "job.json", {**about, "instance": os.environ.get(INSTANCE, "")})
+        _launch(folder)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise not_written(f"The job \u201c{title}\u201d was not started: its files", folder, error) from error
+    return job
+
+
+def _launch(folder: Path) -> None:
+    """Start the process of a job, which ends at once if it cannot be recorded."""
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "corrsteer_core.cli.job_process", str(folder)],
@@ -90,9 +104,12 @@ def start(arguments: Sequence[str], title: str) -> str:
             cwd=PACKAGE.parent,
             start_new_session=True,  # a Ctrl-C meant for the terminal's own process is not the job's
         )
-    _write(folder / "process.json", {"pid": process.pid, "created": _created(process.pid)})
     threading.Thread(target=process.wait, daemon=True).start()  # or it would stay a zombie while we live
-    return job
+    try:
+        _write(folder / "process.json", {"pid": process.pid, "created": _created(process.pid)})
+    except BaseException:
+        process.kill()
+        raise
 
 
 def jobs() -> list[Job]:
@@ -124,9 +141,10 @@ def cancel(id: str) -> None:
     process = _process(folder) if folder else None
     if folder is None or process is None:
         return
-    with suppress(psutil.NoSuchProcess, FileNotFoundError):  # it may end and be forgotten just now
-        again = (folder / "cancelled").exists()
+    again = (folder / "cancelled").exists()
+    with suppress(OSError):  # forgotten just now, or no room for the mark: it is to stop all the same
         (folder / "cancelled").touch()
+    with suppress(psutil.NoSuchProcess):  # it may end just now
         process.send_signal(signal.SIGKILL if again else signal.SIGINT)
 
 
@@ -151,14 +169,17 @@ def forget(id: str) -> None:
     if found.state == "running":
         raise CorrSteerError("This job is still running; cancel it first.")
     with suppress(FileNotFoundError):  # another window may do the same just now
-        shutil.rmtree(folder.rename(folder.with_suffix(".gone")))  # gone as a whole, whoever looks meanwhile
+        remove_folder(folder)
 
 
 def resume(id: str) -> str:
     """Do an ended job's work again, which goes on where it stopped; returns the new id."""
     old = job(id)
+    if old.state == "running":
+        raise CorrSteerError("This job is still running; cancel it first.")
+    new = start(old.arguments, old.title)  # first: where it cannot be started, the old one stays
     forget(id)
-    return start(old.arguments, old.title)
+    return new
 
 
 def if_stopped(command: str) -> str:
@@ -179,20 +200,22 @@ def _read_job(folder: Path) -> Job | None:
 
 
 def _job(folder: Path) -> Job | None:
+    """A job; None where its own file is damaged, for then nobody knows what it was to do (`check-cache` names it)."""
     about = _read(folder / "job.json")
-    if not {"id", "title", "arguments", "started"} <= about.keys():
+    started = _time(about.get("started"))
+    arguments = _words(about.get("arguments"))
+    if started is None or not arguments or "title" not in about:
         return None
     progress = _read(folder / "progress.json")
-    started = datetime.fromisoformat(about["started"])
     state = _state(folder, started)
     stopping = state == "running" and (folder / "cancelled").exists()
     return Job(
         id=folder.name,
         title=str(about["title"]),
-        arguments=tuple(about["arguments"]),
+        arguments=arguments,
         state=state,
-        stage="stopping" if stopping else progress.get("stage") or "starting",
-        share=min(1.0, max(0.0, float(progress.get("share") or 0.0))),
+        stage="stopping" if stopping else str(progress.get("stage") or "starting"),
+        share=min(1.0, max(0.0, _number(progress.get("share")) or 0.0)),
         seconds_left=_left(folder, progress),
         error=_error(folder) if state == "failed" else "",
         started=started,
@@ -217,17 +240,41 @@ def _is_starting(folder: Path, started: datetime) -> bool:
 
 
 def _left(folder: Path, progress: dict[str, Any]) -> float | None:
-    left = progress.get("left")
+    left = _number(progress.get("left"))
     if left is None:
         return None
-    return max(0.0, float(left) - (time.time() - (folder / "progress.json").stat().st_mtime))
+    return max(0.0, left - (time.time() - (folder / "progress.json").stat().st_mtime))
+
+
+def _number(value: object) -> float | None:
+    """A finite number out of a file that may be damaged."""
+    return float(value) if isinstance(value, (int, float)) and abs(value) < 1e12 else None
+
+
+def _time(value: object) -> datetime | None:
+    """A time in UTC out of a file that may be damaged."""
+    try:
+        found = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return found if found and found.tzinfo else None
+
+
+def _words(value: object) -> tuple[str, ...]:
+    """Texts out of a file that may be damaged; empty if they are not."""
+    return tuple(value) if isinstance(value, list) and all(isinstance(one, str) for one in value) else ()
 
 
 def _error(folder: Path) -> str:
     """The last error line of the log; a bug leaves none."""
-    with (folder / "log").open("rb") as log:
-        log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_END))
-        lines = log.read().decode("utf-8", "replace").splitlines()
+    try:
+        with (folder / "log").open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_END))
+            lines = log.read().decode("utf-8", "replace").splitlines()
+    except FileNotFoundError:
+        raise
+    except OSError:
+        lines = []
     found = [match[1] for line in lines if (match := _ERROR_LINE.search(line.strip()))]
     return found[-1] if found else f"It ended unexpectedly; what it printed is in {folder / 'log'}."
 
@@ -235,11 +282,14 @@ def _error(folder: Path) -> str:
 def _process(folder: Path) -> psutil.Process | None:
     """The job's process if it is alive and still the same one (ids are used again by the system)."""
     known = _read(folder / "process.json")
+    number, created = _number(known.get("pid")), _number(known.get("created"))
+    if number is None or created is None or number < 1:
+        return None
     try:
-        process = psutil.Process(int(known["pid"]))
-        same = abs(process.create_time() - known["created"]) < 1.0
+        process = psutil.Process(int(number))
+        same = abs(process.create_time() - created) < 1.0
         return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except (KeyError, TypeError, psutil.Error):
+    except (psutil.Error, OverflowError):
         return None
 
 
@@ -271,12 +321,10 @@ def _read(path: Path) -> dict[str, Any]:
     """A small JSON file; empty if it is not there or damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    scratch = path.with_suffix(".tmp")
-    scratch.write_text(json.dumps(content), encoding="utf-8")
-    os.replace(scratch, path)
+    write_text(path, json.dumps(content))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.base.files import NO_ROOM, write_text
 from corrsteer_core.base.terminal import message
 
 Progress = Callable[[str, int, int], None]
@@ -147,13 +146,11 @@ def seconds(count: float) -> str:
 
 
 def _replace(path: Path, content: dict) -> None:
-    scratch = Path(f"{path}.{os.getpid()}.tmp")
     try:
-        scratch.write_text(json.dumps(content))
-        os.replace(scratch, path)
+        write_text(path, json.dumps(content), lasting=False)
     except OSError as error:
-        with suppress(OSError):
-            scratch.unlink()
+        if error.errno in NO_ROOM:
+            return  # the work itself says so where it matters, or has room by then
         raise CorrSteerError(
             f"Progress cannot be written to {path}: {error.strerror}; name a file in a folder that is there."
         ) from error

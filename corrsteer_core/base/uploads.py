@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.base.files import not_written, remove_debris, scratch_path, write_bytes
 from corrsteer_core.base.paths import cache_dir
 
 LARGEST = 50_000_000  # bytes
@@ -28,7 +29,8 @@ def keep_upload(name: str, content: bytes) -> Path:
         folder = _folder() / hashlib.sha256(content).hexdigest()[:12]
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / _harmless(name)
-        path.write_bytes(content)
+        if not _holds(path, content):
+            write_bytes(path, content)
     return path
 
 
@@ -38,12 +40,16 @@ def passing(name: str, content: bytes) -> Iterator[Path]:
     _check(content)
     with _writing():
         _folder().mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(dir=_folder())
-    with folder:
-        path = Path(folder.name) / _harmless(name)
+        remove_debris(_folder())
+        folder = scratch_path(_folder())
+        folder.mkdir()
+    try:
+        path = folder / _harmless(name)
         with _writing():
-            path.write_bytes(content)
+            write_bytes(path, content, lasting=False)
         yield path
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove(path: Path) -> None:
@@ -76,9 +82,15 @@ def _writing() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise CorrSteerError(
-            f"The uploaded file could not be kept in {_folder()}: {error.strerror}; make room there, or let it be written."
-        ) from error
+        raise not_written("The uploaded file", _folder(), error) from error
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    """Whether a file is there with this content; a damaged one is written anew."""
+    try:
+        return path.stat().st_size == len(content) and path.read_bytes() == content
+    except OSError:
+        return False
 
 
 def _harmless(name: str) -> str:

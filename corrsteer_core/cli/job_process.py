@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from pathlib import Path
 
+from corrsteer_core.base.files import not_written, write_text
 from corrsteer_core.cli import main
 
 
@@ -22,9 +22,10 @@ def run(folder: Path) -> int:
     except KeyboardInterrupt:
         status = main.CANCELLED
     finally:
-        scratch = folder / "exit.tmp"
-        scratch.write_text(json.dumps({"status": status}), encoding="utf-8")
-        os.replace(scratch, folder / "exit")
+        try:
+            write_text(folder / "exit", json.dumps({"status": status}))
+        except OSError as error:  # whoever looks finds the process gone and this line in its log
+            print(f"error: {not_written('How the job ended', folder, error)}", file=sys.stderr)
     return status
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corrsteer_core.cli.command import Command
-from corrsteer_core.cli.commands import feature, fitting, measuring, runs, saes, sets, starting
+from corrsteer_core.cli.commands import cache, feature, fitting, measuring, runs, saes, sets, starting
 
 COMMANDS: dict[str, Command] = {
     command.name: command
@@ -28,6 +28,8 @@ COMMANDS: dict[str, Command] = {
         measuring.TRANSFER,
         measuring.BASELINE,
         runs.REPORT,
+        cache.BACKUP,
+        cache.CHECK_CACHE,
         saes.CHECK,
         saes.SAES,
         saes.PRESETS,

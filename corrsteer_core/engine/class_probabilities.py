@@ -15,7 +15,7 @@ from torch import Tensor
 from corrsteer_core.models.loading import Model
 
 ClassTokens = tuple[tuple[int, ...], ...]
-"""For each class the ids of the tokens that say it, none of them twice."""
+"""For each class the ids of the tokens that say it, none of them twice; () for the one class of all other tokens."""
 
 LOGITS_TOGETHER = 2**24
 """Logits summed at a time (64 MB of float32)."""
@@ -46,5 +46,9 @@ def log_probabilities(logits: Tensor, classes: ClassTokens) -> np.ndarray:
     """Log of the summed probability of each class's tokens, (rows, classes) float64, from logits (rows, vocabulary)."""
     rows = max(1, LOGITS_TOGETHER // logits.shape[-1])
     totals = torch.cat([part.float().logsumexp(-1) for part in logits.split(rows)])
-    columns = [logits[:, list(ids)].float().logsumexp(-1) - totals for ids in classes]
-    return torch.stack(columns, -1).cpu().double().numpy()
+    columns = [logits[:, list(ids)].float().logsumexp(-1) - totals for ids in classes if ids]
+    found = torch.stack(columns, -1).cpu().double().numpy()
+    if () not in classes:
+        return found
+    rest = np.log1p(-np.exp(found).sum(-1).clip(max=1 - 1e-12))  # what no class names
+    return np.insert(found, classes.index(()), rest, axis=-1)

@@ -15,6 +15,7 @@ from string import Template
 from torch import Tensor
 
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.base.files import not_written, write_all_new, write_bytes
 from corrsteer_core.engine.export_formats import SUFFIXES, Format  # noqa: F401 - both are used as of this module
 from corrsteer_core.engine.steering import check_model, vectors_of
 from corrsteer_core.models.hooks import HookPoint
@@ -71,11 +72,14 @@ def write_new(folder: Path, files: Mapping[str, bytes], *, replace: bool = False
         refuse_existing(paths)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for path, content in zip(paths, files.values(), strict=True):
-            with path.open("wb" if replace else "xb") as file:
-                file.write(content)
+        contents = dict(zip(paths, files.values(), strict=True))
+        if replace:
+            for path, content in reversed(contents.items()):  # a script after the vectors that it reads
+                write_bytes(path, content)
+        else:
+            write_all_new(contents)
     except OSError as error:
-        raise CorrSteerError(f"The export could not be written to {folder}: {error}") from error
+        raise not_written("The export", folder, error) from error
     return paths
 
 

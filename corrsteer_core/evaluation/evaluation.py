@@ -6,7 +6,10 @@ from dataclasses import asdict, dataclass, field
 
 import pandas as pd
 
+from corrsteer_core.evaluation.prior import Prior
 from corrsteer_core.evaluation.trials import Comparison
+from corrsteer_core.reporting.verdict import Verdict, verdict
+from corrsteer_core.statistics.rival import RivalComparison
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,23 @@ class Evaluation:
     """Random sets of like size, and the sign flipped, against the same unsteered texts."""
     constrained: dict[str, Comparison] = field(default_factory=dict)
     """Multiple choice only: the best of the choices' tokens taken, unsteered and steered, against the same texts."""
+    matched: dict[str, Comparison] = field(default_factory=dict)
+    """Sets chosen as this one was, among random features in place of those of highest r (see `method.matched`)."""
+    prior: Prior | None = None
+    """Tasks with classes only: what one constant per class does, and what the set does beyond it."""
+    against: dict[str, RivalComparison] = field(default_factory=dict)
+    """The set beside each control and matched set, sample by sample, by the outcome that the verdict goes by."""
+    chosen_on: bool = False
+    """Whether the set was fitted or chosen on these items."""
+    strategy: str = ""
+    """How the set was chosen; empty for one put together by hand."""
+    dtype: str = ""
+    """What the model computed in."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the set works, by the rule of `reporting.verdict`; prints as its sentence."""
+        return verdict(self.summary())
 
     def summary(self) -> dict:
         """The numbers, ready for JSON."""
@@ -49,4 +69,20 @@ class Evaluation:
             "fluency": {"unsteered": self.fluency_unsteered, "steered": self.fluency_steered},
             "controls": rivals(self.controls),
             "constrained": rivals(self.constrained),
+            "matched": rivals(self.matched),
+            "against": {name: _beside(one) for name, one in self.against.items()},
+            "chosen_on": self.chosen_on,
+            "strategy": self.strategy,
+            "dtype": self.dtype,
+            **(self.prior.summary() if self.prior else {}),
         }
+
+
+def _beside(one: RivalComparison) -> dict:
+    return {
+        "difference": one.difference,
+        "positive_flips": one.flips.positive,
+        "negative_flips": one.flips.negative,
+        "p": one.p,
+        "interval": one.interval,
+    }

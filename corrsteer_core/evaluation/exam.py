@@ -14,7 +14,18 @@ from corrsteer_core.runs.run_config import RunConfig
 from corrsteer_core.runs.steering_set import SteeringSet
 from corrsteer_core.runs.stored_run import stored, task_of
 from corrsteer_core.storage.run_folder import is_cached
-from corrsteer_core.tasks import Item, Task, get_scorer, held_to, limited, load_items, scorer_name, without_shots
+from corrsteer_core.tasks import (
+    SHIFTED,
+    Item,
+    Task,
+    get_scorer,
+    held_to,
+    limited,
+    load_items,
+    load_shifted,
+    scorer_name,
+    without_shots,
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,10 @@ class Exam:
     max_new_tokens: int
     remarks: tuple[str, ...] = ()
     """What was asked for otherwise than when the set was fitted: another file, another length."""
+    validation: tuple[Item, ...] = ()
+    """Items of the task that offsets of classes are fitted on; none of them is in `items`."""
+    chosen_on: bool = False
+    """Whether the set was fitted or chosen on these very items: what is measured on them is no evidence."""
 
     @property
     def name(self) -> str:
@@ -68,12 +83,18 @@ def exam_for(
     remarks = [data.name] if data and not _same_file(data, own_file or task.file) else []
     data = data or own_file
     shown = (*style.shots, *(of_run.style.shots if of_run else ()))
-    every = held_to(known, without_shots(load_items(task, data=data, seed=seed), shown))
+    wanted = load_shifted(task, data=data, seed=seed) if split == SHIFTED else load_items(task, data=data, seed=seed)
+    every = held_to(known, without_shots(wanted, shown))
     if own and steering.run and not fitted:
         _check_fixed(steering, task, data, every)
     tokens = max_new_tokens or length
     remarks += [f"{tokens}-token answers"] if tokens != length else []
-    return Exam(task, split, _of_split(every, task, split, data, limit, seed), style, tokens, tuple(remarks))
+    items = _of_split(every, task, split, data, limit, seed)
+    held = known if own and known else load_items(task, data=data, seed=seed) if split == SHIFTED else every
+    measured = {item.prompt for item in items}
+    validation = tuple(item for item in held if item.split == "validation" and item.prompt not in measured)
+    chosen_on = own and split in ("train", "validation")
+    return Exam(task, split, items, style, tokens, tuple(remarks), validation, chosen_on)
 
 
 def _same_file(one: Path, other: Path | None) -> bool:

@@ -20,7 +20,7 @@ def keep(steering: SteeringSet, result: Evaluation) -> None:
     if not (steering.run and steering.name and is_cached(steering.run)):
         return
     summary = result.summary()
-    with Writer(steering.run, wait=LONG_WAIT) as store:
+    with Writer(steering.run, wait=LONG_WAIT) as store, store.transaction():
         known = store.query(
             "SELECT summary FROM evaluations WHERE name = ? AND content = ? AND task = ? AND split = ? AND scale = ? "
             "AND n = ?",
@@ -28,7 +28,9 @@ def keep(steering: SteeringSet, result: Evaluation) -> None:
         )
         before = json.loads(known["summary"][0]) if len(known) else {}
         if not result.controls and _same_flips(before, summary):
-            summary |= {name: before[name] for name in ("controls", "constrained") if name in before}
+            summary |= {
+                name: before[name] for name in ("controls", "constrained", "matched", "against") if name in before
+            }
         row = {
             "name": steering.name,
             "content": result.content,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from corrsteer_core.base.errors import CorrSteerError
@@ -17,17 +18,20 @@ from corrsteer_core.base.progress import Progress, part_of, silent
 from corrsteer_core.engine.generation import Choose, Vectors, greedy
 from corrsteer_core.engine.steering import check_model, vectors_of
 from corrsteer_core.evaluation import controls
+from corrsteer_core.evaluation.class_view import ClassView, class_view, likely_classes, tokens_of
 from corrsteer_core.evaluation.evaluation import Evaluation
 from corrsteer_core.evaluation.exam import Exam, exam_for
 from corrsteer_core.evaluation.kept import keep
 from corrsteer_core.evaluation.multiple_choice import MEASURING, constrained_comparisons, one_token_choices
+from corrsteer_core.evaluation.prior import Offsets, class_columns, fit_offsets, prior_of
 from corrsteer_core.evaluation.trials import Trial, compare, fluency, mean_fluency, trial, unsteered_and
 from corrsteer_core.models.loading import Model, load_model
 from corrsteer_core.models.prompts import render
 from corrsteer_core.runs.steering_set import SteeringSet
-from corrsteer_core.runs.stored_run import features_of
+from corrsteer_core.runs.stored_run import features_of, selection_of
 from corrsteer_core.saes.named_saes import saes_of
 from corrsteer_core.saes.sae import Sae
+from corrsteer_core.statistics.rival import compare_with_rivals
 from corrsteer_core.storage.run_folder import is_cached
 from corrsteer_core.tasks import Item, Task
 
@@ -47,6 +51,7 @@ def evaluate_set(
     limit: int | None = None,
     max_new_tokens: int | None = None,
     control_count: int = 0,
+    matched: Sequence[SteeringSet] = (),
     seed: int = 0,
     model: Model | None = None,
     saes: Sequence[Sae] | None = None,
@@ -65,7 +70,15 @@ def evaluate_set(
     steering = steering if scale is None else replace(steering, scale=scale)
     exam = exam_for(steering, task, model, split=split, data=data, limit=limit, max_new_tokens=max_new_tokens)
     return evaluate_sets(
-        [steering], exam, model, saes, control_count=control_count, seed=seed, choose=choose, progress=progress
+        [steering],
+        exam,
+        model,
+        saes,
+        control_count=control_count,
+        matched=[matched],
+        seed=seed,
+        choose=choose,
+        progress=progress,
     )[0]
 
 
@@ -76,16 +89,22 @@ def evaluate_sets(
     saes: Sequence[Sae],
     *,
     control_count: int = 0,
+    matched: Sequence[Sequence[SteeringSet]] = (),
     seed: int = 0,
     choose: Choose = greedy,
     progress: Progress = silent,
 ) -> list[Evaluation]:
-    """Measure several sets, each with its controls, in one go. Returns and keeps an evaluation for each."""
-    rivals = [_controls(one, saes, control_count, seed) for one in sets]
-    vectors = [vectors_of(one, saes) for one in (*sets, *(rival for of_set in rivals for rival in of_set))]
+    """Measure several sets, each with its controls, in one go. Returns and keeps an evaluation for each.
+
+    `matched`, one entry a set, are sets chosen as it was among random features (see `method.matched`).
+    """
+    rivals = [
+        _rivals(one, saes, control_count, seed, matched[place] if matched else ()) for place, one in enumerate(sets)
+    ]
+    vectors = [vectors_of(one, saes) for one in (*sets, *(rival for of_set in rivals for rival in of_set.every))]
     held_too = bool(control_count) and one_token_choices(exam, model)
     share = 1 - CONSTRAINED_SHARE * held_too
-    measured = _measured(exam, sets, vectors, model, choose, part_of(progress, 0, share))
+    measured = measured_sets(exam, sets, vectors, model, choose, part_of(progress, 0, share))
     rest = part_of(progress, share, 1 - share)
     held = (
         constrained_comparisons(exam, measured[0].trial, vectors[: len(sets)], model, rest)
@@ -93,13 +112,18 @@ def evaluate_sets(
         else [{} for _ in sets]
     )
     results, place = [], 1 + len(sets)
-    for one, found, of_set, constrained_too in zip(sets, measured, rivals, held, strict=True):
-        places = range(place, place + len(of_set))
-        place += len(of_set)
+    for nth, (one, found, of_set, constrained_too) in enumerate(zip(sets, measured, rivals, held, strict=True), 1):
+        names = [rival.name for rival in of_set.every]
+        compared = {name: compare(found.trial, at) for at, name in enumerate(names, place)}
+        outcomes = {name: found.judged[:, at] for at, name in enumerate(names, place)}
+        place += len(names)
+        against = compare_with_rivals(found.judged[:, nth], outcomes) if outcomes else []
         result = replace(
             found.evaluation,
-            controls={rival.name: compare(found.trial, at) for rival, at in zip(of_set, places, strict=True)},
+            controls={rival.name: compared[rival.name] for rival in of_set.controls},
+            matched={rival.name: compared[rival.name] for rival in of_set.matched},
             constrained=constrained_too,
+            against={one.rival: one for one in against},
         )
         keep(one, result)
         results.append(result)
@@ -165,7 +189,7 @@ def transfer(
             vectors = [vectors_of(sets[place], saes[place]) for place in places]
             part = part_of(progress, done * share, len(some) * share)
             done += len(some)
-            for place, found in zip(places, _measured(exam, some, vectors, model, greedy, part), strict=True):
+            for place, found in zip(places, measured_sets(exam, some, vectors, model, greedy, part), strict=True):
                 keep(sets[place], found.evaluation)
                 of_task[place] = found.evaluation
         results += [of_task[place] for place in range(len(sets))]
@@ -185,50 +209,102 @@ def _alike(exams: Sequence[Exam]) -> list[tuple[Exam, list[int]]]:
 
 
 @dataclass(frozen=True)
-class _Found:
+class Measured:
+    """A set's evaluation with the trial that it comes from."""
+
     evaluation: Evaluation
     trial: Trial
+    judged: np.ndarray
+    """(samples, variants): the outcomes that variants are compared by, with their offsets where the task has classes."""
 
 
-def _measured(
+def measured_sets(
     exam: Exam,
     sets: Sequence[SteeringSet],
     vectors: Sequence[Vectors],
     model: Model,
     choose: Choose,
     progress: Progress,
-) -> list[_Found]:
+) -> list[Measured]:
     """An evaluation for each set. `vectors` are the sets', then those of whatever else belongs to the trial."""
+    variants = unsteered_and(*vectors)
+    classes = tokens_of(model, exam.task, exam.items)
     found = trial(
         model,
         exam.items,
-        unsteered_and(*vectors),
+        variants,
         style=exam.style,
         scorer=exam.task.scorer,
         max_new_tokens=exam.max_new_tokens,
         choose=choose,
+        classes=classes,
         progress=part_of(progress, 0, ANSWERING_SHARE, MEASURING),
     )
+    seen = _with_offsets(exam, found, variants, model) if classes else None
     scoring = part_of(progress, ANSWERING_SHARE, 1 - ANSWERING_SHARE, MEASURING)
     prompts = [render(model, item.prompt, exam.style) for item in exam.items]
     nll = mean_fluency(fluency(model, prompts, [row[: 1 + len(sets)] for row in found.tokens], progress=scoring))
-    return [
-        _Found(
-            Evaluation(
-                name=one.name,
-                content=one.content,
-                task=exam.name,
-                split=exam.split,
-                scale=one.scale,
-                comparison=compare(found, place),
-                fluency_unsteered=nll[0],
-                fluency_steered=nll[place],
-                samples=_sample_table(found, exam.items, place),
-            ),
-            found,
+    judged = found.outcomes if seen is None else seen[1].right
+
+    def evaluation(place: int, one: SteeringSet) -> Evaluation:
+        prior = prior_of(exam, found, place, *seen, len(exam.validation)) if seen else None
+        kept = class_columns(exam, found, place, *seen) if seen else {}
+        return Evaluation(
+            name=one.name,
+            content=one.content,
+            task=exam.name,
+            split=exam.split,
+            scale=one.scale,
+            comparison=compare(found, place),
+            fluency_unsteered=nll[0],
+            fluency_steered=nll[place],
+            samples=_sample_table(found, exam.items, place).assign(**kept),
+            prior=prior,
+            chosen_on=exam.chosen_on,
+            strategy=_strategy_of(one),
+            dtype=model.arithmetic,
         )
-        for place, one in enumerate(sets, 1)
-    ]
+
+    return [Measured(evaluation(place, one), found, judged) for place, one in enumerate(sets, 1)]
+
+
+def _with_offsets(
+    exam: Exam, found: Trial, variants: Sequence[Vectors], model: Model
+) -> tuple[ClassView, Offsets] | None:
+    """The trial seen as classes, each variant with its offset; None where there is nothing to fit offsets on."""
+    items = list(exam.validation)
+    if not tokens_of(model, exam.task, items):
+        return None
+    view = class_view(exam.task, exam.items, found.class_logp)
+    validation = likely_classes(model, exam.task, items, variants, exam.style)
+    if validation.names != view.names:
+        return None
+    return view, fit_offsets(validation, view)
+
+
+def _strategy_of(steering: SteeringSet) -> str:
+    about = selection_of(steering.run, steering.content) if steering.run and is_cached(steering.run) else None
+    return about["strategy"] if about else ""
+
+
+@dataclass(frozen=True)
+class _Rivals:
+    """What a set is compared with."""
+
+    controls: tuple[SteeringSet, ...]
+    matched: tuple[SteeringSet, ...]
+
+    @property
+    def every(self) -> tuple[SteeringSet, ...]:
+        return (*self.controls, *self.matched)
+
+
+def _rivals(
+    steering: SteeringSet, saes: Sequence[Sae], count: int, seed: int, matched: Sequence[SteeringSet]
+) -> _Rivals:
+    return _Rivals(
+        tuple(_controls(steering, saes, count, seed)), tuple(replace(one, scale=steering.scale) for one in matched)
+    )
 
 
 def _controls(steering: SteeringSet, saes: Sequence[Sae], count: int, seed: int) -> list[SteeringSet]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,12 +11,14 @@ import torch
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, silent
 from corrsteer_core.engine.batches import answers, in_halves, plan, prompts_that_fit, rows_that_fit
-from corrsteer_core.engine.class_probabilities import class_tokens
+from corrsteer_core.engine.class_probabilities import ClassTokens
 from corrsteer_core.engine.generation import UNSTEERED, Choose, Vectors, continued, greedy, prefill
 from corrsteer_core.models.loading import Model
 from corrsteer_core.models.prompts import answer_text, render
 from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.statistics import rates
+from corrsteer_core.statistics.graded import graded_change
+from corrsteer_core.statistics.paired import difference_interval, ser_interval
 from corrsteer_core.tasks import Item, Scorer
 
 READ_TOGETHER = 32
@@ -47,17 +48,16 @@ def trial(
     scorer: Scorer,
     max_new_tokens: int,
     choose: Choose = greedy,
-    with_classes: bool = False,
+    classes: Sequence[ClassTokens] = (),
     stage: str = "measuring",
     progress: Progress = silent,
 ) -> Trial:
-    """Answer every item under every variant and score it; `with_classes`, read how likely each of its choices is too."""
+    """Answer every item under every variant and score it. `classes`, one entry an item, asks for their log-probabilities too."""
     if not items:
         raise CorrSteerError("There is no item to measure on; check the split and the limit.")
     texts: list[list[str]] = [[] for _ in items]
     tokens: list[list[list[int]]] = [[] for _ in items]
     prompts = [render(model, item.prompt, style) for item in items]
-    classes = [class_tokens(model, item.choices) for item in items] if with_classes else []
     logp: list[np.ndarray] = [np.zeros((0, 0)) for _ in classes]
     done = 0
 
@@ -100,12 +100,14 @@ class Comparison:
     changed: int
     """Samples whose text changed."""
     effect_interval: rates.Interval | None
-    """95% interval of steered minus unsteered over the same samples; None where it is undefined (one sample)."""
+    """95% interval of steered minus unsteered over the same samples, which leaves out 0 exactly when p < 0.05."""
     ser: float | None
+    ser_interval: rates.Interval | None
+    """Clopper-Pearson 95% interval of the side effect ratio."""
     negative_share: float | None
     """Negative flips / samples whose text changed."""
     p: float
-    """Exact McNemar test."""
+    """Exact McNemar test; for graded outcomes, the sign-flip test of their differences."""
 
     @property
     def effect(self) -> float:
@@ -117,7 +119,7 @@ def compare(found: Trial, variant: int, baseline: int = 0) -> Comparison:
     """A variant of a trial against its baseline (the unsteered one)."""
     before, after = found.outcomes[:, baseline], found.outcomes[:, variant]
     flipped = rates.flips(before, after)
-    gain = rates.paired_difference(before, after)
+    p, gain = _paired(before, after, flipped)
     changed = sum(row[baseline] != row[variant] for row in found.texts)
     return Comparison(
         n=len(before),
@@ -128,11 +130,21 @@ def compare(found: Trial, variant: int, baseline: int = 0) -> Comparison:
         positive_flips=flipped.positive,
         negative_flips=flipped.negative,
         changed=changed,
-        effect_interval=None if math.isnan(gain.low) else rates.Interval(gain.low, gain.high),
+        effect_interval=gain,
         ser=rates.ser(flipped.positive, flipped.negative),
+        ser_interval=ser_interval(flipped.positive, flipped.negative),
         negative_share=rates.negative_share(flipped.negative, changed),
-        p=rates.mcnemar_p(flipped.positive, flipped.negative),
+        p=p,
     )
+
+
+def _paired(before: np.ndarray, after: np.ndarray, flipped: rates.Flips) -> tuple[float, rates.Interval | None]:
+    """p and 95% interval of the difference, of a kind that agree."""
+    if np.isin(np.concatenate([before, after]), (0.0, 1.0)).all():
+        p = rates.mcnemar_p(flipped.positive, flipped.negative)
+        return p, difference_interval(flipped.positive, flipped.negative, len(before))
+    change = graded_change(before, after, seed=0)
+    return change.p, change.interval
 
 
 def fluency(

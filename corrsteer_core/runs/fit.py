@@ -71,8 +71,6 @@ def fit(store: Writer, settings: FitSettings = FitSettings(), progress: Progress
     ranked = (features["support"] >= floor) & features["r"].notna()
     features["p"] = np.where(ranked, rates.pearson_p(features["r"].to_numpy(), n), np.nan)
     features["q"] = rates.benjamini_hochberg(features["p"].to_numpy())
-    store.replace("features", features[features["support"] > 0])
-    store.replace("chance", _chance(levels, features[ranked]))
     summary = {
         "samples": n,
         "success_rate": float(y.mean()),
@@ -81,7 +79,10 @@ def fit(store: Writer, settings: FitSettings = FitSettings(), progress: Progress
         "permutations": settings.permutations,
         "seed": settings.seed,
     }
-    store.replace("fits", pd.DataFrame([summary]))
+    with store.transaction():  # numbers of two fits must never stand beside each other
+        store.replace("features", features[features["support"] > 0])
+        store.replace("chance", _chance(levels, features[ranked]))
+        store.replace("fits", pd.DataFrame([summary]))
     progress("correlating", len(layers), len(layers))
 
 

@@ -34,7 +34,7 @@ def run_row(run: str) -> dict[str, Any]:
         return {"run": run, "problem": str(error)}
     if found.empty:
         return {"run": run, "problem": f"The run {run} is empty; delete it and collect it anew."}
-    return {**found.iloc[0].to_dict(), "problem": None}
+    return {**found.iloc[0].to_dict(), "run": run, "problem": None}  # a copied folder holds the name of another
 
 
 def runs(row: Callable[[str], dict[str, Any]] = run_row) -> pd.DataFrame:
@@ -124,6 +124,11 @@ def chance(run: str) -> Mapping[str, Any] | None:
     """
     found = query(run, "SELECT level, median, best, p FROM chance WHERE layer IS NULL")
     return found.iloc[0].to_dict() if len(found) else None
+
+
+def chance_by_layer(run: str) -> pd.DataFrame:
+    """What r the best feature reaches under permuted outcomes: layer (null: of all), level (95%), median, best, p."""
+    return query(run, "SELECT layer, level, median, best, p FROM chance ORDER BY layer NULLS FIRST")
 
 
 def fit_arguments(run: str) -> list[str]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.base.files import scratch_folder, write_text
 from corrsteer_core.models.hooks import HookPoint, hooked
 from corrsteer_core.models.loading import Model
 from corrsteer_core.saes import training_texts
@@ -73,9 +73,8 @@ def train_saes(model: Model, files: list[Path], out: Path, config: TrainConfig, 
     if not files:
         raise CorrSteerError("No text file was given to train on.")
     sequences = list(_sequences(model, files, config))
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out) as scratch:
-        stores = collect(model, sequences, config, Path(scratch), progress)
+    with scratch_folder(out) as scratch:
+        stores = collect(model, sequences, config, scratch, progress)
         rows = []
         for layer, store in stores.items():
             rows.append(train(model, layer, store, out / f"layer_{layer}", config, progress))
@@ -86,7 +85,7 @@ def train_saes(model: Model, files: list[Path], out: Path, config: TrainConfig, 
                 "config": asdict(config),
                 "saes": rows,
             }
-            (out / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+            write_text(out / "card.json", json.dumps(card, indent=1) + "\n")
     return rows
 
 

@@ -65,13 +65,14 @@ def beyond_prior(
     moved = offsets[0].predict(before) == right, offsets[1].predict(after) == right
     return BeyondPrior(
         *offsets,
-        raw=_paired(*plain, level),
-        offset_alone=_paired(plain[0], moved[0], level),
-        beyond=_paired(*moved, level),
+        raw=paired_rates(*plain, level),
+        offset_alone=paired_rates(plain[0], moved[0], level),
+        beyond=paired_rates(*moved, level),
     )
 
 
-def _paired(before: np.ndarray, after: np.ndarray, level: float) -> PairedRates:
+def paired_rates(before: np.ndarray, after: np.ndarray, level: float = 0.95) -> PairedRates:
+    """Two yes-or-no outcomes of the same samples, each (n,), compared pair by pair."""
     counted = flips(before, after)
     interval = difference_interval(counted.positive, counted.negative, counted.n, level)
     p = mcnemar_p(counted.positive, counted.negative)

@@ -4,13 +4,12 @@ DuckDB keeps every other process out of a file that one process holds for writin
 works on a private copy (`writing.duckdb`) and publishes it under the file that everybody reads
 (`run.duckdb`) by renaming a finished copy over it: a reader has the file before or after, whole,
 and holds no writer up. A writer that is killed leaves its private file, with every batch it had
-committed, and the next writer goes on from there. `writer.lock` keeps a second writer out.
+committed, and the next writer goes on from there; a private file that turns out damaged is put
+aside, and the next writer goes on from what was published. `writer.lock` keeps a second writer out.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,13 +17,18 @@ import duckdb
 from filelock import FileLock, Timeout
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.base.hub_errors import first_line
-from corrsteer_core.storage.schema import MIGRATIONS
+from corrsteer_core.base.files import copy
+from corrsteer_core.storage.problems import unreadable
+from corrsteer_core.storage.schema import MIGRATIONS, TABLES
 
 PRIVATE = "writing.duckdb"
+LOG = ".wal"
+"""Ending of DuckDB's write-ahead log, beside the file."""
+LOCK = "writer.lock"
 
 
 def migrate(connection: duckdb.DuckDBPyConnection) -> None:
+    """Bring the tables of an open file up to date, each step whole."""
     connection.execute("CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY)")
     done = migrations_in(connection)
     for number, statements in enumerate(MIGRATIONS, 1):
@@ -36,11 +40,13 @@ def migrate(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def migrations_in(connection: duckdb.DuckDBPyConnection) -> int:
+    """How many entries of MIGRATIONS an open file has."""
     ((done,),) = connection.execute("SELECT coalesce(max(number), 0) FROM migrations").fetchall()
     return done
 
 
 def connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+    """Open a run's file. Raises CorrSteerError, DamagedError if the file is the reason."""
     try:
         connection = duckdb.connect(str(path), read_only=read_only)
         connection.execute("SELECT 1 FROM duckdb_tables()")
@@ -49,42 +55,69 @@ def connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection
         raise unreadable(path, error) from error
 
 
-def unreadable(path: Path, error: Exception) -> CorrSteerError:
-    """What to say of a file that DuckDB would not have; only a damaged one is worth deleting."""
-    reason = first_line(error)
-    if "lock" in reason:
-        return CorrSteerError(
-            f"The cached run in {path} is open for writing in another program ({reason}); close it there and try again."
-        )
-    if not os.access(path, os.R_OK):
-        return CorrSteerError(f"The cached run in {path} may not be read by this user; give it the right to.")
-    return CorrSteerError(
-        f"The cached run in {path} cannot be read ({reason}); if it is damaged, delete the folder {path.parent} to "
-        f"collect it anew."
+def read_all(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Read every value of every table of an open file, log included. Raises DamagedError where one cannot be read."""
+    try:
+        there = {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+        for table in sorted(there & TABLES):
+            connection.execute(f'SELECT bit_xor(hash(one)) FROM "{table}" AS one').fetchall()
+    except duckdb.Error as error:
+        raise unreadable(path, error) from error
+
+
+def check_file(path: Path) -> None:
+    """Open a file and read all of it. Raises CorrSteerError, DamagedError if the file is the reason."""
+    connection = connect(path, read_only=True)
+    try:
+        read_all(connection, path)
+    finally:
+        connection.close()
+
+
+def run_in(connection: duckdb.DuckDBPyConnection) -> str | None:
+    """Name of the run that an open file holds; None before it has begun."""
+    rows = connection.execute("SELECT run FROM runs").fetchall()
+    return rows[0][0] if rows else None
+
+
+def put_aside(path: Path) -> Path:
+    """Give a damaged private file and its log another name; returns it."""
+    stem = f"{path.stem}.damaged-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    place = next(
+        place
+        for nth in range(1000)
+        if not (place := path.with_name(stem + (f"-{nth}" if nth else "") + path.suffix)).exists()
     )
+    for ending in ("", LOG):
+        source = Path(f"{path}{ending}")
+        if source.exists():
+            source.rename(f"{place}{ending}")
+    return place
 
 
 def copy_whole(source: Path, target: Path) -> None:
-    """A whole copy under the target's name, or none."""
-    scratch = target.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        shutil.copyfile(source, scratch)
-        os.replace(scratch, target)
-    finally:
-        scratch.unlink(missing_ok=True)
+    """A whole copy under the target's name, flushed, or none."""
+    copy(source, target)
 
 
 def locked(folder: Path, wait: float = 0.0) -> FileLock:
     """The run's writer lock, taken; the system gives it back when the process dies. Raises CorrSteerError if held."""
-    lock = FileLock(folder / "writer.lock")
+    lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=wait)
     except Timeout as error:
         raise CorrSteerError(
             f"The run {folder.name} is being written by another process; wait for it or cancel it, then try again."
         ) from error
+    except (OSError, RuntimeError) as error:
+        raise CorrSteerError(
+            f"The run {folder.name} cannot be written, because its lock {folder / LOCK} cannot be taken "
+            f"({getattr(error, 'strerror', None) or error}); see that there is room, that the folder may be written, and that "
+            f"the lock is a plain file: remove it if it is not."
+        ) from error
     return lock
 
 
 def now() -> datetime:
+    """The time in UTC, as the tables hold it."""
     return datetime.now(UTC).replace(tzinfo=None)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from corrsteer_core.base import jobs, uploads
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.base.files import remove_folder
 from corrsteer_core.storage.database import locked
 from corrsteer_core.storage.reading import query
 from corrsteer_core.storage.run_folder import measured_sets, run_names, run_path
@@ -18,7 +19,7 @@ def delete_run(run: str) -> None:
     data = _data(run)
     lock = locked(folder)
     try:
-        shutil.rmtree(folder)
+        remove_folder(folder)
     finally:
         lock.release()
     shutil.rmtree(measured_sets(run), ignore_errors=True)

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import duckdb
 import pandas as pd
 
-from corrsteer_core.storage.database import connect, migrations_in, unreadable
+from corrsteer_core.storage.database import connect, migrations_in
+from corrsteer_core.storage.problems import is_mistake, unreadable
 from corrsteer_core.storage.run_folder import database_path
 from corrsteer_core.storage.schema import MIGRATIONS
 from corrsteer_core.storage.writing import PATIENCE, Writer
@@ -32,12 +33,11 @@ def reading(run: str) -> Iterator[duckdb.DuckDBPyConnection]:
         _bring_up_to_date(run, path)
         with _opened.reading(path) as connection:
             yield connection
-    except (
-        duckdb.IOException,
-        duckdb.CatalogException,
-        duckdb.SerializationException,
-        duckdb.InternalException,
-    ) as error:
+    except duckdb.InterruptException as error:
+        raise KeyboardInterrupt from error
+    except duckdb.Error as error:
+        if is_mistake(error):
+            raise
         raise unreadable(path, error) from error
 
 
@@ -117,6 +117,11 @@ _opened = _Opened()
 _up_to_date: dict[Path, _Version] = {}
 """Files that were looked at, as they were when they had the tables of today."""
 atexit.register(_opened.close)  # or DuckDB complains when the interpreter ends
+
+
+def let_go() -> None:
+    """Close the file that is kept open, so that the next question reads from the disk again."""
+    _opened.close()
 
 
 def _version(path: Path) -> _Version:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from corrsteer_core.base.errors import CorrSteerError
@@ -35,8 +36,12 @@ def is_cached(run: str) -> bool:
 
 def run_names() -> list[str]:
     """Names of the cached runs, newest first."""
-    folders = [path.parent for path in runs_dir().glob(f"*/{PUBLISHED}")]
-    return [folder.name for folder in sorted(folders, key=lambda folder: folder.stat().st_mtime, reverse=True)]
+    found = []
+    for path in runs_dir().glob(f"*/{PUBLISHED}"):
+        if not path.parent.name.startswith("."):  # of one that is being removed
+            with suppress(OSError):  # removed just now
+                found.append((path.parent.stat().st_mtime, path.parent.name))
+    return [name for _, name in sorted(found, reverse=True)]
 
 
 def database_path(run: str) -> Path:

@@ -132,4 +132,41 @@ MIGRATIONS: tuple[str, ...] = (
         samples FROM evaluations_before;
     DROP TABLE evaluations_before;
     """,
+    """
+    ALTER TABLE effects ADD COLUMN outcomes VARCHAR;  -- of the steered answers, one bit a sample, hexadecimal; NULL if graded
+    ALTER TABLE effects ADD COLUMN unsteered_outcomes VARCHAR;
+    ALTER TABLE effects ADD COLUMN beyond_unsteered_rate DOUBLE;  -- with the offset of classes that serves best
+    ALTER TABLE effects ADD COLUMN beyond_steered_rate DOUBLE;    -- steered, with its own offset
+    ALTER TABLE effects ADD COLUMN beyond_positive_flips INTEGER;
+    ALTER TABLE effects ADD COLUMN beyond_negative_flips INTEGER;
+    ALTER TABLE effects ADD COLUMN beyond_p DOUBLE;
+    ALTER TABLE effects ADD COLUMN beyond_outcomes VARCHAR;
+    ALTER TABLE effects ADD COLUMN beyond_unsteered_outcomes VARCHAR;
+    ALTER TABLE sets ADD COLUMN selection JSON;  -- how the set was chosen, and how surely
+    CREATE TABLE matched (          -- sets chosen as a set was, among random features in place of those of highest r
+        run VARCHAR,
+        content VARCHAR,            -- hash of the set they are the control of
+        draw INTEGER,
+        created TIMESTAMP,
+        body JSON,                  -- the steering set
+        UNIQUE (run, content, draw)
+    );
+    """,
 )
+
+TABLES = frozenset(
+    {
+        "runs",
+        "samples",
+        "activations",
+        "features",
+        "fits",
+        "chance",
+        "effects",
+        "sets",
+        "evaluations",
+        "descriptions",
+        "matched",
+    }
+)
+"""The tables that hold a run, all of them with a column `run`."""

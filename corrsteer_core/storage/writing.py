@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import json
-import os
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.storage.database import PRIVATE, connect, copy_whole, locked, migrate, now
+from corrsteer_core.base.files import move, not_written, remove_debris
+from corrsteer_core.base.hub_errors import first_line
+from corrsteer_core.storage.database import (
+    LOG,
+    PRIVATE,
+    check_file,
+    connect,
+    copy_whole,
+    locked,
+    migrate,
+    now,
+    put_aside,
+    read_all,
+    run_in,
+)
+from corrsteer_core.storage.problems import DamagedError, is_damage, is_mistake, unreadable, unwritable
 from corrsteer_core.storage.run_folder import PUBLISHED, runs_dir
+from corrsteer_core.storage.schema import TABLES
 from corrsteer_core.tasks import Item
 
+log = logging.getLogger("corrsteer")
 PATIENCE = 30.0
 """Seconds that a short write waits for another writer of the same run."""
 PUBLISH_SHARE = 0.05  # of a writer's time may go into publishing what it has so far
@@ -26,38 +45,146 @@ PUBLISH_SHARE = 0.05  # of a writer's time may go into publishing what it has so
 class Writer:
     """The one process that adds to a run. Use as a context manager; leaving it publishes what was written.
 
-    Raises CorrSteerError when another process is still writing after `wait` seconds.
+    Left by an error it publishes nothing: what was committed stays in the private file, where the next writer goes on.
+    Raises CorrSteerError when another process is still writing after `wait` seconds, when the disk is full or refuses,
+    and when the run's file is damaged.
     """
 
     def __init__(self, run: str, *, wait: float = 0.0) -> None:
         self.run, self.wait = run, wait
         self.folder = runs_dir() / run
+        self.private, self.published = self.folder / PRIVATE, self.folder / PUBLISHED
+        self._in_transaction = False
         self._published_at = 0.0
         self._publish_cost = 0.0
 
     def __enter__(self) -> Writer:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._on_disk():
+            self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = locked(self.folder, self.wait)
         try:
-            private, published = self.folder / PRIVATE, self.folder / PUBLISHED
-            if published.exists() and not private.exists():
-                connect(published, read_only=True).close()  # a damaged file is an error, not a start from nothing
-                copy_whole(published, private)
-            self.connection = connect(private)
-            migrate(self.connection)
+            remove_debris(self.folder)
+            self.connection = self._left_by_another() or self._begun_from_published()
         except BaseException:
             self._lock.release()
             raise
         return self
 
-    def __exit__(self, *_exception: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         try:
             self.connection.close()  # closing folds the write-ahead log into the file
-            if (self.folder / (PRIVATE + ".wal")).exists():
-                raise CorrSteerError(f"The run {self.run} was left unfinished on disk; run the same command again.")
-            os.replace(self.folder / PRIVATE, self.folder / PUBLISHED)
+            if error is None:
+                self._publish_private()
+            elif isinstance(error, duckdb.InterruptException):
+                raise KeyboardInterrupt from error
+            elif isinstance(error, duckdb.Error) and not is_mistake(error):
+                raise self._failed(error) from error
         finally:
             self._lock.release()
+
+    def _left_by_another(self) -> duckdb.DuckDBPyConnection | None:
+        """The private file of a writer that did not end well, open; None if there is none, or it was damaged."""
+        if not self.private.exists() and not self._log.exists():
+            return None
+        try:
+            connection = connect(self.private)
+            try:
+                read_all(connection, self.private)
+                self._fold_log(connection)
+                return self._ready(connection)
+            except BaseException:
+                connection.close()
+                raise
+        except DamagedError:
+            aside = put_aside(self.private)
+            log.warning(
+                "What an interrupted command left of the run %s was damaged; it has been put aside as %s, and the work "
+                "goes on from what was published before.", self.run, aside,
+            )  # fmt: skip
+            return None
+
+    def _fold_log(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Fold what the log holds into the file. One without a whole change in it DuckDB neither reads nor removes."""
+        try:
+            connection.execute("CHECKPOINT")
+        except duckdb.Error as error:
+            raise unwritable(self.run, self.private, error) from error
+        self._log.unlink(missing_ok=True)
+
+    def _begun_from_published(self) -> duckdb.DuckDBPyConnection:
+        """A private copy of what is published, open; an empty file where nothing is."""
+        try:
+            if self.published.exists():
+                connect(self.published, read_only=True).close()  # a damaged file is an error, not a start from nothing
+                with self._on_disk():
+                    copy_whole(self.published, self.private)
+            connection = connect(self.private)
+            try:
+                return self._ready(connection)
+            except BaseException:
+                connection.close()
+                raise
+        except BaseException as error:
+            self._remove_private()
+            if isinstance(error, DamagedError) and isinstance(error.__cause__, Exception) and self.published.exists():
+                raise unreadable(self.published, error.__cause__) from error
+            raise
+
+    def _ready(self, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+        """The open file with the tables of today, checked to be of this run."""
+        try:
+            migrate(connection)
+            name = run_in(connection)
+        except duckdb.Error as error:
+            raise unreadable(self.private, error) from error
+        if name not in (None, self.run):
+            raise CorrSteerError(
+                f"The folder {self.folder} holds the run {name}, copied or renamed: it can be looked at, but nothing can "
+                f"be added to it. Give the folder the name {name} again, or work with that run."
+            )
+        return connection
+
+    def _publish_private(self) -> None:
+        if self._log.exists():  # DuckDB does not say why it could not fold it in
+            raise unwritable(self.run, self.private, duckdb.IOException("its log is not in the file"))
+        with self._on_disk():
+            move(self.private, self.published)
+
+    def _failed(self, error: duckdb.Error) -> CorrSteerError:
+        """What to say of an error of DuckDB's. A private file that is damaged is put aside, never published."""
+        try:
+            check_file(self.private)
+            if not is_damage(error):
+                return unwritable(self.run, self.private, error)
+        except DamagedError:
+            pass
+        except CorrSteerError:
+            return unwritable(self.run, self.private, error)
+        aside = put_aside(self.private)
+        try:
+            check_file(self.published)
+        except CorrSteerError as damaged:
+            return damaged
+        return CorrSteerError(
+            f"What was being written to the run {self.run} was damaged ({first_line(error)}) and has been put aside as "
+            f"{aside}; run the same command again to go on from what was published before."
+        )
+
+    def _remove_private(self) -> None:
+        for path in (self.private, self._log):
+            path.unlink(missing_ok=True)
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / (PRIVATE + LOG)
+
+    @contextmanager
+    def _on_disk(self) -> Iterator[None]:
+        """Says in a sentence what the disk refuses."""
+        try:
+            yield
+        except OSError as error:
+            raise not_written(f"The run {self.run}", self.folder, error) from error
 
     def publish(self, *, now: bool = False) -> None:
         """Let readers see what has been written; without `now`, only as often as its cost allows."""
@@ -65,7 +192,8 @@ class Writer:
         if not now and started - self._published_at < self._publish_cost / PUBLISH_SHARE:
             return
         self.connection.execute("CHECKPOINT")
-        copy_whole(self.folder / PRIVATE, self.folder / PUBLISHED)
+        with self._on_disk():
+            copy_whole(self.private, self.published)
         self._published_at = time.monotonic()
         self._publish_cost = self._published_at - started
 
@@ -83,7 +211,7 @@ class Writer:
                 "item": [json.dumps(asdict(item)) for item in items],
             }
         )
-        with self._transaction():
+        with self.transaction():
             self.connection.execute(
                 "INSERT INTO runs VALUES (?, ?, ?, ?)", [self.run, now(), json.dumps(asdict(config)), batch_size]
             )
@@ -105,7 +233,7 @@ class Writer:
         """
         done = pd.DataFrame({"sample": samples, "output": outputs, "outcome": outcomes, "tokens": tokens})
         names = np.array(samples, dtype=object)
-        with self._transaction():
+        with self.transaction():
             self.connection.register("done", done)
             self.connection.execute(
                 "UPDATE samples SET output = done.output, outcome = done.outcome, tokens = done.tokens "
@@ -119,13 +247,13 @@ class Writer:
 
     def replace(self, table: str, frame: pd.DataFrame) -> None:
         """Put a new content in place of a table's old one."""
-        with self._transaction():
+        with self.transaction():
             self.connection.execute(f"DELETE FROM {_known(table)}")
             self._insert(table, frame)
 
     def add(self, table: str, frame: pd.DataFrame) -> None:
         """Add rows, in place of older ones with the same key."""
-        with self._transaction():
+        with self.transaction():
             self._insert(table, frame, "INSERT OR REPLACE")
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
@@ -141,23 +269,26 @@ class Writer:
         self.connection.unregister("incoming")
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self.connection.execute("BEGIN")
-        try:
+    def transaction(self) -> Iterator[None]:
+        """All that is written within is written together, or none of it; one within another is part of that."""
+        if self._in_transaction:
             yield
+            return
+        self._in_transaction = True
+        try:
+            self.connection.execute("BEGIN")
+            yield
+            self.connection.execute("COMMIT")
         except BaseException:
-            self.connection.execute("ROLLBACK")
+            with suppress(duckdb.Error):  # a commit that failed has ended the transaction, a fatal error everything
+                self.connection.execute("ROLLBACK")
             raise
-        self.connection.execute("COMMIT")
-
-
-_TABLES = frozenset(
-    {"runs", "samples", "activations", "features", "fits", "chance", "effects", "sets", "evaluations", "descriptions"}
-)
+        finally:
+            self._in_transaction = False
 
 
 def _known(table: str) -> str:
     """Table names cannot be parameters in SQL; only these are let through."""
-    if table not in _TABLES:
+    if table not in TABLES:
         raise ValueError(f"no table {table!r}")
     return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from corrsteer_core.base import jobs
+from corrsteer_core.base import files, jobs
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.paths import PACKAGE
 from corrsteer_core.base.uploads import keep_upload
@@ -39,6 +40,7 @@ def pretend(cache: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> str:
     fake = cache / "fake" / "corrsteer_core"
     fake.mkdir(parents=True)
     (fake / "__init__.py").touch()
+    shutil.copytree(PACKAGE / "base", fake / "base", ignore=shutil.ignore_patterns("__pycache__"))
     (fake / "cli").mkdir()
     (fake / "cli" / "__init__.py").touch()
     (fake / "cli" / "job_process.py").write_bytes((PACKAGE / "cli" / "job_process.py").read_bytes())
@@ -114,7 +116,7 @@ def test_a_job_that_does_not_listen_is_ended_at_once_the_second_time(cache, monk
 def test_cancelling_never_hits_another_process_that_got_the_same_id(cache):
     folder = cache / "jobs" / "20260101-000000-abcdef"
     folder.mkdir(parents=True)
-    about = {"id": folder.name, "title": "old", "arguments": [], "started": "2026-01-01T00:00:00+00:00"}
+    about = {"id": folder.name, "title": "old", "arguments": ["fit"], "started": "2026-01-01T00:00:00+00:00"}
     (folder / "job.json").write_text(json.dumps(about))
     (folder / "log").touch()
     (folder / "process.json").write_text(json.dumps({"pid": os.getpid(), "created": 1.0}))
@@ -170,7 +172,7 @@ def test_a_job_that_is_forgotten_while_it_is_read_is_no_job(cache, monkeypatch, 
 def test_a_job_is_forgotten_as_a_whole(cache, monkeypatch):
     folder = ended_badly(cache)
     seen: list[list[jobs.Job]] = []
-    monkeypatch.setattr(jobs.shutil, "rmtree", lambda gone: seen.append(jobs.jobs()))
+    monkeypatch.setattr("corrsteer_core.base.files.shutil.rmtree", lambda gone: seen.append(jobs.jobs()))
     jobs.forget(folder.name)
     assert seen == [[]]
 
@@ -188,6 +190,84 @@ def test_a_job_knows_the_app_that_it_was_started_from(monkeypatch):
     monkeypatch.setenv(jobs.INSTANCE, "this one")
     id = jobs.start(["runs"], "List")
     assert ended(id).instance == "this one"
+
+
+GOOD = {"id": "x", "title": "old", "arguments": ["fit"], "started": "2026-01-01T00:00:00+00:00"}
+
+
+@pytest.mark.parametrize("started", ["no time", "", 5, None, "2026-01-01T00:00:00", ["2026"]])
+def test_a_job_with_a_damaged_start_is_passed_over(cache, started):
+    folder = ended_badly(cache)
+    (folder / "job.json").write_text(json.dumps({**GOOD, "started": started}))
+    assert jobs.jobs() == []
+    assert jobs.running(["fit"]) is None
+
+
+@pytest.mark.parametrize("arguments", [5, None, [], [1], {"fit": 1}, "fit"])
+def test_a_job_with_damaged_arguments_is_passed_over(cache, arguments):
+    folder = ended_badly(cache)
+    (folder / "job.json").write_text(json.dumps({**GOOD, "arguments": arguments}))
+    assert jobs.jobs() == []
+
+
+@pytest.mark.parametrize("name", ["job.json", "process.json", "progress.json", "exit", "cancelled", "log"])
+@pytest.mark.parametrize(
+    "damage", [b"", b"\x00" * 40, b"[1", b'"text"', b"[[[[" * 50_000, b"\xff\xfe", "folder", "link"]
+)
+def test_no_damaged_file_of_a_job_stops_the_list(cache, name, damage):
+    folder = ended_badly(cache)
+    path = folder / name
+    path.unlink(missing_ok=True)
+    if damage == "folder":
+        path.mkdir()
+    elif damage == "link":
+        path.symlink_to(path)
+    else:
+        path.write_bytes(damage)
+    found = jobs.jobs()
+    assert [job.state for job in found] in ([], ["failed"], ["cancelled"])
+    jobs.forget(folder.name)
+    jobs.cancel(folder.name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("process.json", {"pid": "x", "created": 1.0}),
+        ("process.json", {"pid": 1, "created": "x"}),
+        ("process.json", {"pid": -5, "created": 1.0}),
+        ("process.json", {"pid": 10**30, "created": 1.0}),
+        ("process.json", {"pid": 1e300, "created": float("nan")}),
+        ("progress.json", {"share": "x", "stage": 5, "left": "x"}),
+        ("progress.json", {"share": float("nan"), "stage": ["x"], "left": float("inf")}),
+        ("progress.json", {"share": [1], "stage": None, "left": {}}),
+        ("exit", {"status": "x"}),
+    ],
+)
+def test_no_wrong_value_in_a_file_of_a_job_stops_the_list(cache, name, content):
+    folder = ended_badly(cache)
+    (folder / name).write_text(json.dumps(content))
+    (job,) = jobs.jobs()
+    assert job.state == "failed"
+    assert 0 <= job.share <= 1
+    assert isinstance(job.stage, str)
+    jobs.cancel(folder.name)
+
+
+def test_a_job_that_the_disk_has_no_room_for_is_a_sentence_and_leaves_nothing(cache, monkeypatch):
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    old = ended_badly(cache)
+    for failing in ("create", "flush", "replace"):
+        with monkeypatch.context() as disk:
+            disk.setattr(files.disk, failing, full)
+            with pytest.raises(CorrSteerError, match="No space left on device; make room"):
+                jobs.start(["runs"], "List the runs")
+            with pytest.raises(CorrSteerError, match="No space left"):
+                jobs.resume(old.name)
+    assert [path.name for path in (cache / "jobs").iterdir()] == [old.name]
+    assert ended(jobs.start(["runs"], "List the runs")).state == "finished"
 
 
 def test_a_damaged_job_folder_is_passed_over(cache):

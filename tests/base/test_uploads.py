@@ -101,7 +101,7 @@ def test_other_files_are_known_by_their_paths(tmp_path):
 def test_a_cache_that_cannot_be_written_is_a_sentence(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path / "file"))
-    with pytest.raises(CorrSteerError, match="could not be kept in .*: Not a directory"):
+    with pytest.raises(CorrSteerError, match="could not be written to .*: Not a directory"):
         keep_upload("x.csv", b"prompt\n")
 
 

@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -20,7 +21,8 @@ from corrsteer_core.cli.printing import human
 from corrsteer_core.cli.table import COMMANDS
 from corrsteer_core.correlation.rankings import RANKINGS
 from corrsteer_core.engine.exports import SUFFIXES
-from corrsteer_core.method import collecting, strategies
+from corrsteer_core.method import collecting
+from corrsteer_core.runs import strategies
 from corrsteer_core.runs.poolings import POOLINGS, Pooling
 from corrsteer_core.saes.presets import PRESETS
 from corrsteer_core.tasks import JUDGES, SCORERS, TASKS
@@ -121,7 +123,7 @@ def taken(command: str, option: str) -> list[str]:
 @pytest.mark.parametrize(
     ("command", "option", "table"),
     [
-        ("select", "--strategy", strategies.STRATEGIES),
+        ("select", "--strategy", tuple(strategies.STRATEGIES)),
         ("select", "--ranking", RANKINGS),
         ("features", "--ranking", RANKINGS),
         ("fit", "--pooling", POOLINGS),
@@ -138,7 +140,7 @@ def test_an_entry_made_in_a_table_can_be_asked_for(monkeypatch):
     monkeypatch.setitem(POOLINGS, "median", Pooling("median", "one in the middle"))
     monkeypatch.setitem(RANKINGS, "luck", lambda Z, y: y)
     monkeypatch.setitem(SUFFIXES, "morse", ".morse")
-    monkeypatch.setattr(strategies, "STRATEGIES", (*strategies.STRATEGIES, "W"))
+    monkeypatch.setitem(strategies.STRATEGIES, "W", replace(strategies.STRATEGIES["S"], name="W"))
     assert "median" in taken("fit", "--pooling")
     assert "luck" in taken("select", "--ranking")
     assert "morse" in taken("export", "--format")

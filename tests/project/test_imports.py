@@ -48,7 +48,7 @@ def light_modules() -> list[str]:
         for path in sorted((PACKAGE / room).rglob("*.py")):
             name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
             found.append(name.removesuffix(".__init__"))
-    more = ("cli.main", "saes.registry")
+    more = ("cli.main", "saes.registry", "api.study")
     apps = ("app.main", "app.overview.page", "app.features.page", "benchmarks.results")
     return [*found, *(f"corrsteer_core.{name}" for name in more), *apps]
 

@@ -17,6 +17,7 @@ ROOMS = (
     "base",
     "tasks",
     "statistics",
+    "correlation",
     "storage",
     "runs",
     "reporting",
@@ -26,9 +27,10 @@ ROOMS = (
     "evaluation",
     "inspection",
     "method",
+    "api",
     "cli",
 )
-WITHOUT_TORCH = ROOMS[:6]
+WITHOUT_TORCH = ROOMS[:7]
 APP_ROOMS = ("shared", "overview", "features", "steer", "evaluate", "report")
 
 

@@ -24,11 +24,17 @@ def _select_arguments(parser: argparse.ArgumentParser) -> None:
         "--negative", action="store_true", help="features of negative r too, subtracted (the paper found that harmful)"
     )
     arguments.ranking(parser)
+    parser.add_argument(
+        "--objective",
+        choices=choices.objectives(),
+        help="what P and V choose by: the gain beyond the prior (default where the task has classes) or the rate",
+    )
 
 
 def _select(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     inputs.quiet_libraries()
-    from corrsteer_core.method import demo, selecting, strategies
+    from corrsteer_core.method import demo, selecting
+    from corrsteer_core.runs import strategies
     from corrsteer_core.runs.steering_set import save_set
 
     report.weights = dict(demo.SELECT)
@@ -40,6 +46,7 @@ def _select(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
         longest=options.longest,
         ranking=options.ranking,
         negative=options.negative,
+        objective=options.objective,
         progress=report,
     )
     if options.out:

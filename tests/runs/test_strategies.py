@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from corrsteer_core.method import strategies
+from corrsteer_core.runs import strategies
 
 FEATURES = pd.DataFrame(
     {

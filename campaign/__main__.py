@@ -1,0 +1,70 @@
+"""`python -m campaign`: kill, fail, damage and call everything there is, and say how often it mattered."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from campaign.tally import Bounds, Tally, table
+
+MINUTES = {"full": 20.0, "quick": 2.0}
+SHARES = {
+    "kills": 0.22,
+    "kills-at": 0.2,
+    "faults": 0.2,
+    "full-files": 0.1,
+    "damage": 0.13,
+    "fuzz": 0.1,
+    "together": 0.05,
+}
+"""Of the time, by kind; a kind that is done sooner leaves the rest unused."""
+MOST = 1000
+"""Trials of a kind, and twice as many calls."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the campaign; returns 1 if anything failed."""
+    parser = argparse.ArgumentParser(prog="python -m campaign", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="two minutes instead of twenty")
+    parser.add_argument("--minutes", type=float, help="so long instead")
+    parser.add_argument("--trials", type=int, default=MOST, help="at most so many of a kind (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of everything that is random (default: %(default)s)")
+    parser.add_argument("--only", nargs="+", choices=SHARES, help="these kinds only")
+    options = parser.parse_args(arguments)
+    minutes = options.minutes or MINUTES["quick" if options.quick else "full"]
+    print(f"seed {options.seed}, {minutes:g} minutes, at most {options.trials} trials of a kind", flush=True)
+    began, tallies = time.monotonic(), []
+    with tempfile.TemporaryDirectory(prefix="corrsteer-campaign-") as folder:
+        for tally in _tallies(Path(folder), options, 60 * minutes):
+            tallies.append(tally)
+            print(f"{tally.kind}: {tally.trials:,} trials, {len(tally.failures)} failures", flush=True)
+    print(f"\n{table(tallies)}\n\n{(time.monotonic() - began) / 60:.0f} minutes", flush=True)
+    return 1 if any(tally.failures for tally in tallies) else 0
+
+
+def _tallies(folder: Path, options: argparse.Namespace, seconds: float) -> Iterator[Tally]:
+    from campaign import damage, fuzz, interruptions, together
+    from campaign.actions import prepared
+
+    place = prepared(folder)
+    known = interruptions.Known(place)
+    kinds: dict[str, Callable[[Bounds], Tally]] = {
+        "kills": partial(interruptions.kills_at_moments, place, known, seed=options.seed),
+        "kills-at": partial(interruptions.kills_at_operations, place, known, seed=options.seed),
+        "faults": partial(interruptions.faults, place, known, seed=options.seed),
+        "full-files": partial(interruptions.full_files, place, known, seed=options.seed),
+        "damage": partial(damage.damaged_files, place, seed=options.seed),
+        "fuzz": partial(fuzz.calls, place, seed=options.seed),
+        "together": lambda bounds: together.readers_and_writers(place, bounds.seconds),
+    }
+    for name in options.only or SHARES:
+        yield kinds[name](bounds=Bounds(options.trials, SHARES[name] * seconds))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
