@@ -28,8 +28,9 @@ def objectives() -> tuple[str, ...]:
 def rankings() -> tuple[str, ...]:
     """What features can be ranked by, the method's own first."""
     from corrsteer_core.correlation.rankings import RANKINGS
+    from corrsteer_core.runs.predictions import PREDICTED
 
-    return tuple(RANKINGS)
+    return (*RANKINGS, PREDICTED)
 
 
 def dtypes() -> tuple[str, ...]:

@@ -63,11 +63,12 @@ def _like(row: SteeringRow, features: pd.DataFrame, used: set[tuple[int, int]], 
     layer = features[features["layer"] == row.layer]
     own = layer.loc[layer["feature"] == row.feature, "frequency"]
     free = layer[~layer["feature"].map(lambda feature: (row.layer, feature) in used)]
-    if own.empty or free.empty:
+    if free.empty:
         raise CorrSteerError(
             f"There is no other feature in layer {row.layer} to compare feature {row.feature} with; evaluate with fewer controls."
         )
-    distance = (free["frequency"] - own.iloc[0]).abs()
+    often = 0.0 if own.empty else own.iloc[0]  # one that never fired has no row
+    distance = (free["frequency"] - often).abs()
     near = free.loc[distance.sort_values(kind="stable").index[:NEIGHBOURS], "feature"]
     return int(rng.choice(near.to_numpy()))
 

@@ -17,6 +17,7 @@ from corrsteer_core.models.hooks import HookPoint
 from corrsteer_core.models.prompts import render
 from corrsteer_core.runs import strategies
 from corrsteer_core.runs.fit import sae_sizes, training_activations, training_outcomes
+from corrsteer_core.runs.predictions import PREDICTED, needed_predictions, predictions
 from corrsteer_core.runs.stored_run import features_of, fit_summary
 from corrsteer_core.storage.reading import Reader, query
 from corrsteer_core.storage.writing import PATIENCE, Writer
@@ -24,12 +25,16 @@ from corrsteer_core.storage.writing import PATIENCE, Writer
 DEFAULT_RANKING = "pearson_r"
 CANDIDATE = ["layer", "feature", "scale"]
 """What names a candidate."""
+KNOWN = ["layer", "feature", "r", "support", "frequency"]
+"""What the fit says of a feature, beside what is predicted."""
 TRIED_TOGETHER = 96
 """Candidates measured and stored at a time: every group reads the prompts once more, and is what an interruption can lose."""
 
 
 def rankable_features(run: str, *, ranking: str = DEFAULT_RANKING, negative: bool = False) -> pd.DataFrame:
     """Features that a strategy may choose, the best first. Raises CorrSteerError when there are none."""
+    if ranking == PREDICTED:
+        return predicted_features(run, negative=negative)
     summary = fit_summary(run)
     if summary["constant"]:
         raise CorrSteerError(
@@ -46,11 +51,27 @@ def rankable_features(run: str, *, ranking: str = DEFAULT_RANKING, negative: boo
     return chosen
 
 
+def predicted_features(run: str, *, negative: bool = False) -> pd.DataFrame:
+    """Features that are predicted to help, the best first: also those that fired never or always, of which r says nothing.
+
+    With `negative` also those that help when subtracted. Raises CorrSteerError where nothing is predicted, or none helps.
+    """
+    foretold = needed_predictions(run)
+    found = strategies.helpful(foretold.merge(features_of(run)[KNOWN], on=KNOWN[:2], how="left"), negative=negative)
+    if found.empty:
+        raise CorrSteerError(
+            f"No feature of {run} is predicted to help; choose a task that the model sometimes solves."
+        )
+    return found
+
+
 def scores(run: str, ranking: str) -> pd.DataFrame:
     """Another ranking of the features, from the cache: layer, feature, score (higher is better)."""
+    if ranking == PREDICTED:
+        return needed_predictions(run)[["layer", "feature", PREDICTED]].rename(columns={PREDICTED: "score"})
     rank = rankings.RANKINGS.get(ranking)
     if rank is None:
-        raise CorrSteerError(f"Unknown ranking {ranking!r}; known are {', '.join(rankings.RANKINGS)}.")
+        raise CorrSteerError(f"Unknown ranking {ranking!r}; known are {', '.join([*rankings.RANKINGS, PREDICTED])}.")
     frames = []
     with Reader(run) as store:
         y = training_outcomes(store).to_numpy()
@@ -72,10 +93,16 @@ def try_candidates(
 ) -> pd.DataFrame:
     """Steer each candidate of -V alone on the validation split; returns and stores `effects`. Those known are not repeated.
 
-    Candidates whose vector is longer than the share `longest` of the activation it is added to are tried at that length.
+    Where effects are predicted, the best by prediction are tried beside the best by r. Candidates whose vector is longer
+    than the share `longest` of the activation it is added to are tried at that length.
     """
     setup = setup or reopen(run)
-    listed = strategies.candidates(features if features is not None else rankable_features(run), per_layer, scales)
+    ranked = features if features is not None else rankable_features(run)
+    foretold = None
+    if not predictions(run).empty:
+        negative = bool((ranked["coefficient"] < 0).any())
+        foretold = strategies.within_reach(predicted_features(run, negative=negative), max(scales), longest)
+    listed = strategies.candidates(ranked, per_layer, scales, foretold)
     return tried(setup, strategies.gentle(with_shares(setup, listed), longest), progress)
 
 

@@ -10,13 +10,14 @@ from corrsteer_core.base.progress import Progress, silent
 from corrsteer_core.evaluation.evaluation import Evaluation
 from corrsteer_core.evaluation.exam import Exam
 from corrsteer_core.evaluation.measure import evaluate_sets
-from corrsteer_core.method import candidates, collecting, difference_baseline, selecting
+from corrsteer_core.method import candidates, collecting, difference_baseline, prediction, selecting
 from corrsteer_core.method.matched import DRAWS, matched_sets
 from corrsteer_core.method.run_setup import Setup
 from corrsteer_core.reporting.ranking_words import of_ranking
 from corrsteer_core.reporting.verdict import verdict
 from corrsteer_core.runs import run_facts, strategies
 from corrsteer_core.runs.fit import FitSettings
+from corrsteer_core.runs.predictions import PREDICTED
 from corrsteer_core.runs.strategies import STRATEGIES
 
 CONTROLS = 5
@@ -67,6 +68,8 @@ def study(
     options: dict[str, Any] = {"setup": setup, "progress": progress}
     trying: dict[str, Any] = {"per_layer": per_layer, "scales": scales, "longest": longest}
     sets = [selecting.select(setup.run, one, **options, **(trying if one == "V" else {})) for one in strategies]
+    if PREDICTED in rankings:
+        prediction.predict(setup.run, setup=setup, progress=progress)
     sets += [selecting.select(setup.run, "A", ranking=ranking, **options) for ranking in rankings]
     chosen = [one for one in sets if one.rows]
     if chosen:

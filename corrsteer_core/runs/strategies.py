@@ -60,9 +60,38 @@ def best_per_layer(features: pd.DataFrame, k: int = 1) -> list[SteeringRow]:
     return [as_row(feature) for feature in top.itertuples()]
 
 
-def candidates(features: pd.DataFrame, k: int = PER_LAYER, scales: Sequence[float] = SCALES) -> pd.DataFrame:
-    """What -V tries alone: the k features of highest r in each layer, each at every scale."""
-    top = features.groupby("layer", sort=True).head(k).sort_values("layer", kind="stable")
+def helpful(foretold: pd.DataFrame, *, negative: bool = False) -> pd.DataFrame:
+    """Features whose `predicted_effect` is above 0, the best first; with `negative` also the others, to be subtracted."""
+    effect = foretold["predicted_effect"]
+    chosen = foretold.assign(
+        predicted_effect=effect.abs() if negative else effect,
+        coefficient=foretold["coefficient"].where(effect > 0, -foretold["coefficient"]),
+    )
+    chosen = chosen[(chosen["predicted_effect"] > 0) & (chosen["coefficient"] != 0)]
+    return chosen.sort_values(["predicted_effect", "layer", "feature"], ascending=[False, True, True])
+
+
+def within_reach(foretold: pd.DataFrame, highest: float, longest: float = LONGEST) -> pd.DataFrame:
+    """Helpful features by what is predicted of the largest scale that -V may try: `highest`, or that of the length `longest`.
+
+    A large coefficient alone would else rank a feature first whose vector must then be cut.
+    """
+    reach = np.minimum(highest, longest / foretold["share"])
+    order = (foretold["predicted_effect"] * reach).sort_values(ascending=False, kind="stable").index
+    return foretold.loc[order]
+
+
+def candidates(
+    features: pd.DataFrame,
+    k: int = PER_LAYER,
+    scales: Sequence[float] = SCALES,
+    foretold: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """What -V tries alone: in each layer the k features of highest r and the k first of `foretold`, each at every scale."""
+    top = features.groupby("layer", sort=True).head(k)
+    if foretold is not None:
+        top = pd.concat([top, foretold.groupby("layer", sort=True).head(k)]).drop_duplicates(["layer", "feature"])
+    top = top.sort_values("layer", kind="stable")
     return top[["layer", "feature", "r", "coefficient"]].merge(pd.DataFrame({"scale": list(scales)}), how="cross")
 
 
@@ -172,7 +201,9 @@ def seen_by_p(effects: pd.DataFrame) -> pd.DataFrame:
 def as_row(feature: Any) -> SteeringRow:
     """A row from a feature of a table; with a scale, the coefficient is multiplied by it."""
     scale = float(getattr(feature, "scale", 1.0))
-    note = f"r {feature.r:+.3f}"
+    note = "r undefined" if math.isnan(feature.r) else f"r {feature.r:+.3f}"
+    if "predicted_effect" in getattr(feature, "_fields", ()):
+        note += f", predicted {feature.predicted_effect:+.1%}"
     if "score" in getattr(feature, "_fields", ()):
         note += f", score {feature.score:.3g}"
     if hasattr(feature, "steered_rate"):

@@ -152,10 +152,31 @@ MIGRATIONS: tuple[str, ...] = (
         UNIQUE (run, content, draw)
     );
     """,
+    """
+    CREATE TABLE predictions (      -- what steering with each feature would do, to first order, from gradients
+        run VARCHAR,
+        layer SMALLINT,
+        feature INTEGER,
+        coefficient DOUBLE,         -- what it was predicted with
+        own BOOLEAN,                -- that is the feature's own; else it has none, and its layer's median stands for it
+        predicted_effect DOUBLE,    -- change of the success rate on the training samples, at scale 1
+        shift DOUBLE,               -- change of the class margin that all samples share; NULL without classes
+        tilt DOUBLE,                -- change of the margin by which classes are told apart; NULL without classes
+        toward VARCHAR,             -- the class that the shift favours
+        share DOUBLE,               -- length of the vector at scale 1 over that of the activation it would be added to
+        UNIQUE (run, layer, feature)
+    );
+    CREATE TABLE prediction_facts ( -- how they were made
+        run VARCHAR PRIMARY KEY,
+        kind VARCHAR,               -- classes (probability of the right class) or answers (policy gradient)
+        samples INTEGER,            -- training samples
+        inexact INTEGER             -- of these, answers whose tokens could not be told exactly from their text
+    );
+    """,
 )
 
 TABLES = frozenset(
-    {
+    [
         "runs",
         "samples",
         "activations",
@@ -167,6 +188,8 @@ TABLES = frozenset(
         "evaluations",
         "descriptions",
         "matched",
-    }
+        "predictions",
+        "prediction_facts",
+    ]
 )
 """The tables that hold a run, all of them with a column `run`."""

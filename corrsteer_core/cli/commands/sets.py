@@ -61,6 +61,24 @@ def _select(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     return result
 
 
+def _predict(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
+    inputs.quiet_libraries()
+    from corrsteer_core.method import prediction
+    from corrsteer_core.runs import predictions
+
+    facts = prediction.predict(options.run, progress=report)
+    found = predictions.predicted_against_measured(options.run)
+    foretold = predictions.needed_predictions(options.run)
+    best = foretold.sort_values(predictions.PREDICTED, ascending=False, kind="stable").head(options.top)
+    measured = {"features": len(found.points), "predicted": found.predicted, "r": found.r}
+    return {"run": options.run, **facts, "rank_correlation_with_measured": measured, "top": best.to_dict("records")}
+
+
+def _predict_arguments(parser: argparse.ArgumentParser) -> None:
+    arguments.run(parser)
+    parser.add_argument("--top", type=values.positive, default=10, help="features to print (default: %(default)s)")
+
+
 def _generate_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.steering_set(parser)
     parser.add_argument("--prompt", type=values.text, required=True)
@@ -115,6 +133,12 @@ def _export(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any
     return [{"file": str(path), "bytes": path.stat().st_size} for path in paths]
 
 
+PREDICT = Command(
+    "predict",
+    "predict what steering with each feature would do, from one backward pass per training sample",
+    _predict_arguments,
+    _predict,
+)
 SELECT = Command(
     "select", "choose a steering set: S, A (by correlation), P or V (by effect)", _select_arguments, _select
 )
