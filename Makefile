@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517
 
-.PHONY: app test check lint format results bench setup clean
+.PHONY: app test check lint format results bench campaign setup clean
 .DELETE_ON_ERROR:
 
 app: $(VENV)/app.done
@@ -31,6 +31,10 @@ results: $(VENV)/app.done
 # What docs/benchmarks.md states.
 bench: $(VENV)/dev.done
 	@$(BIN)/python -m benchmarks
+
+# What docs/reliability.md states: kills, failing disks, damaged files. ARGS: --quick, --only KIND, --seed N.
+campaign: $(VENV)/dev.done
+	@OMP_NUM_THREADS=1 $(BIN)/python -m campaign $(ARGS)
 
 setup: $(VENV)/dev.done
 
