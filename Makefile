@@ -1,17 +1,22 @@
-# `make app` sets everything up and opens the app; `make test` sets up and runs the tests.
+# `make app` sets everything up and opens the app; `make test` sets up and runs the tests; `make test-all` leaves out none.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+WORKERS ?= 2
+TESTS := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517
 
-.PHONY: app test check lint format results bench campaign setup clean
+.PHONY: app test test-all check lint format results bench campaign setup clean
 .DELETE_ON_ERROR:
 
 app: $(VENV)/app.done
 	@$(BIN)/python -m app
 
 test: $(VENV)/dev.done
-	@$(BIN)/python -m pytest
+	@$(TESTS)
+
+test-all: $(VENV)/dev.done
+	@$(TESTS) -m ""
 
 check: lint test
 

@@ -50,7 +50,7 @@ class Known:
         return copied(self.place.empty if action.from_empty else self.place.template, self.place.folder / "trial")
 
 
-def kills_at_moments(place: Place, known: Known, bounds: Bounds, seed: int) -> Tally:
+def kills_at_moments(place: Place, known: Known, seed: int, bounds: Bounds) -> Tally:
     """A signal at a random moment."""
     tally = Tally("processes ended at a random moment (KILL, TERM, INT)")
     rng = random.Random(seed)
@@ -68,7 +68,7 @@ def kills_at_moments(place: Place, known: Known, bounds: Bounds, seed: int) -> T
     return tally
 
 
-def kills_at_operations(place: Place, known: Known, bounds: Bounds, seed: int) -> Tally:
+def kills_at_operations(place: Place, known: Known, seed: int, bounds: Bounds) -> Tally:
     """kill -9 at the n-th operation on files."""
     tally = Tally("processes killed at a file operation")
     for nth, action, at in _at_operations(place, known, bounds, seed):
@@ -81,7 +81,7 @@ def kills_at_operations(place: Place, known: Known, bounds: Bounds, seed: int) -
     return tally
 
 
-def faults(place: Place, known: Known, bounds: Bounds, seed: int) -> Tally:
+def faults(place: Place, known: Known, seed: int, bounds: Bounds) -> Tally:
     """The n-th operation on files fails: no room, an I/O error, half a write."""
     tally = Tally("file operations that fail (ENOSPC, EIO, short write)")
     for nth, action, at in _at_operations(place, known, bounds, seed):
@@ -96,7 +96,7 @@ def faults(place: Place, known: Known, bounds: Bounds, seed: int) -> Tally:
     return tally
 
 
-def full_files(place: Place, known: Known, bounds: Bounds, seed: int) -> Tally:
+def full_files(place: Place, known: Known, seed: int, bounds: Bounds) -> Tally:
     """DuckDB's own writes fail: no file may grow beyond a random size."""
     tally = Tally("DuckDB's own writes that fail")
     rng = random.Random(seed)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from app.shared import charts, drawing, shades, state
 from app.shared import components as ui
+from app.shared import drawing, shades, state
 from app.shared.resources import ask, ask_fit
 from corrsteer_core.base.text_diff import escaped, visible
 from corrsteer_core.inspection import descriptions
+from corrsteer_core.reporting import figures
 from corrsteer_core.runs import feature_facts, feature_lists, reliability, run_facts
 
 if TYPE_CHECKING:
@@ -250,7 +251,7 @@ def _activations(run: str, row: dict[str, Any]) -> None:
         "answers are each counted as a share of their own."
     )
     ui.chart(
-        charts.activation_histogram(bins), "chart-histogram", "Activations in correct and in incorrect answers", bins
+        figures.activation_histogram(bins), "chart-histogram", "Activations in correct and in incorrect answers", bins
     )
 
 
@@ -270,7 +271,7 @@ def _effects(run: str, row: dict[str, Any]) -> None:
         "without it."
     )
     ui.chart(
-        charts.effects_by_scale(tried),
+        figures.effects_by_scale(tried),
         "chart-scales",
         "Success rate by scale, beside the unsteered rate",
         tried.sort_values("scale").drop(columns=["layer", "feature", "r"]),

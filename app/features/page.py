@@ -8,13 +8,13 @@ import pandas as pd
 import streamlit as st
 
 from app.features import feature_panel
-from app.shared import charts, state
 from app.shared import components as ui
+from app.shared import state
 from app.shared.resources import ask, ask_fit
 from corrsteer_core.base import jobs, uploads
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.inspection import descriptions
-from corrsteer_core.reporting import ranking_words
+from corrsteer_core.reporting import figures, ranking_words
 from corrsteer_core.runs import feature_lists, reliability, run_facts
 
 ROWS = 10  # of the table on one page
@@ -359,7 +359,7 @@ def _effect_chart(run: str, facts: run_facts.RunFacts) -> None:
         "about. If r told what works, the dots would lie on a rising line. A filled dot has p < 0.05 (two-sided): "
         f"of {len(best)} dots, luck alone would fill about {0.05 * len(best):.1f}."
     )
-    figure = charts.r_against_effect(best, state.current_feature())
+    figure = figures.r_against_effect(best, state.current_feature())
     _pickable(figure, f"chart-effect-{run}", "Best effect of each feature tried, by its r", best)
 
 
@@ -375,7 +375,7 @@ def _layer_chart(run: str, facts: run_facts.RunFacts) -> None:
         f"(95% of {permutations} shuffles stay below). A bar that does not pass its mark, drawn grey, is noise."
     )
     alt = "Highest r in each layer, and what chance reaches there"
-    _pickable(charts.best_by_layer(best), f"chart-layers-{run}", alt, best)
+    _pickable(figures.best_by_layer(best), f"chart-layers-{run}", alt, best)
 
 
 def _rank_chart(run: str, facts: run_facts.RunFacts) -> None:
@@ -387,7 +387,7 @@ def _rank_chart(run: str, facts: run_facts.RunFacts) -> None:
         f"Each row is a layer, each square one of its {feature_lists.RANKS} features of highest r, the highest on the left: "
         "yellow goes with success most. Only squares in an orange frame are beyond what chance reaches in their layer."
     )
-    _pickable(charts.r_by_rank(ranks), f"chart-ranks-{run}", "r by layer and rank", ranks)
+    _pickable(figures.r_by_rank(ranks), f"chart-ranks-{run}", "r by layer and rank", ranks)
 
 
 def _convergence_chart(run: str, facts: run_facts.RunFacts) -> None:
@@ -402,7 +402,7 @@ def _convergence_chart(run: str, facts: run_facts.RunFacts) -> None:
         "would change little. Orange: r of the feature that ends up best; few samples exaggerate it."
     )
     alt = "Share of the ranking that fewer samples find, and r of the best feature"
-    ui.chart(charts.convergence(points), f"chart-convergence-{run}", alt, points)
+    ui.chart(figures.convergence(points), f"chart-convergence-{run}", alt, points)
 
 
 def _cloud_chart(run: str, facts: run_facts.RunFacts) -> None:
@@ -417,7 +417,7 @@ def _cloud_chart(run: str, facts: run_facts.RunFacts) -> None:
         "failure; larger, it is more "
         f"active when the model succeeds. Only what passes the dashed line is beyond chance.{some}"
     )
-    figure = charts.frequency_against_r(points, chance and chance["level"], state.current_feature())
+    figure = figures.frequency_against_r(points, chance and chance["level"], state.current_feature())
     _pickable(figure, f"chart-cloud-{run}", "How often each feature fires, by its r", points)
 
 

@@ -1,1 +1,1 @@
-"""What several pages use: what a tab remembers, answers kept between clicks, the model, charts."""
+"""What several pages use: what a tab remembers, answers kept between clicks, the model."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from platformdirs import user_cache_dir
+
 PACKAGE = Path(__file__).resolve().parents[1]
 EMBEDDED = "SmolLM2-135M-Instruct"
 """Name of the model that comes with the tool, in EMBEDDED_PACKAGE."""
@@ -15,5 +17,13 @@ EMBEDDED_SAES = PACKAGE / "saes_smollm2"
 
 
 def cache_dir() -> Path:
-    """The cache folder: `$CORRSTEER_CACHE`, else `cache/` beside the package."""
-    return Path(os.environ.get("CORRSTEER_CACHE") or PACKAGE.parent / "cache")
+    """The cache folder: `$CORRSTEER_CACHE`, else `cache/` of the checkout, else, installed, the user's own cache folder.
+
+    A checkout is told by the pyproject.toml beside the package; what is installed has none, and a package manager
+    may replace or remove all that lies there.
+    """
+    if asked := os.environ.get("CORRSTEER_CACHE"):
+        return Path(asked)
+    if (PACKAGE.parent / "pyproject.toml").exists():
+        return PACKAGE.parent / "cache"
+    return Path(user_cache_dir("corrsteer", appauthor=False))

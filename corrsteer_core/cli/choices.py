@@ -6,24 +6,31 @@ Read when a parser is made, and only for the command that was asked for: some ta
 from __future__ import annotations
 
 from corrsteer_core.engine.export_formats import SUFFIXES
+from corrsteer_core.runs.objectives import OBJECTIVES
 from corrsteer_core.runs.poolings import POOLINGS
 from corrsteer_core.runs.run_config import DTYPES
 from corrsteer_core.tasks import JUDGES, SCORERS, TASKS
-from corrsteer_core.tasks.base import SPLITS
+from corrsteer_core.tasks.base import SHIFTED, SPLITS
 
 
 def strategies() -> tuple[str, ...]:
     """Ways to choose a steering set."""
-    from corrsteer_core.method.strategies import STRATEGIES
+    from corrsteer_core.runs.strategies import STRATEGIES
 
     return tuple(STRATEGIES)
+
+
+def objectives() -> tuple[str, ...]:
+    """What a set can be chosen for."""
+    return OBJECTIVES
 
 
 def rankings() -> tuple[str, ...]:
     """What features can be ranked by, the method's own first."""
     from corrsteer_core.correlation.rankings import RANKINGS
+    from corrsteer_core.runs.predictions import PREDICTED
 
-    return tuple(RANKINGS)
+    return (*RANKINGS, PREDICTED)
 
 
 def dtypes() -> tuple[str, ...]:
@@ -43,7 +50,7 @@ def export_formats() -> tuple[str, ...]:
 
 def splits() -> tuple[str, ...]:
     """Parts of a task's items."""
-    return SPLITS
+    return (*SPLITS, SHIFTED)
 
 
 def tasks() -> tuple[str, ...]:

@@ -19,6 +19,7 @@ COMMANDS: dict[str, Command] = {
         runs.CONVERGENCE,
         feature.DESCRIBE,
         feature.FEATURE,
+        sets.PREDICT,
         sets.SELECT,
         runs.EFFECTS,
         sets.GENERATE,

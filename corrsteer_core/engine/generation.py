@@ -274,24 +274,37 @@ def continued(model: Model, prefix: Prefix, rows: Sequence[int], outputs: Sequen
 
     `rows` names the prompt of each output. What lies beyond the end of a shorter output means nothing.
     """
+    logits = forced(model, prefix, rows, outputs)
+    ids = _padded(outputs).to(logits.device)
+    return logits.float().log_softmax(-1).gather(-1, ids[..., None])[..., 0]
+
+
+def forced(model: Model, prefix: Prefix, rows: Sequence[int], outputs: Sequence[Sequence[int]]) -> Tensor:
+    """Logits (rows, longest output, vocabulary) at the generation positions of given outputs, none empty, in one pass.
+
+    Read are the last prompt token and every token of an output but the last, so hooks see generation positions alone.
+    """
     chosen = torch.tensor(list(rows), device=prefix.last.device)
-    steps = max(map(len, outputs))
-    ids = torch.zeros(len(outputs), steps, dtype=torch.long)
-    for row, output in enumerate(outputs):
-        ids[row, : len(output)] = torch.tensor(list(output))
-    ids = ids.to(prefix.last.device)
+    ids = _padded(outputs).to(prefix.last.device)
     cache = _repeated(prefix.cache, 1)
     _select(cache, chosen)
-    places = prefix.lengths[chosen][:, None] - 1 + torch.arange(steps, device=chosen.device)
+    places = prefix.lengths[chosen][:, None] - 1 + torch.arange(ids.shape[1], device=chosen.device)
     # Later tokens are hidden from earlier ones by their positions, so the shorter outputs need no more.
-    logits = model.net(
+    return model.net(
         input_ids=torch.cat([prefix.last[chosen][:, None], ids[:, :-1]], 1),
         attention_mask=_masks(model, places, torch.cat([prefix.places[chosen], places], 1)),
         position_ids=places,
         past_key_values=cache,
         use_cache=True,
     ).logits
-    return logits.float().log_softmax(-1).gather(-1, ids[..., None].to(logits.device))[..., 0]
+
+
+def _padded(outputs: Sequence[Sequence[int]]) -> Tensor:
+    """Ids (outputs, longest), zeros after the end of a shorter one."""
+    ids = torch.zeros(len(outputs), max(map(len, outputs)), dtype=torch.long)
+    for row, output in enumerate(outputs):
+        ids[row, : len(output)] = torch.tensor(list(output), dtype=torch.long)
+    return ids
 
 
 def tokens_by_row(steps: Iterator[Step], n_rows: int) -> list[list[int]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.models.hooks import Action, HookPoint, hooked
@@ -71,7 +71,10 @@ def steered(model: Model, vectors: Mapping[HookPoint, Tensor]) -> Iterator[None]
     """Steer transformers' own `generate` while the context is open, at generation positions only.
 
     Vectors are (d,) in residual units. Of every forward pass the last position is steered: in the
-    pass over the (left-padded) prompt that is the last prompt token, afterwards each new token.
+    pass over the (left-padded) prompt that is the last prompt token, afterwards each new token, of
+    every row (beams and samples are rows). Passes whose generation positions would be others are
+    refused with a CorrSteerError: padding on the right, no cache of keys and values, several tokens
+    after the prompt.
     """
 
     def adding(vector: Tensor) -> Action:
@@ -82,5 +85,44 @@ def steered(model: Model, vectors: Mapping[HookPoint, Tensor]) -> Iterator[None]
 
         return action
 
-    with hooked({model.site(point): adding(vector) for point, vector in vectors.items()}):
-        yield
+    sites = {model.site(point): adding(vector) for point, vector in vectors.items()}
+    watch = model.net.register_forward_pre_hook(_last_is_the_one(), with_kwargs=True)
+    try:
+        with hooked(sites):
+            yield
+    finally:
+        watch.remove()
+
+
+def _last_is_the_one() -> Callable[[nn.Module, tuple, dict[str, Any]], None]:
+    """A hook before each pass of a model: raises CorrSteerError where not just the last position generates."""
+    before: list[Tensor] = []  # what the pass before read, if it kept no keys and values
+
+    def check(_net: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        ids = args[0] if args else kwargs.get("input_ids")
+        ids = kwargs.get("inputs_embeds") if ids is None else ids
+        mask, cache = kwargs.get("attention_mask"), kwargs.get("past_key_values")
+        if isinstance(mask, Tensor) and mask.dim() == 2 and not bool(mask[:, -1].all()):
+            raise CorrSteerError(
+                "A prompt is padded on the right, where steering acts; set tokenizer.padding_side = 'left' and tokenize anew."
+            )
+        if cache is not None and int(cache.get_seq_length()) and ids is not None and ids.shape[1] > 1:
+            raise CorrSteerError(
+                f"The model reads {ids.shape[1]} tokens at once after others, and which of them to steer cannot be known; "
+                f"generate without an assistant model, without chunks of the prompt, and without a cache from before."
+            )
+        if before and ids is not None and _goes_on(ids, before[0]):
+            raise CorrSteerError(
+                "The model generates without a cache of keys and values, so steering would miss the tokens before the "
+                "last; generate with use_cache=True."
+            )
+        before[:] = [ids] if cache is None and ids is not None else []
+
+    return check
+
+
+def _goes_on(ids: Tensor, before: Tensor) -> bool:
+    """Whether every row is one of the rows before with one token more."""
+    if ids.dim() != 2 or before.dim() != 2 or ids.shape[1] != before.shape[1] + 1:
+        return False
+    return bool((ids[:, None, :-1] == before[None]).all(-1).any(1).all())

@@ -63,10 +63,32 @@ def _like(row: SteeringRow, features: pd.DataFrame, used: set[tuple[int, int]], 
     layer = features[features["layer"] == row.layer]
     own = layer.loc[layer["feature"] == row.feature, "frequency"]
     free = layer[~layer["feature"].map(lambda feature: (row.layer, feature) in used)]
-    if own.empty or free.empty:
+    if free.empty:
         raise CorrSteerError(
             f"There is no other feature in layer {row.layer} to compare feature {row.feature} with; evaluate with fewer controls."
         )
-    distance = (free["frequency"] - own.iloc[0]).abs()
+    often = 0.0 if own.empty else own.iloc[0]  # one that never fired has no row
+    distance = (free["frequency"] - often).abs()
     near = free.loc[distance.sort_values(kind="stable").index[:NEIGHBOURS], "feature"]
     return int(rng.choice(near.to_numpy()))
+
+
+def like_frequency(wanted: pd.DataFrame, open_to: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """For each wanted feature a random one of its layer, of like frequency, no two alike; rows of `open_to`.
+
+    Like: among the NEIGHBOURS of closest frequency. No wanted feature is drawn. Both tables need layer, feature and
+    frequency. Raises CorrSteerError for a layer without so many others.
+    """
+    used = {(int(layer), int(feature)) for layer, feature in zip(wanted["layer"], wanted["feature"], strict=True)}
+    drawn: list[int] = []
+    by_layer = dict(tuple(open_to.groupby("layer")))
+    for row in wanted.itertuples():
+        layer = by_layer.get(row.layer, open_to.iloc[:0])
+        free = layer[[(row.layer, feature) not in used for feature in layer["feature"]]]
+        if free.empty:
+            raise CorrSteerError(f"Layer {row.layer} has no other features to draw in place of feature {row.feature}.")
+        distance = (free["frequency"] - row.frequency).abs()
+        near = distance.sort_values(kind="stable").index[:NEIGHBOURS]
+        drawn.append(int(rng.choice(near.to_numpy())))
+        used.add((row.layer, int(open_to.loc[drawn[-1], "feature"])))
+    return open_to.loc[drawn].reset_index(drop=True)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from corrsteer_core.evaluation.prior import Prior
 from corrsteer_core.evaluation.trials import Comparison
+from corrsteer_core.reporting.verdict import Verdict, verdict
 from corrsteer_core.statistics.rival import RivalComparison
 
 
@@ -41,8 +42,15 @@ class Evaluation:
     """The set beside each control and matched set, sample by sample, by the outcome that the verdict goes by."""
     chosen_on: bool = False
     """Whether the set was fitted or chosen on these items."""
+    strategy: str = ""
+    """How the set was chosen; empty for one put together by hand."""
     dtype: str = ""
     """What the model computed in."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the set works, by the rule of `reporting.verdict`; prints as its sentence."""
+        return verdict(self.summary())
 
     def summary(self) -> dict:
         """The numbers, ready for JSON."""
@@ -64,6 +72,7 @@ class Evaluation:
             "matched": rivals(self.matched),
             "against": {name: _beside(one) for name, one in self.against.items()},
             "chosen_on": self.chosen_on,
+            "strategy": self.strategy,
             "dtype": self.dtype,
             **(self.prior.summary() if self.prior else {}),
         }

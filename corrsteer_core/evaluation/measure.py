@@ -28,7 +28,7 @@ from corrsteer_core.evaluation.trials import Trial, compare, fluency, mean_fluen
 from corrsteer_core.models.loading import Model, load_model
 from corrsteer_core.models.prompts import render
 from corrsteer_core.runs.steering_set import SteeringSet
-from corrsteer_core.runs.stored_run import features_of
+from corrsteer_core.runs.stored_run import features_of, selection_of
 from corrsteer_core.saes.named_saes import saes_of
 from corrsteer_core.saes.sae import Sae
 from corrsteer_core.statistics.rival import compare_with_rivals
@@ -51,6 +51,7 @@ def evaluate_set(
     limit: int | None = None,
     max_new_tokens: int | None = None,
     control_count: int = 0,
+    matched: Sequence[SteeringSet] = (),
     seed: int = 0,
     model: Model | None = None,
     saes: Sequence[Sae] | None = None,
@@ -69,7 +70,15 @@ def evaluate_set(
     steering = steering if scale is None else replace(steering, scale=scale)
     exam = exam_for(steering, task, model, split=split, data=data, limit=limit, max_new_tokens=max_new_tokens)
     return evaluate_sets(
-        [steering], exam, model, saes, control_count=control_count, seed=seed, choose=choose, progress=progress
+        [steering],
+        exam,
+        model,
+        saes,
+        control_count=control_count,
+        matched=[matched],
+        seed=seed,
+        choose=choose,
+        progress=progress,
     )[0]
 
 
@@ -252,6 +261,7 @@ def measured_sets(
             samples=_sample_table(found, exam.items, place).assign(**kept),
             prior=prior,
             chosen_on=exam.chosen_on,
+            strategy=_strategy_of(one),
             dtype=model.arithmetic,
         )
 
@@ -270,6 +280,11 @@ def _with_offsets(
     if validation.names != view.names:
         return None
     return view, fit_offsets(validation, view)
+
+
+def _strategy_of(steering: SteeringSet) -> str:
+    about = selection_of(steering.run, steering.content) if steering.run and is_cached(steering.run) else None
+    return about["strategy"] if about else ""
 
 
 @dataclass(frozen=True)

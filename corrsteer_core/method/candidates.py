@@ -11,14 +11,13 @@ from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, part_of, silent
 from corrsteer_core.correlation import rankings
 from corrsteer_core.engine.activation_lengths import stream_lengths
-from corrsteer_core.engine.steering import empty_set, vectors_of
-from corrsteer_core.evaluation.trials import trial, unsteered_and
-from corrsteer_core.method import strategies
 from corrsteer_core.method.run_setup import Setup, reopen
+from corrsteer_core.method.validation import default_objective, effect_rows, empty_of, try_groups
 from corrsteer_core.models.hooks import HookPoint
 from corrsteer_core.models.prompts import render
+from corrsteer_core.runs import strategies
 from corrsteer_core.runs.fit import sae_sizes, training_activations, training_outcomes
-from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
+from corrsteer_core.runs.predictions import PREDICTED, needed_predictions, predictions
 from corrsteer_core.runs.stored_run import features_of, fit_summary
 from corrsteer_core.storage.reading import Reader, query
 from corrsteer_core.storage.writing import PATIENCE, Writer
@@ -26,12 +25,16 @@ from corrsteer_core.storage.writing import PATIENCE, Writer
 DEFAULT_RANKING = "pearson_r"
 CANDIDATE = ["layer", "feature", "scale"]
 """What names a candidate."""
+KNOWN = ["layer", "feature", "r", "support", "frequency"]
+"""What the fit says of a feature, beside what is predicted."""
 TRIED_TOGETHER = 96
 """Candidates measured and stored at a time: every group reads the prompts once more, and is what an interruption can lose."""
 
 
 def rankable_features(run: str, *, ranking: str = DEFAULT_RANKING, negative: bool = False) -> pd.DataFrame:
     """Features that a strategy may choose, the best first. Raises CorrSteerError when there are none."""
+    if ranking == PREDICTED:
+        return predicted_features(run, negative=negative)
     summary = fit_summary(run)
     if summary["constant"]:
         raise CorrSteerError(
@@ -48,11 +51,27 @@ def rankable_features(run: str, *, ranking: str = DEFAULT_RANKING, negative: boo
     return chosen
 
 
+def predicted_features(run: str, *, negative: bool = False) -> pd.DataFrame:
+    """Features that are predicted to help, the best first: also those that fired never or always, of which r says nothing.
+
+    With `negative` also those that help when subtracted. Raises CorrSteerError where nothing is predicted, or none helps.
+    """
+    foretold = needed_predictions(run)
+    found = strategies.helpful(foretold.merge(features_of(run)[KNOWN], on=KNOWN[:2], how="left"), negative=negative)
+    if found.empty:
+        raise CorrSteerError(
+            f"No feature of {run} is predicted to help; choose a task that the model sometimes solves."
+        )
+    return found
+
+
 def scores(run: str, ranking: str) -> pd.DataFrame:
     """Another ranking of the features, from the cache: layer, feature, score (higher is better)."""
+    if ranking == PREDICTED:
+        return needed_predictions(run)[["layer", "feature", PREDICTED]].rename(columns={PREDICTED: "score"})
     rank = rankings.RANKINGS.get(ranking)
     if rank is None:
-        raise CorrSteerError(f"Unknown ranking {ranking!r}; known are {', '.join(rankings.RANKINGS)}.")
+        raise CorrSteerError(f"Unknown ranking {ranking!r}; known are {', '.join([*rankings.RANKINGS, PREDICTED])}.")
     frames = []
     with Reader(run) as store:
         y = training_outcomes(store).to_numpy()
@@ -74,10 +93,16 @@ def try_candidates(
 ) -> pd.DataFrame:
     """Steer each candidate of -V alone on the validation split; returns and stores `effects`. Those known are not repeated.
 
-    Candidates whose vector is longer than the share `longest` of the activation it is added to are tried at that length.
+    Where effects are predicted, the best by prediction are tried beside the best by r. Candidates whose vector is longer
+    than the share `longest` of the activation it is added to are tried at that length.
     """
     setup = setup or reopen(run)
-    listed = strategies.candidates(features if features is not None else rankable_features(run), per_layer, scales)
+    ranked = features if features is not None else rankable_features(run)
+    foretold = None
+    if not predictions(run).empty:
+        negative = bool((ranked["coefficient"] < 0).any())
+        foretold = strategies.within_reach(predicted_features(run, negative=negative), max(scales), longest)
+    listed = strategies.candidates(ranked, per_layer, scales, foretold)
     return tried(setup, strategies.gentle(with_shares(setup, listed), longest), progress)
 
 
@@ -86,6 +111,8 @@ def tried(setup: Setup, wanted: pd.DataFrame, progress: Progress) -> pd.DataFram
     # Collecting more and fitting anew moves the coefficient: then what was tried is another thing.
     same = [*CANDIDATE, "coefficient"]
     known = query(setup.run, "SELECT * FROM effects")
+    if default_objective(setup) == "beyond_prior":  # what an older release measured lacks it
+        known = known[known["beyond_p"].notna()]
     listed = wanted.merge(known[same].drop_duplicates(), on=same, how="left", indicator="known")
     listed["known"] = listed["known"] == "both"
     for start in range(0, len(listed), TRIED_TOGETHER):
@@ -102,9 +129,9 @@ def tried(setup: Setup, wanted: pd.DataFrame, progress: Progress) -> pd.DataFram
 def _try(setup: Setup, some: pd.DataFrame, progress: Progress) -> None:
     """Steer some candidates alone and store what each did."""
     rows = [[strategies.as_row(one)] for one in some.itertuples()]
-    outcomes = validation_outcomes(setup, empty_of(setup), rows, "trying features one by one", progress)
+    found = try_groups(setup, empty_of(setup), rows, "trying features one by one", progress)
     with Writer(setup.run, wait=PATIENCE) as store:
-        store.add("effects", strategies.effects(some, outcomes[:, 0], outcomes[:, 1:]))
+        store.add("effects", effect_rows(some, found))
 
 
 def with_shares(setup: Setup, candidates: pd.DataFrame) -> pd.DataFrame:
@@ -131,29 +158,3 @@ def try_layers(
     """Steer each feature of -A alone, at scale 1, on the validation split: what -P prunes by."""
     listed = strategies.candidates(features, per_layer, (1.0,))
     return tried(setup, with_shares(setup, listed), progress)
-
-
-def empty_of(setup: Setup) -> SteeringSet:
-    return empty_set(setup.model, setup.saes, run=setup.run, task=setup.config.task, style=setup.config.style)
-
-
-def validation_outcomes(
-    setup: Setup, base: SteeringSet, groups: Sequence[Sequence[SteeringRow]], stage: str, progress: Progress
-) -> np.ndarray:
-    """Outcomes on the validation split, (samples, 1 + groups), unsteered first."""
-    items = [item for item in setup.items if item.split == "validation"]
-    if not items:
-        raise CorrSteerError(
-            f"The run {setup.run} has no validation samples to try features on; collect it with a larger limit."
-        )
-    found = trial(
-        setup.model,
-        items,
-        unsteered_and(*(vectors_of(base.with_rows(rows), setup.saes) for rows in groups)),
-        style=setup.config.style,
-        scorer=setup.task.scorer,
-        max_new_tokens=setup.config.max_new_tokens,
-        stage=stage,
-        progress=progress,
-    )
-    return found.outcomes

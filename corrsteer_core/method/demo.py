@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from corrsteer_core.base.progress import Progress
-from corrsteer_core.evaluation import measure
 from corrsteer_core.method import collecting, run_setup, selecting
+from corrsteer_core.method.evaluating import evaluate
 from corrsteer_core.models.loading import EMBEDDED, load_model
 from corrsteer_core.runs import run_facts
 from corrsteer_core.storage import run_folder
@@ -38,5 +38,5 @@ def run_demo(progress: Progress) -> dict[str, Any]:
     for strategy in ("S", "A", "V"):
         chosen = selecting.select(setup.run, strategy, setup=setup, progress=progress)
         if strategy == "V":  # the others are kept to compare with by hand
-            measure.evaluate_set(chosen, task, model=model, saes=setup.saes, control_count=CONTROLS, progress=progress)
+            evaluate(chosen, task, model=model, saes=setup.saes, control_count=CONTROLS, progress=progress)
     return {"run": setup.run, "database": str(run_folder.database_path(setup.run))}

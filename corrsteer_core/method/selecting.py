@@ -3,46 +3,107 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, part_of, silent
-from corrsteer_core.method import strategies
 from corrsteer_core.method.candidates import (
     CANDIDATE,
     DEFAULT_RANKING,
     rankable_features,
     try_candidates,
     try_layers,
-    validation_outcomes,
 )
 from corrsteer_core.method.run_setup import Setup, reopen
-from corrsteer_core.method.strategies import Strategy
-from corrsteer_core.runs.steering_set import SteeringSet
+from corrsteer_core.method.stability import stability
+from corrsteer_core.method.validation import default_objective, judged_by, try_groups
+from corrsteer_core.runs import strategies
+from corrsteer_core.runs.objectives import Objective
+from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
 from corrsteer_core.runs.stored_run import keep_set, stored
+from corrsteer_core.runs.strategies import Measure, get_strategy
 from corrsteer_core.storage.reading import query
+
+
+@dataclass
+class ValidationDesk:
+    """A strategy's desk on a run: what it asks for is measured on the validation split and judged by one objective."""
+
+    run: str
+    base: SteeringSet
+    features: pd.DataFrame
+    per_layer: int | None
+    scales: Sequence[float]
+    longest: float
+    objective: Objective | None
+    setup: Setup | None
+    progress: Progress
+    tried: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """The effects that were asked for last, judged by the objective."""
+
+    def _opened(self) -> Setup:
+        """The run with its model; loaded when a strategy first asks for something."""
+        self.setup = self.setup or reopen(self.run)
+        self.objective = self.objective or default_objective(self.setup)
+        return self.setup
+
+    def _judged(self, effects: pd.DataFrame) -> pd.DataFrame:
+        self.tried = judged_by(effects, self.objective or "rate")
+        frequency = self.features[["layer", "feature", "frequency"]]
+        self.tried = self.tried.merge(frequency, on=["layer", "feature"], how="left")
+        return self.tried
+
+    def tried_at_once(self, per_layer: int) -> pd.DataFrame:
+        return self._judged(try_layers(self.run, self.features, per_layer, self._opened(), self.progress))
+
+    def tried_at_scales(self, per_layer: int) -> pd.DataFrame:
+        found = try_candidates(
+            self.run,
+            per_layer=per_layer,
+            scales=self.scales,
+            longest=self.longest,
+            features=self.features,
+            setup=self._opened(),
+            progress=self.progress,
+        )
+        return self._judged(found)
+
+    def measured(self, rounds: int) -> Measure:
+        parts = (part_of(self.progress, nth / rounds, 1 / rounds) for nth in range(rounds))
+
+        def measure(groups: Sequence[Sequence[SteeringRow]]) -> np.ndarray:
+            found = try_groups(self._opened(), self.base, groups, "adding layers", next(parts))
+            return found.by(self.objective or "rate")[:, 1:]
+
+        return measure
 
 
 def select(
     run: str,
-    strategy: Strategy,
+    strategy: str,
     *,
     per_layer: int | None = None,
     scales: Sequence[float] = strategies.SCALES,
     longest: float = strategies.LONGEST,
     ranking: str = DEFAULT_RANKING,
     negative: bool = False,
+    objective: Objective | None = None,
     setup: Setup | None = None,
     progress: Progress = silent,
 ) -> SteeringSet:
     """Choose a steering set by a strategy, keep it with the run under the strategy's name, and return it.
 
     `per_layer` is how many features of a layer A and P take (1) and V tries (8). `ranking` names one
-    of correlation.RANKINGS. What P and V saw on the validation split is kept in `effects`.
+    of rankings.RANKINGS. What P and V saw on the validation split is kept in `effects`; they choose by `objective`, the gain
+    beyond the prior where the task has classes, else the rate. How surely V's first choice is the best one is kept with it.
     """
     if per_layer is not None and per_layer < 1:
         raise CorrSteerError(f"{per_layer} features per layer were asked for; ask for at least 1.")
+    chooser = get_strategy(strategy)
     features = rankable_features(run, ranking=ranking, negative=negative)
     config, _ = stored(run)
     base = SteeringSet(
@@ -52,34 +113,15 @@ def select(
         run=run,
         task=config.task,
         style=config.style,
-        name=_set_name(strategy, per_layer, ranking, negative, scales, longest),
+        name=_set_name(strategy, per_layer, ranking, negative, scales, longest, objective),
     )
-    if strategy == "S":
-        rows = strategies.best_overall(features)
-    elif strategy == "A":
-        rows = strategies.best_per_layer(features, per_layer or 1)
-    elif strategy == "P":
-        rows = strategies.pruned(try_layers(run, features, per_layer or 1, setup or reopen(run), progress))
-    elif strategy == "V":
-        opened = setup or reopen(run)
-        found = try_candidates(
-            run,
-            per_layer=per_layer or strategies.PER_LAYER,
-            scales=scales,
-            longest=longest,
-            features=features,
-            setup=opened,
-            progress=progress,
-        )
-        most = max(1, strategies.beyond_noise(found)["layer"].nunique() - 1)
-        rounds = (part_of(progress, nth / most, 1 / most) for nth in range(most))
-        rows = strategies.grown(
-            found, lambda groups: validation_outcomes(opened, base, groups, "adding layers", next(rounds))[:, 1:]
-        )
-    else:
-        raise CorrSteerError(f"Unknown strategy {strategy!r}; known are S, A, P and V.")
-    chosen = base.with_rows(rows)
-    keep_set(run, chosen, strategy)
+    desk = ValidationDesk(run, base, features, per_layer, scales, longest, objective, setup, progress)
+    chosen = base.with_rows(chooser.choose(desk))
+    asked = {"per_layer": per_layer, "scales": list(scales), "longest": longest, "ranking": ranking}
+    about: dict[str, Any] = {"strategy": strategy, **asked, "negative": negative, "objective": desk.objective}
+    if chooser.best_of_many:
+        about["stability"] = stability(desk.tried)
+    keep_set(run, chosen, strategy, selection=about)
     return chosen
 
 
@@ -91,12 +133,19 @@ def seen_by_p(run: str, per_layer: int = 1, ranking: str = DEFAULT_RANKING, nega
 
 
 def _set_name(
-    strategy: Strategy, per_layer: int | None, ranking: str, negative: bool, scales: Sequence[float], longest: float
+    strategy: str,
+    per_layer: int | None,
+    ranking: str,
+    negative: bool,
+    scales: Sequence[float],
+    longest: float,
+    objective: Objective | None,
 ) -> str:
     parts = [str(strategy)]
     parts += [f"top {per_layer}"] if per_layer and strategy != "S" else []
     parts += [ranking.replace("_", " ")] if ranking != DEFAULT_RANKING else []
     parts += ["with negative"] if negative else []
+    parts += [f"by {objective.replace('_', ' ')}"] if objective else []
     if strategy == "V":
         parts += [f"scales {' '.join(f'{one:g}' for one in scales)}"] if tuple(scales) != strategies.SCALES else []
         parts += [f"up to {100 * longest:g}%"] if longest != strategies.LONGEST else []

@@ -10,13 +10,15 @@ from corrsteer_core.base.progress import Progress, silent
 from corrsteer_core.evaluation.evaluation import Evaluation
 from corrsteer_core.evaluation.exam import Exam
 from corrsteer_core.evaluation.measure import evaluate_sets
-from corrsteer_core.method import candidates, collecting, difference_baseline, selecting, strategies
+from corrsteer_core.method import candidates, collecting, difference_baseline, prediction, selecting
+from corrsteer_core.method.matched import DRAWS, matched_sets
 from corrsteer_core.method.run_setup import Setup
-from corrsteer_core.method.strategies import STRATEGIES, Strategy
 from corrsteer_core.reporting.ranking_words import of_ranking
 from corrsteer_core.reporting.verdict import verdict
-from corrsteer_core.runs import run_facts
+from corrsteer_core.runs import run_facts, strategies
 from corrsteer_core.runs.fit import FitSettings
+from corrsteer_core.runs.predictions import PREDICTED
+from corrsteer_core.runs.strategies import STRATEGIES
 
 CONTROLS = 5
 
@@ -24,7 +26,7 @@ CONTROLS = 5
 def study(
     setup: Setup,
     *,
-    strategies: Sequence[Strategy] = STRATEGIES,
+    strategies: Sequence[str] = tuple(STRATEGIES),
     rankings: Sequence[str] = (),
     per_layer: int | None = None,
     scales: Sequence[float] = strategies.SCALES,
@@ -66,12 +68,20 @@ def study(
     options: dict[str, Any] = {"setup": setup, "progress": progress}
     trying: dict[str, Any] = {"per_layer": per_layer, "scales": scales, "longest": longest}
     sets = [selecting.select(setup.run, one, **options, **(trying if one == "V" else {})) for one in strategies]
+    if PREDICTED in rankings:
+        prediction.predict(setup.run, setup=setup, progress=progress)
     sets += [selecting.select(setup.run, "A", ranking=ranking, **options) for ranking in rankings]
     chosen = [one for one in sets if one.rows]
     if chosen:
         items = [item for item in setup.items if item.split == split]
-        exam = Exam(setup.task, split, items, setup.config.style, setup.config.max_new_tokens)
-        found = evaluate_sets(chosen, exam, setup.model, setup.saes, control_count=control_count, progress=progress)
+        validation = tuple(item for item in setup.items if item.split == "validation")
+        length, on = setup.config.max_new_tokens, split in ("train", "validation")
+        exam = Exam(setup.task, split, items, setup.config.style, length, validation=validation, chosen_on=on)
+        draws = DRAWS if control_count else 0
+        matched = [matched_sets(one, draws=draws, setup=setup, progress=progress) for one in chosen] if draws else []
+        found = evaluate_sets(
+            chosen, exam, setup.model, setup.saes, control_count=control_count, matched=matched, progress=progress
+        )
         result["sets"] = [_row(one) for one in found]
     result["sets"] += [{"set": one.name, "features": 0} for one in sets if not one.rows]
     features = {one.name: len(one.rows) for one in chosen}

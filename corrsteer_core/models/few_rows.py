@@ -59,10 +59,13 @@ class Float32Head(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         rows = input.reshape(-1, self.in_features)
-        product = self._product(rows).view(*input.shape[:-1], self.out_features)
+        followed = torch.is_grad_enabled() and rows.requires_grad
+        product = _Followed.apply(rows, self) if followed else self.product(rows)
+        product = product.view(*input.shape[:-1], self.out_features)
         return product if self.bias is None else product + self.bias.float()
 
-    def _product(self, rows: Tensor) -> Tensor:
+    def product(self, rows: Tensor) -> Tensor:
+        """Rows (n, in) by the weight: (n, out) in float32, the bias not added."""
         if self.weight.device.type == "cuda":
             return torch.mm(rows, self.weight.T, out_dtype=torch.float32)
         if self.wide is not None and self.wide.device == rows.device:
@@ -71,6 +74,28 @@ class Float32Head(nn.Linear):
             return nn.functional.linear(rows.float(), self.wide)
         parts = self.weight.split(PART)
         return torch.cat([nn.functional.linear(rows.float(), part.float()) for part in parts], -1)
+
+    def back(self, gradients: Tensor) -> Tensor:
+        """Gradients of the product (n, out), float32, by the weight: those of its rows (n, in), float32."""
+        if self.wide is not None and self.wide.device == gradients.device:
+            return gradients @ self.wide
+        found = gradients.new_zeros(len(gradients), self.in_features)
+        for of_part, part in zip(gradients.split(PART, -1), self.weight.split(PART), strict=True):
+            found += of_part @ part.float()
+        return found
+
+
+class _Followed(torch.autograd.Function):
+    """A head's product where gradients are wanted: autograd knows none for CUDA's product, and would keep every widened part."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, head: Float32Head) -> Tensor:
+        ctx.head, ctx.dtype = head, rows.dtype
+        return head.product(rows)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return ctx.head.back(gradients[0]).to(ctx.dtype), None
 
 
 def widen_head(net: Any) -> None:

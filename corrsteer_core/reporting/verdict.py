@@ -1,6 +1,9 @@
 """What the numbers of an evaluation say, in sentences: does the set work, at what cost, and what it is compared with.
 
-Takes the summary that is stored with an evaluation (see `evaluation.Evaluation.summary`); loads no model.
+Takes the summary that is stored with an evaluation (see `evaluation.Evaluation.summary`); loads no model. "Works" takes all
+of this: success rises by more than noise; where answers are classes, it still does after both models got the constant per
+class that serves them best; and the set beats every control sample by sample. What any control shown could overturn is
+not called so.
 """
 
 from __future__ import annotations
@@ -12,7 +15,23 @@ from typing import Any, Literal
 
 import pandas as pd
 
-Kind = Literal["works", "noise", "no better", "harmful", "nothing"]
+from corrsteer_core.statistics.classes import ClassChange
+from corrsteer_core.statistics.classes import sentence as by_class
+from corrsteer_core.statistics.power import samples_needed
+from corrsteer_core.statistics.rival import control_p
+
+Kind = Literal[
+    "works",
+    "shifts",
+    "selection",
+    "no better",
+    "uncontrolled",
+    "chosen on",
+    "inconclusive",
+    "not shown",
+    "harmful",
+    "nothing",
+]
 
 NOISE = 0.05
 """A paired p-value not below this is within noise."""
@@ -22,11 +41,22 @@ CONSTRAINED = "constrained"
 """Name of the unsteered answers to multiple choice that are held to the choices."""
 DEBRIS = 1.0
 """Nats per token by which steered texts may be less likely than unsteered ones before the verdict mentions it."""
+SMALL = 0.02
+"""An effect whose whole interval lies within this is said to be ruled out, not just not shown."""
+MOST_SAMPLES = 100_000
+"""More than so many samples are not worth naming."""
+SELECTED = ("P", "V")
+"""Strategies that choose by steering on the validation split: to be compared with the same choice among random features."""
 
 WORDS: dict[Kind, str] = {
     "works": "works",
-    "noise": "no better than chance",
+    "shifts": "shifts the answers",
+    "selection": "selection alone does as much",
     "no better": "no better than controls",
+    "uncontrolled": "not compared yet",
+    "chosen on": "measured where it was chosen",
+    "inconclusive": "inconclusive",
+    "not shown": "not shown",
     "harmful": "harmful",
     "nothing": "no effect",
 }
@@ -39,72 +69,139 @@ class Verdict:
     kind: Kind
     sentence: str
 
+    def __str__(self) -> str:
+        return self.sentence
+
 
 def verdict(summary: Mapping[str, Any]) -> Verdict:
-    """Whether the set raises success by more than noise and by more than any vector of its size.
+    """What a measurement is evidence of, by the rules of this module's first lines.
 
-    Noise is judged by the exact McNemar test; "no better" means that a random control, the set with
-    its sign turned round, or constrained decoding without steering raises success at least as much.
+    Noise is judged by the exact McNemar test (graded outcomes: a sign-flip test) at 0.05.
     """
     before, after, p = summary["unsteered_rate"], summary["steered_rate"], summary["p"]
     moved = f"success {_moved(before, after)} on {summary['n']:,} samples ({_p(p)})"
-    won, lost = summary["positive_flips"], summary["negative_flips"]
-    if not won + lost and abs(after - before) > 1e-9:  # graded outcomes only
-        return Verdict(
-            "noise",
-            f"No better than chance: the average outcome goes from {before:.1%} to {after:.1%}, but none of the "
-            f"{summary['n']:,} samples changed between failure and success, which is what the test counts.",
-        )
-    if not won + lost:
+    if not summary["positive_flips"] + summary["negative_flips"] and abs(after - before) < 1e-9:
         return Verdict("nothing", f"Does nothing here: no outcome of the {summary['n']:,} samples changed.")
     if p >= NOISE:
-        return Verdict("noise", f"No better than chance: {moved}; flips this uneven come about by chance.")
-    if (after - before) * (won - lost) <= 0:  # graded outcomes only
-        return Verdict(
-            "noise",
-            f"No better than chance: {moved}, but {won} samples went from failure to success and {lost} back, so the average "
-            f"and the flips point opposite ways.",
-        )
+        return _not_shown(summary, moved)
     if after < before:
         return Verdict("harmful", f"Harmful: {moved}.")
-    rivals = _rivals(summary)
-    return _no_better(summary, rivals, moved) or Verdict(
-        "works", f"Works: {moved}{_against(rivals)}.{_debris(summary)}"
+    if summary.get("chosen_on"):
+        return Verdict(
+            "chosen on",
+            f"No evidence: {moved}, but the set was fitted or chosen on these very samples; measure it on the test split.",
+        )
+    return (
+        _shifts(summary, moved)
+        or _beaten(summary, moved)
+        or _uncontrolled(summary, moved)
+        or Verdict("works", f"Works: {moved}{_beyond(summary)}{_against(summary)}.{_debris(summary)}")
     )
 
 
-def _rivals(summary: Mapping[str, Any]) -> dict[str, float]:
-    return {name: one["effect"] for name, one in summary.get("controls", {}).items()}
+def _not_shown(summary: Mapping[str, Any], moved: str) -> Verdict:
+    """Noise and absence of evidence are two things: what is ruled out, or how many samples would tell."""
+    low, high = summary.get("effect_interval") or (-1.0, 1.0)
+    if low >= -SMALL and high <= SMALL:
+        return Verdict("not shown", f"No effect worth the name: {moved}; more than {_points(high)} is ruled out.")
+    if summary["steered_rate"] <= summary["unsteered_rate"]:
+        return Verdict("not shown", f"Not shown: {moved}.")
+    n = summary["n"]
+    needed = samples_needed(summary["positive_flips"] / n, summary["negative_flips"] / n)
+    if needed is None or needed > MOST_SAMPLES:
+        return Verdict("not shown", f"Not shown: {moved}.")
+    more = (
+        f"about {needed:,} samples would be needed to show it in 4 of 5 tries" if needed > n else "another sample may"
+    )
+    return Verdict("inconclusive", f"Inconclusive: {moved}; if the effect is what it looks like, {more}.")
 
 
-def _no_better(summary: Mapping[str, Any], rivals: Mapping[str, float], moved: str) -> Verdict | None:
-    """The verdict when a control raises success as much as the set does; equal counts, up to rounding, are as much."""
-    enough = summary["steered_rate"] - summary["unsteered_rate"] - 1e-9
+def _shifts(summary: Mapping[str, Any], moved: str) -> Verdict | None:
+    """The verdict where nothing is left beyond one constant per class."""
+    beyond = summary.get("beyond_prior")
+    if beyond is None or (beyond["effect"] > 0 and beyond["p"] < NOISE):
+        return None
+    return Verdict(
+        "shifts",
+        f"Shifts the answers: {moved}, but one constant per class takes the unsteered model to "
+        f"{beyond['unsteered_rate']:.1%}, and the steered one to {beyond['steered_rate']:.1%} ({_points(beyond['effect'])}, "
+        f"{_p(beyond['p'])}){_by_class(summary)}.",
+    )
+
+
+def _by_class(summary: Mapping[str, Any]) -> str:
+    rows = summary.get("classes") or []
+    said = by_class([ClassChange(row["class"], row["n"], row["unsteered_rate"], row["steered_rate"]) for row in rows])
+    return f"; {said}" if said else ""
+
+
+def _beaten(summary: Mapping[str, Any], moved: str) -> Verdict | None:
+    """The verdict when some rival is not beaten beyond noise."""
+    effect = summary["steered_rate"] - summary["unsteered_rate"]
     free = summary.get("constrained", {}).get(CONSTRAINED)
-    if free is not None and free["effect"] >= enough:
+    if free is not None and free["effect"] >= effect - 1e-9:
         return Verdict(
             "no better",
             f"No better than controls: {moved}, but unsteered answers held to the choices do as much "
             f"({_points(free['effect'])}).",
         )
-    best = max(rivals, key=rivals.__getitem__, default=None)
-    if best is not None and rivals[best] >= enough:
-        rival = "turning its sign round" if best == FLIPPED else "a random set of the same size"
-        return Verdict(
-            "no better", f"No better than controls: {moved}, but {rival} does as much ({_points(rivals[best])})."
-        )
+    for kind, group, opening in (
+        ("selection", "matched", "Selection alone does as much"),
+        ("no better", "controls", "No better than controls"),
+    ):
+        rivals = {name: one["effect"] for name, one in summary.get(group, {}).items() if not _won(summary, name, one)}
+        if rivals:
+            best = max(rivals, key=rivals.__getitem__)
+            return Verdict(kind, f"{opening}: {moved}, but {_named(best, group)} ({_points(rivals[best])}).")  # type: ignore[arg-type]
     return None
 
 
-def _against(rivals: Mapping[str, float]) -> str:
-    random = [effect for name, effect in rivals.items() if name != FLIPPED]
-    if not random:
-        return "; not compared with random features yet"
-    if len(random) == 1:
-        return f"; a random set of like size: {_points(random[0])}"
+def _won(summary: Mapping[str, Any], name: str, rival: Mapping[str, Any]) -> bool:
+    """Whether the set beats a rival beyond noise, on the same samples; by rates alone where no more was kept."""
+    beside = summary.get("against", {}).get(name)
+    if beside is None:
+        return rival["effect"] < summary["steered_rate"] - summary["unsteered_rate"] - 1e-9
+    return beside["difference"] > 0 and beside["p"] < NOISE
+
+
+def _named(rival: str, group: str) -> str:
+    if group == "matched":
+        return "the same choice among random features is not beaten beyond noise"
+    what = "turning its sign round" if rival == FLIPPED else "a random set of the same size"
+    return f"{what} is not beaten beyond noise"
+
+
+def _uncontrolled(summary: Mapping[str, Any], moved: str) -> Verdict | None:
+    """The verdict while what "works" takes has not been measured."""
+    if not [name for name in summary.get("controls", {}) if name != FLIPPED]:
+        lacking = "it has not been compared with random features yet"
+    elif summary.get("strategy") in SELECTED and not summary.get("matched"):
+        lacking = "it has not been compared with the same choice among random features yet"
+    else:
+        return None
+    return Verdict("uncontrolled", f"Not compared yet: {moved}, but {lacking}.")
+
+
+def _beyond(summary: Mapping[str, Any]) -> str:
+    beyond = summary.get("beyond_prior")
+    if beyond is None:
+        return ""
+    return f", {_points(beyond['effect'])} of it beyond what one constant per class does ({_p(beyond['p'])}){_by_class(summary)}"
+
+
+def _against(summary: Mapping[str, Any]) -> str:
+    random = [one["effect"] for name, one in summary.get("controls", {}).items() if name != FLIPPED]
     mean = _points(sum(random) / len(random))
-    return (
+    said = (
         f"; {len(random)} random sets of like size: {mean} on average, {_points(min(random))} to {_points(max(random))}"
+    )
+    if len(random) == 1:
+        said = f"; a random set of like size: {mean}"
+    if len(random) >= 19:
+        said += f" (permutation {_p(control_p(summary['steered_rate'] - summary['unsteered_rate'], random))})"
+    matched = [one["effect"] for one in summary.get("matched", {}).values()]
+    return said + (
+        f"; {len(matched)} chosen alike among random features: at most {_points(max(matched))}" if matched else ""
     )
 
 

@@ -15,6 +15,7 @@ TOP_TEXTS = 5
 SortKey = Literal[
     "r", "layer", "feature", "coefficient", "support",
     "frequency", "frequency_correct", "frequency_incorrect", "p", "q", "effect",
+    "predicted_effect", "shift", "tilt",
 ]  # fmt: skip
 SORT_KEYS: tuple[SortKey, ...] = SortKey.__args__  # type: ignore[attr-defined]
 
@@ -63,10 +64,13 @@ _BEST_EFFECT = (
     "FROM effects QUALIFY row_number() OVER (PARTITION BY layer, feature "
     "ORDER BY steered_rate - unsteered_rate DESC, scale) = 1)"
 )
-WITH_EFFECT = "features LEFT JOIN best USING (layer, feature) LEFT JOIN described USING (layer, feature)"
+WITH_EFFECT = (
+    "features LEFT JOIN best USING (layer, feature) LEFT JOIN described USING (layer, feature) "
+    "LEFT JOIN foretold USING (layer, feature)"
+)
 COLUMNS = (
     "layer, feature, r, coefficient, support, frequency, frequency_correct, frequency_incorrect, p, q, "
-    "effect, effect_scale, effect_p, description, description_source"
+    "effect, effect_scale, effect_p, description, description_source, predicted_effect, shift, tilt, toward"
 )
 _DESCRIBED = (
     "described AS (SELECT layer, feature, first(description ORDER BY source) AS description, first(source ORDER BY "
@@ -78,11 +82,36 @@ UNDESCRIBED = (
     "NULL::VARCHAR AS description_source, NULL::VARCHAR AS words WHERE false)"
 )
 
+# What was predicted with another coefficient than the feature has now is out of date, and left out.
+FORETOLD = (
+    "foretold AS (SELECT layer, feature, predicted_effect, shift, tilt, toward FROM predictions JOIN (SELECT layer, "
+    "feature, coefficient AS fitted FROM features) USING (layer, feature) WHERE coefficient = fitted "
+    "OR (NOT own AND coalesce(fitted, 0) = 0))"
+)
+UNFORETOLD = (
+    "foretold AS (SELECT NULL::SMALLINT AS layer, NULL::INTEGER AS feature, NULL::DOUBLE AS predicted_effect, "
+    "NULL::DOUBLE AS shift, NULL::DOUBLE AS tilt, NULL::VARCHAR AS toward WHERE false)"
+)
+
 
 def described(run: str) -> str:
     """The part of WITH that has descriptions; a run of before there were any has no table of them."""
-    found = query(run, "SELECT count(*) AS n FROM duckdb_tables() WHERE table_name = 'descriptions'")
-    return _DESCRIBED if found["n"][0] else UNDESCRIBED
+    return _DESCRIBED if _has_table(run, "descriptions") else UNDESCRIBED
+
+
+def foretold(run: str) -> str:
+    """The part of WITH that has predictions; a run of before there were any has no table of them."""
+    return FORETOLD if _has_table(run, "predictions") else UNFORETOLD
+
+
+def parts(run: str) -> list[str]:
+    """The parts of WITH that WITH_EFFECT joins."""
+    return [_BEST_EFFECT, described(run), foretold(run)]
+
+
+def _has_table(run: str, table: str) -> bool:
+    found = query(run, "SELECT count(*) AS n FROM duckdb_tables() WHERE table_name = ?", [table])
+    return bool(found["n"][0])
 
 
 def features(run: str, wanted: FeatureFilter = FeatureFilter(), *, limit: int = 50, offset: int = 0) -> pd.DataFrame:
@@ -106,7 +135,7 @@ def count_features(run: str, wanted: FeatureFilter = FeatureFilter()) -> int:
 
 def _conditions(run: str, wanted: FeatureFilter) -> tuple[str, str, dict[str, Any]]:
     """The parts of WITH, the condition and its parameters."""
-    parts = [_BEST_EFFECT, described(run)]
+    with_parts = parts(run)
     parameters: dict[str, Any] = {"support": wanted.support}
     terms: list[str] = ["support >= $support"]
     if wanted.r_low > -1 or wanted.r_high < 1:
@@ -136,13 +165,13 @@ def _conditions(run: str, wanted: FeatureFilter) -> tuple[str, str, dict[str, An
             terms.append(f"{column} <= ${column}_high")
             parameters[f"{column}_high"] = high
     if text := wanted.text.strip():
-        parts.append(_TEXT_HITS)
+        with_parts.append(_TEXT_HITS)
         terms.append(
             "((layer, feature) IN (SELECT (layer, feature) FROM hits) OR contains(lower(words), lower($text)) "
             "OR feature::VARCHAR = $text)"
         )
         parameters |= {"text": text, "top": TOP_TEXTS}
-    return ", ".join(parts), " AND ".join(terms), parameters
+    return ", ".join(with_parts), " AND ".join(terms), parameters
 
 
 def _below_one(bound: float) -> float | None:

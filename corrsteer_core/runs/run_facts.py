@@ -126,6 +126,11 @@ def chance(run: str) -> Mapping[str, Any] | None:
     return found.iloc[0].to_dict() if len(found) else None
 
 
+def chance_by_layer(run: str) -> pd.DataFrame:
+    """What r the best feature reaches under permuted outcomes: layer (null: of all), level (95%), median, best, p."""
+    return query(run, "SELECT layer, level, median, best, p FROM chance ORDER BY layer NULLS FIRST")
+
+
 def fit_arguments(run: str) -> list[str]:
     """Arguments of the command line that collect what is missing of a run and fit it."""
     config = facts(run).config

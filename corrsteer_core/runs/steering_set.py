@@ -1,7 +1,7 @@
 """Steering sets: which features to add, how strongly, tied to one model and its SAEs.
 
-A steering set is a value: it can be scaled, negated, added, saved and loaded. What it adds to a
-model is made of it in `engine.steering`.
+A steering set is a value: it can be scaled, negated, added, saved and loaded (`2 * v`, `-v`, `v + w`).
+What it adds to a model is made of it in `engine.steering`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.files import not_written, write_text
@@ -47,7 +48,12 @@ class SteeringRow:
 
 @dataclass(frozen=True)
 class SteeringSet:
-    """Rows of features with a global scale, tied to one model and one set of SAEs."""
+    """Rows of features with a global scale, tied to one model and one set of SAEs.
+
+    What `a * v + b * w` adds to a model is a times what v adds plus b times what w adds.
+    """
+
+    __array_ufunc__ = None  # a NumPy number times a set is the set's to work out
 
     model: str
     model_fingerprint: str
@@ -79,14 +85,31 @@ class SteeringSet:
                 raise CorrSteerError(f"There are two rows for {where}; keep one.")
             seen.add((row.layer, row.feature))
 
-    def scaled(self, factor: float) -> SteeringSet:
-        """The set with its global scale multiplied."""
+    def scaled(self, factor: float) -> Self:
+        """The set with its global scale multiplied. Raises CorrSteerError for a scale that is no finite number."""
         return replace(self, scale=self.scale * factor)
 
-    def __neg__(self) -> SteeringSet:
+    def __mul__(self, factor: object) -> Self:
+        return self.scaled(float(factor)) if isinstance(factor, Real) else NotImplemented
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Self:
         return self.scaled(-1.0)
 
-    def with_rows(self, rows: Sequence[SteeringRow], name: str | None = None) -> SteeringSet:
+    def __add__(self, other: object) -> Self:
+        """A set that adds what both add: scales are multiplied in, rows of one feature become one, none that is 0 is left.
+
+        Rows that are switched off add nothing, so they are left out. Sets of two runs, tasks or prompt styles have a
+        sum that belongs to no run or task; it puts prompts as the first of them does. Raises CorrSteerError for sets of
+        two models, or of two SAEs at one layer.
+        """
+        return _sum(self, other) if isinstance(other, SteeringSet) else NotImplemented
+
+    def __sub__(self, other: object) -> Self:
+        return _sum(self, -other, "-") if isinstance(other, SteeringSet) else NotImplemented
+
+    def with_rows(self, rows: Sequence[SteeringRow], name: str | None = None) -> Self:
         """The same model, SAEs and scale with other rows."""
         return replace(self, rows=tuple(rows), name=self.name if name is None else name)
 
@@ -115,7 +138,7 @@ class SteeringSet:
         return json.dumps({"format": FORMAT, "version": VERSION, **body}, indent=1, allow_nan=False)
 
     @classmethod
-    def from_json(cls, text: str, where: str = "the steering set") -> SteeringSet:
+    def from_json(cls, text: str, where: str = "the steering set") -> Self:
         """Read `to_json`'s text, checking every field. Raises CorrSteerError that names what is wrong."""
         try:
             body = json.loads(text)
@@ -139,6 +162,47 @@ class SteeringSet:
             raise CorrSteerError(f"{where} has a missing or wrong field: {error}") from error
 
 
+def _sum(one: Any, other: SteeringSet, sign: str = "+") -> Any:
+    """See `SteeringSet.__add__`."""
+    _check_alike(one, other)
+    totals: dict[tuple[int, int], float] = {}
+    notes: dict[tuple[int, int], str] = {}
+    for of in (one, other):
+        for row in of.active_rows:
+            place = (row.layer, row.feature)
+            totals[place] = totals.get(place, 0.0) + of.scale * row.coefficient
+            notes.setdefault(place, row.note)
+    rows = tuple(SteeringRow(*place, total, note=notes[place]) for place, total in totals.items() if total)
+    by_layer = {sae.layer: sae for sae in (*other.saes, *one.saes)}
+    together = (one.run, one.task, one.style) == (other.run, other.task, other.style)
+    return replace(
+        one,
+        saes=tuple(by_layer[layer] for layer in sorted(by_layer)),
+        rows=rows,
+        scale=1.0,
+        name=f"{one.name} {sign} {other.name}",
+        run=one.run if together else "",
+        task=one.task if together else "",
+    )
+
+
+def _check_alike(one: SteeringSet, other: SteeringSet) -> None:
+    """Raise CorrSteerError when what two sets add cannot be added."""
+    if one.model_fingerprint != other.model_fingerprint:
+        raise CorrSteerError(
+            f"The steering sets {one.name!r} and {other.name!r} cannot be added: the first is of {one.model} "
+            f"({one.model_fingerprint}), the second of {other.model} ({other.model_fingerprint})."
+        )
+    known = {sae.layer: sae for sae in one.saes}
+    for sae in other.saes:
+        mine = known.get(sae.layer, sae)
+        if (mine.fingerprint, mine.hook_name, mine.d_sae) != (sae.fingerprint, sae.hook_name, sae.d_sae):
+            raise CorrSteerError(
+                f"The steering sets {one.name!r} and {other.name!r} cannot be added: at layer {sae.layer} the first has the "
+                f"SAE {mine.source} ({mine.fingerprint}), the second {sae.source} ({sae.fingerprint})."
+            )
+
+
 def load_set(path: Path) -> SteeringSet:
     """A steering set from a file. Raises CorrSteerError."""
     try:
@@ -159,13 +223,13 @@ def save_set(steering: SteeringSet, path: Path) -> None:
         raise not_written("The steering set", path, error) from error
 
 
-def _typed(kind: type, fields: Any):
+def _typed(kind: Any, body: Any):
     """Build a dataclass from JSON, refusing unknown fields and values of another type than it declares."""
-    if not isinstance(fields, dict):
-        raise TypeError(f"{kind.__name__} must be an object, not {_shown(fields)}")
-    declared = kind.__annotations__
+    if not isinstance(body, dict):
+        raise TypeError(f"{kind.__name__} must be an object, not {_shown(body)}")
+    declared: dict[str, Any] = {one.name: one.type for one in fields(kind)}
     return kind(
-        **{name: _value(f"{kind.__name__}.{name}", declared.get(name, ""), value) for name, value in fields.items()}
+        **{name: _value(f"{kind.__name__}.{name}", declared.get(name, ""), value) for name, value in body.items()}
     )
 
 

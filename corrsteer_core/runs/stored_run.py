@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -55,18 +57,32 @@ def fit_summary(run: str) -> pd.Series:
     return rows.iloc[0]
 
 
-def keep_set(run: str, steering: SteeringSet, strategy: str = "hand", *, wait: float = PATIENCE) -> None:
-    """Keep a set with its run, in place of one of the same name.
+def keep_set(
+    run: str,
+    steering: SteeringSet,
+    strategy: str = "hand",
+    *,
+    selection: Mapping[str, Any] | None = None,
+    wait: float = PATIENCE,
+) -> None:
+    """Keep a set with its run, in place of one of the same name; `selection` says how it was chosen.
 
     Raises CorrSteerError when the run is still being written by another process after `wait` seconds.
     """
     run_path(run)
     body = {"name": steering.name, "strategy": strategy, "created": pd.Timestamp.now("UTC").tz_localize(None)}
     with Writer(run, wait=wait) as store:
-        store.add("sets", pd.DataFrame([{**body, "content": steering.content, "body": steering.to_json()}]))
+        row = {**body, "content": steering.content, "body": steering.to_json()}
+        store.add("sets", pd.DataFrame([{**row, "selection": json.dumps(selection) if selection else None}]))
 
 
 def kept_sets(run: str) -> dict[str, SteeringSet]:
     """The sets kept with a run, by name, oldest first."""
     rows = query(run, "SELECT name, body FROM sets ORDER BY created")
     return {row.name: SteeringSet.from_json(row.body, f"the set {row.name}") for row in rows.itertuples(index=False)}
+
+
+def selection_of(run: str, content: str) -> dict[str, Any] | None:
+    """How the set of this content was chosen, as it is kept with its run; None for one put together by hand."""
+    rows = query(run, "SELECT selection FROM sets WHERE content = ? AND selection IS NOT NULL LIMIT 1", [content])
+    return json.loads(rows["selection"][0]) if len(rows) else None

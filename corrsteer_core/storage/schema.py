@@ -132,9 +132,64 @@ MIGRATIONS: tuple[str, ...] = (
         samples FROM evaluations_before;
     DROP TABLE evaluations_before;
     """,
+    """
+    ALTER TABLE effects ADD COLUMN outcomes VARCHAR;  -- of the steered answers, one bit a sample, hexadecimal; NULL if graded
+    ALTER TABLE effects ADD COLUMN unsteered_outcomes VARCHAR;
+    ALTER TABLE effects ADD COLUMN beyond_unsteered_rate DOUBLE;  -- with the offset of classes that serves best
+    ALTER TABLE effects ADD COLUMN beyond_steered_rate DOUBLE;    -- steered, with its own offset
+    ALTER TABLE effects ADD COLUMN beyond_positive_flips INTEGER;
+    ALTER TABLE effects ADD COLUMN beyond_negative_flips INTEGER;
+    ALTER TABLE effects ADD COLUMN beyond_p DOUBLE;
+    ALTER TABLE effects ADD COLUMN beyond_outcomes VARCHAR;
+    ALTER TABLE effects ADD COLUMN beyond_unsteered_outcomes VARCHAR;
+    ALTER TABLE sets ADD COLUMN selection JSON;  -- how the set was chosen, and how surely
+    CREATE TABLE matched (          -- sets chosen as a set was, among random features in place of those of highest r
+        run VARCHAR,
+        content VARCHAR,            -- hash of the set they are the control of
+        draw INTEGER,
+        created TIMESTAMP,
+        body JSON,                  -- the steering set
+        UNIQUE (run, content, draw)
+    );
+    """,
+    """
+    CREATE TABLE predictions (      -- what steering with each feature would do, to first order, from gradients
+        run VARCHAR,
+        layer SMALLINT,
+        feature INTEGER,
+        coefficient DOUBLE,         -- what it was predicted with
+        own BOOLEAN,                -- that is the feature's own; else it has none, and its layer's median stands for it
+        predicted_effect DOUBLE,    -- change of the success rate on the training samples, at scale 1
+        shift DOUBLE,               -- change of the class margin that all samples share; NULL without classes
+        tilt DOUBLE,                -- change of the margin by which classes are told apart; NULL without classes
+        toward VARCHAR,             -- the class that the shift favours
+        share DOUBLE,               -- length of the vector at scale 1 over that of the activation it would be added to
+        UNIQUE (run, layer, feature)
+    );
+    CREATE TABLE prediction_facts ( -- how they were made
+        run VARCHAR PRIMARY KEY,
+        kind VARCHAR,               -- classes (probability of the right class) or answers (policy gradient)
+        samples INTEGER,            -- training samples
+        inexact INTEGER             -- of these, answers whose tokens could not be told exactly from their text
+    );
+    """,
 )
 
 TABLES = frozenset(
-    {"runs", "samples", "activations", "features", "fits", "chance", "effects", "sets", "evaluations", "descriptions"}
+    [
+        "runs",
+        "samples",
+        "activations",
+        "features",
+        "fits",
+        "chance",
+        "effects",
+        "sets",
+        "evaluations",
+        "descriptions",
+        "matched",
+        "predictions",
+        "prediction_facts",
+    ]
 )
 """The tables that hold a run, all of them with a column `run`."""

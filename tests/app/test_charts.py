@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from app.evaluate import rate_chart
-from app.shared import charts
+from corrsteer_core.reporting import figures
 
 TRIED = pd.DataFrame(
     {
@@ -31,7 +31,7 @@ FEATURES = pd.DataFrame(
 
 
 def test_bubbles_stand_at_frequency_and_r_and_grow_with_the_coefficient():
-    figure = charts.frequency_against_r(FEATURES, 0.25, (22, 7))
+    figure = figures.frequency_against_r(FEATURES, 0.25, (22, 7))
     bubbles, ring = figure.data
     assert list(bubbles.x) == [0.1, 0.2, 0.3]
     assert list(bubbles.y) == [-0.1, 0.1, 0.5]
@@ -43,25 +43,25 @@ def test_bubbles_stand_at_frequency_and_r_and_grow_with_the_coefficient():
 
 
 def test_without_a_chance_level_no_line_is_drawn():
-    assert not charts.frequency_against_r(FEATURES, None).layout.shapes
+    assert not figures.frequency_against_r(FEATURES, None).layout.shapes
 
 
 def test_bars_are_the_best_of_each_layer_and_those_within_chance_are_grey():
     best = pd.DataFrame({"layer": [8, 22], "feature": [4, 7], "r": [0.2, 0.5], "level": [0.25, 0.26]})
-    bars, chance = charts.best_by_layer(best).data
+    bars, chance = figures.best_by_layer(best).data
     assert list(bars.x) == ["8", "22"]
     assert list(bars.y) == [0.2, 0.5]
-    assert list(bars.marker.color) == [charts.QUIET, charts.UNSTEERED]
+    assert list(bars.marker.color) == [figures.QUIET, figures.UNSTEERED]
     assert list(chance.y) == [0.25, 0.26]
 
 
 def test_a_layer_without_a_chance_level_counts_as_noise():
     best = pd.DataFrame({"layer": [8], "feature": [4], "r": [0.2], "level": pd.array([None], dtype="Float64")})
-    assert list(charts.best_by_layer(best).data[0].marker.color) == [charts.QUIET]
+    assert list(figures.best_by_layer(best).data[0].marker.color) == [figures.QUIET]
 
 
 def test_effects_are_drawn_in_points_and_both_champions_are_named():
-    figure = charts.r_against_effect(TRIED, (15, 3))
+    figure = figures.r_against_effect(TRIED, (15, 3))
     sure, noise, ring = figure.data
     assert list(sure.x) == [0.53, 0.16]
     assert list(sure.y) == pytest.approx([-15, 16])
@@ -81,16 +81,16 @@ def test_a_feature_s_effects_run_along_its_scales():
             "p": 0.5,
         }
     )
-    steered, unsteered = charts.effects_by_scale(rows).data
+    steered, unsteered = figures.effects_by_scale(rows).data
     assert list(steered.x) == ["0×", "1×", "2×", "8×"]
     assert list(steered.y) == [0.65, 0.7, 0.8, 0.9]
     assert set(unsteered.y) == {0.65}
-    assert (steered.line.color, unsteered.line.color) == (charts.STEERED, charts.UNSTEERED)
+    assert (steered.line.color, unsteered.line.color) == (figures.STEERED, figures.UNSTEERED)
 
 
 def test_the_histogram_shows_both_groups_in_the_middle_of_their_bins():
     bins = pd.DataFrame({"start": [0.0, 1.0], "width": 1.0, "correct": [0.3, 0.1], "incorrect": [0.0, 0.2]})
-    correct, incorrect = charts.activation_histogram(bins).data
+    correct, incorrect = figures.activation_histogram(bins).data
     assert list(correct.x) == [0.5, 1.5]
     assert list(correct.y) == [0.3, 0.1]
     assert list(incorrect.y) == [0.0, 0.2]

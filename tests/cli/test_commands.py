@@ -115,7 +115,7 @@ def test_names_are_read_once_each_and_a_sweep_goes_through_0():
     asked = main.parser().parse_args(["study", "--strategies", "V,S,V", "--rankings", "fisher_ratio"])
     assert (asked.strategies, asked.rankings) == (("V", "S"), ("fisher_ratio",))
     asked = main.parser().parse_args(["study"])
-    assert (asked.strategies, asked.rankings) == (study.STRATEGIES, ())
+    assert (asked.strategies, asked.rankings) == (tuple(study.STRATEGIES), ())
     assert main.parser().parse_args(["sweep", "--set", "x", "--scales=-1,0,1"]).scales == (-1.0, 0.0, 1.0)
 
 

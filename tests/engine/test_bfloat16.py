@@ -11,6 +11,7 @@ import torch
 from corrsteer_core.engine import activation_lengths
 from corrsteer_core.engine.batches import answers
 from corrsteer_core.engine.generation import decode, prefill
+from corrsteer_core.engine.steering import vectors_of
 from corrsteer_core.evaluation.trials import fluency, unsteered_and
 from corrsteer_core.inspection import feature_profile
 from corrsteer_core.inspection.token_probabilities import parts_at
@@ -134,7 +135,7 @@ def partings(made, net, tokenizer):
     found = []
     for prompt in MORE:
         ids = render(model, prompt, steering.style)
-        variants = unsteered_and(steering.vectors(saes))
+        variants = unsteered_and(vectors_of(steering, saes))
         (batch,) = answers(model, [ids], max_new_tokens=16, variants=variants)
         ours = batch.tokens[0][1]
         theirs, logits = scored(net, tokenizer, prompt)

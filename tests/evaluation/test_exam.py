@@ -150,9 +150,9 @@ def test_sets_with_one_exam_are_measured_together(loaded, file, monkeypatch):
     steering, _ = fitted(loaded, task, limit=40)
     other = steering.with_rows([SteeringRow(2, 1, 1.0)], "other")
     asked = []
-    real = measure._measured
+    real = measure.measured_sets
     monkeypatch.setattr(
-        measure, "_measured", lambda exam, sets, *more: asked.append(len(sets)) or real(exam, sets, *more)
+        measure, "measured_sets", lambda exam, sets, *more: asked.append(len(sets)) or real(exam, sets, *more)
     )
     transfer([steering, other], [task], limit=4, model=loaded[0])
     assert asked == [2]

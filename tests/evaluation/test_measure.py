@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from statsmodels.stats.weightstats import DescrStatsW
+from scipy import stats as scipy_stats
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.engine import activation_lengths, batches
@@ -17,6 +17,7 @@ from corrsteer_core.evaluation.measure import evaluate_set, sweep, transfer
 from corrsteer_core.evaluation.multiple_choice import CONSTRAINED, CONSTRAINED_STEERED, choice_tokens
 from corrsteer_core.evaluation.trials import fluency, trial, unsteered_and
 from corrsteer_core.method import candidates, difference_baseline, run_setup, selecting
+from corrsteer_core.method.validation import Tried
 from corrsteer_core.models.hooks import hooked
 from corrsteer_core.models.prompts import render
 from corrsteer_core.reporting import report_contents
@@ -68,8 +69,12 @@ def test_the_interval_of_the_effect_is_of_the_paired_differences(loaded, steerin
     steering = replace(steering.scaled(20.0), task="")
     found = evaluate_set(steering, get_task("overrefusal"), limit=LIMIT, model=model, saes=saes)
     differences = found.samples["outcome_steered"] - found.samples["outcome_unsteered"]
-    low, high = DescrStatsW(differences).zconfint_mean()
-    assert found.summary()["effect_interval"] == pytest.approx((low, high), nan_ok=True)
+    low, high = found.summary()["effect_interval"]
+    assert low <= differences.mean() <= high
+    up, down = int((differences > 0).sum()), int((differences < 0).sum())
+    p = scipy_stats.binomtest(up, up + down).pvalue if up + down else 1.0
+    assert found.comparison.p == pytest.approx(p)
+    assert (low > 0 or high < 0) == (p < 0.05), "the interval and the test agree"
 
 
 def test_what_a_sweep_measured_is_kept_scale_by_scale(loaded, steering, run):
@@ -327,19 +332,20 @@ def test_the_rounds_of_v_are_one_bar_that_never_goes_back(loaded, run, monkeypat
     setup = run_setup.reopen(run, loaded[0])
     tried = pd.DataFrame({
         "layer": [1, 2, 3, 4], "feature": 0, "r": 0.2, "coefficient": 1.0, "scale": 1.0, "unsteered_rate": 0.5,
-        "steered_rate": 0.6, "positive_flips": 9, "negative_flips": 0, "p": 0.01,
+        "steered_rate": 0.6, "positive_flips": 9, "negative_flips": 0, "p": 0.01, "n": 3, "outcomes": None,
+        "unsteered_outcomes": None,
     })  # fmt: skip
     told = []
 
     def round_of(setup, base, groups, stage, progress):
         for done in (0, 5, 10):
             progress(stage, done, 10)
-        return np.zeros((3, 2))
+        return Tried(np.zeros((3, 2)), np.zeros((3, 2)))
 
     monkeypatch.setattr(selecting, "try_candidates", lambda *_, **__: tried)
-    monkeypatch.setattr(selecting, "validation_outcomes", round_of)
+    monkeypatch.setattr(selecting, "try_groups", round_of)
     monkeypatch.setattr(selecting.strategies, "grown", lambda _, measure: [measure([]) for _ in range(3)] and [])
-    selecting.select(run, "V", setup=setup, progress=lambda *one: told.append(one))
+    selecting.select(run, "V", objective="rate", setup=setup, progress=lambda *one: told.append(one))
     assert told == [("adding layers", done, 1000) for done in (0, 167, 333, 333, 500, 667, 667, 833, 1000)]
 
 
@@ -406,7 +412,7 @@ def test_another_ranking_lists_its_own_scores(run):
     with pytest.raises(CorrSteerError, match="known are pearson_r"):
         candidates.scores(run, "guess")
     from corrsteer_core.cli.arguments import DEFAULT_LONGEST
-    from corrsteer_core.method.strategies import LONGEST
+    from corrsteer_core.runs.strategies import LONGEST
 
     assert DEFAULT_LONGEST == LONGEST
 

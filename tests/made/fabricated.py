@@ -12,6 +12,7 @@ import pandas as pd
 
 from corrsteer_core.runs.fit import FitSettings, fit
 from corrsteer_core.storage.writing import Writer
+from tests.made.kept_runs import copied
 
 LAYERS = (8, 15, 22)
 D_SAE = 120
@@ -42,6 +43,21 @@ def make_run(
     `constant`: every answer is right; `noise`: no feature goes with the outcome; `measured`: with
     effects, sets and evaluations; `collected`: share of the samples that have been answered.
     """
+    asked = (run, task, constant, noise, fitted, measured, collected, text, seed)
+    return copied(("fabricated", *asked), lambda: _write(*asked))
+
+
+def _write(
+    run: str,
+    task: str,
+    constant: bool,
+    noise: bool,
+    fitted: bool,
+    measured: bool,
+    collected: float,
+    text: str,
+    seed: int,
+) -> str:
     rng = np.random.default_rng(seed)
     samples = _samples(rng, text, constant)
     samples.loc[samples.index >= collected * len(samples), ["output", "outcome", "tokens"]] = None

@@ -6,9 +6,13 @@ tests compute what it must do. Nothing of this goes through the code that is tes
 
 from __future__ import annotations
 
+import atexit
 import json
+import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +69,17 @@ def raw(seed: int, d_in: int = WIDTH, *, threshold: float = 1.0, **named) -> Raw
     )
 
 
+@cache
+def saved(architecture: str) -> Path:
+    """Folder with the tiny model of an architecture, written once and copied from there."""
+    folder = Path(tempfile.mkdtemp(prefix="corrsteer-tiny-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    made = tiny(architecture)
+    made.net.save_pretrained(folder)
+    made.tokenizer.save_pretrained(folder)
+    return folder
+
+
 class Hub:
     """The cache folder and what has been put into it."""
 
@@ -84,10 +99,7 @@ class Hub:
 
     def model(self, repo: str, architecture: str) -> None:
         """A tiny random model of an architecture under the name of a real one."""
-        made = tiny(architecture)
-        folder = self.path(repo, "config.json").parent
-        made.net.save_pretrained(folder)
-        made.tokenizer.save_pretrained(folder)
+        shutil.copytree(saved(architecture), self.path(repo, "config.json").parent, dirs_exist_ok=True)
 
     def sae(self, source: str, sae: Raw, write: Callable[[Hub, Raw], None]) -> str:
         write(self, sae)

@@ -20,6 +20,7 @@ from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
 from corrsteer_core.saes.sae import Sae, load_saes, ref_of
 from corrsteer_core.storage.writing import Writer
 from corrsteer_core.tasks import get_task, load_items
+from tests.made.kept_runs import copied
 from tests.made.models import random_sae, tiny
 
 LAYERS = (1, 2)
@@ -49,6 +50,12 @@ def steering_set(model: Model, saes: list[Sae], *rows: tuple[int, int, float], *
 
 def make_run(model: Model, saes: list[Sae], *, limit: int = 40) -> str:
     """A finished run of the sentiment task in the cache, with the set "A" kept; returns its name."""
+    refs = tuple(ref_of(sae) for sae in saes)
+    asked = ("tiny", model.name, model.fingerprint, str(model.dtype), refs, limit)
+    return copied(asked, lambda: _write(model, saes, limit))
+
+
+def _write(model: Model, saes: list[Sae], limit: int) -> str:
     task = get_task("sentiment")
     items = load_items(task, limit=limit)
     refs = tuple(ref_of(sae) for sae in saes)

@@ -1,5 +1,7 @@
 """A whole run through the command line on a tiny model from disk: numbers, interruption, and what is refused."""
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -25,6 +27,7 @@ from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.runs.steering_set import SteeringRow, load_set, save_set
 from corrsteer_core.saes.sae import load_saes
 from corrsteer_core.storage import reading, run_folder, writing
+from tests.made.kept_runs import copied
 from tests.made.models import random_sae, tiny
 
 LAYERS = (1, 2)
@@ -72,6 +75,28 @@ def fit_arguments(files, *more):
     )  # fmt: skip
 
 
+RESULTS = {}
+"""What `fit` printed, by its arguments."""
+
+
+def fitted_once(files, *more):
+    """What `fit` prints with these arguments, done once; the cache of the test gets a copy of the run.
+
+    What `fit` itself does is tested with `command`.
+    """
+    asked = tuple(map(str, fit_arguments(files, *more)))
+
+    def fit():
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            assert main.main([*asked, "--json", "--quiet"]) == 0
+        RESULTS[asked] = json.loads(out.getvalue())
+        return RESULTS[asked]["run"]
+
+    run = copied(asked, fit)
+    return RESULTS[asked] | {"database": str(run_folder.database_path(run))}
+
+
 def tables(database):
     with duckdb.connect(database, read_only=True) as connection:
         return {
@@ -106,7 +131,7 @@ def test_features_equal_an_independent_computation_from_samples_and_activations(
 
 
 def test_stored_activations_equal_one_forward_pass_per_sample(files, capsys):
-    _, fitted, _ = command(capsys, *fit_arguments(files, "--batch-size", 7, "--dtype", "float32"))
+    fitted = fitted_once(files, "--batch-size", 7, "--dtype", "float32")
     found = tables(fitted["database"])
     model = load_model(str(files / "model"), dtype=torch.float32)
     saes = load_saes([str(files / "saes")], model)
@@ -153,7 +178,7 @@ BOTH = pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("batches", [1, 2, 4])
 def test_interrupted_and_resumed_the_run_has_the_same_numbers(files, capsys, cache, batches, dtype, monkeypatch):
     arguments = fit_arguments(files, "--batch-size", 7, "--dtype", dtype)
-    _, fitted, _ = command(capsys, *arguments)
+    fitted = fitted_once(files, "--batch-size", 7, "--dtype", dtype)
     whole = tables(fitted["database"])
     shutil.rmtree(cache / "runs")
     real, calls = writing.Writer.add_batch, []
@@ -181,7 +206,7 @@ def test_interrupted_and_resumed_the_run_has_the_same_numbers(files, capsys, cac
 
 
 def test_select_effects_evaluate_generate(files, capsys, tmp_path):
-    _, fitted, _ = command(capsys, *fit_arguments(files))
+    fitted = fitted_once(files)
     run = fitted["run"]
     status, chosen, err = command(capsys, "select", run, "--strategy", "A", "--out", tmp_path / "a.json")
     assert status == 0, err
@@ -234,7 +259,7 @@ def test_study_measures_every_strategy_with_its_controls(files, capsys):
 
 
 def test_sweep_transfer_baseline_and_convergence_on_the_command_line(files, capsys, tmp_path):
-    _, fitted, _ = command(capsys, *fit_arguments(files))
+    fitted = fitted_once(files)
     run = fitted["run"]
     for strategy in ("S", "A"):
         command(capsys, "select", run, "--strategy", strategy, "--out", tmp_path / f"{strategy}.json")
@@ -267,7 +292,7 @@ def test_sweep_transfer_baseline_and_convergence_on_the_command_line(files, caps
 def test_sets_fitted_on_a_file_of_ones_own_are_measured_on_it_again(files, capsys, tmp_path, cache):
     runs = {}
     for name, limit in (("first", N), ("second", 24)):
-        runs[name] = command(capsys, *fit_arguments(files, "--limit", limit))[1]["run"]
+        runs[name] = fitted_once(files, "--limit", limit)["run"]
         command(capsys, "select", runs[name], "--strategy", "A", "--out", tmp_path / f"{name}.json")
     first = ("--set", tmp_path / "first.json")
     both = (*first, "--set", tmp_path / "second.json")
@@ -291,7 +316,7 @@ def test_sets_fitted_on_a_file_of_ones_own_are_measured_on_it_again(files, capsy
 
 
 def test_p_says_what_it_saw_in_each_layer(files, capsys):
-    _, fitted, _ = command(capsys, *fit_arguments(files))
+    fitted = fitted_once(files)
     status, pruned, err = command(capsys, "select", fitted["run"], "--strategy", "P")
     assert status == 0, err
     assert [row["layer"] for row in pruned["seen"]] == list(LAYERS)
@@ -321,7 +346,7 @@ def test_a_judge_that_cannot_be_had_is_an_error_and_no_other_metric(files, capsy
 
 
 def test_evaluate_measures_fluency_as_written_out_here(files, capsys, tmp_path):
-    _, fitted, _ = command(capsys, *fit_arguments(files))
+    fitted = fitted_once(files)
     command(capsys, "select", fitted["run"], "--strategy", "A", "--out", tmp_path / "a.json")
     from corrsteer_core.evaluation.trials import fluency
 
@@ -360,9 +385,7 @@ def test_a_constant_outcome_is_said_and_not_ranked(files, capsys, tmp_path):
 
 
 def test_mean_pooling_and_another_limit_are_other_runs(files, capsys):
-    names = {
-        command(capsys, *fit_arguments(files, *more))[1]["run"] for more in ((), ("--pooling", "mean"), ("--limit", 20))
-    }
+    names = {fitted_once(files, *more)["run"] for more in ((), ("--pooling", "mean"), ("--limit", 20))}
     assert len(names) == 3
 
 
@@ -416,8 +439,8 @@ def test_an_empty_file_is_said(files, capsys, tmp_path):
 
 
 def test_a_corrupted_cache_file_is_said_and_other_runs_stay(files, capsys):
-    _, fitted, _ = command(capsys, *fit_arguments(files))
-    _, other, _ = command(capsys, *fit_arguments(files, "--limit", 20))
+    fitted = fitted_once(files)
+    other = fitted_once(files, "--limit", 20)
     path = run_folder.database_path(fitted["run"])
     path.write_bytes(b"rubbish")
     for arguments in (("features", fitted["run"]), fit_arguments(files), ("select", fitted["run"], "--strategy", "A")):
@@ -467,7 +490,7 @@ def test_check_measures_every_sae(files, capsys):
 @BOTH
 def test_interrupted_while_trying_features_the_finished_ones_are_kept(files, capsys, monkeypatch, dtype):
     """And goes on to the very numbers of work that was not interrupted, whatever else is in memory by then."""
-    _, fitted, _ = command(capsys, *fit_arguments(files, "--dtype", dtype))
+    fitted = fitted_once(files, "--dtype", dtype)
     monkeypatch.setattr(candidates, "TRIED_TOGETHER", 20)
     whole = candidates.try_candidates(fitted["run"], longest=np.inf)
     with writing.Writer(fitted["run"]) as writer:
@@ -497,7 +520,7 @@ def test_interrupted_while_trying_features_the_finished_ones_are_kept(files, cap
 
 @BOTH
 def test_what_was_tried_before_is_left_out_of_its_group_and_moves_no_other(files, capsys, monkeypatch, dtype):
-    _, fitted, _ = command(capsys, *fit_arguments(files, "--dtype", dtype))
+    fitted = fitted_once(files, "--dtype", dtype)
     monkeypatch.setattr(candidates, "TRIED_TOGETHER", 20)
     real, asked = candidates.trial, []
     monkeypatch.setattr(candidates, "trial", lambda *given, **named: asked.append(given[2]) or real(*given, **named))

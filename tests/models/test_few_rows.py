@@ -162,3 +162,27 @@ def test_on_cuda_the_weight_is_not_copied(tmp_path):
 def test_the_run_says_which_arithmetic_it_was_made_in(tmp_path):
     assert halved(tmp_path, "llama").arithmetic == "bfloat16, float32 head"
     assert load_model(str(tmp_path), dtype=torch.float32).arithmetic == "float32", "such runs keep their names"
+
+
+@pytest.mark.parametrize("copied", [few_rows.COPIED, 0])
+def test_gradients_go_through_a_float32_head(copied, monkeypatch):
+    """Those of the plain product in float32, whether a copy of the weight is kept or it is widened part by part."""
+    monkeypatch.setattr(few_rows, "COPIED", copied)
+    monkeypatch.setattr(few_rows, "PART", 7)
+    torch.manual_seed(0)
+    plain = nn.Linear(16, 20, bias=True).to(torch.bfloat16).requires_grad_(False)
+    given, pull = torch.randn(2, 3, 16).to(torch.bfloat16), torch.randn(2, 3, 20)
+    wanted = given.float().requires_grad_()
+    (nn.functional.linear(wanted, plain.weight.float(), plain.bias.float()) * pull).sum().backward()
+
+    class Net(nn.Module):
+        def get_output_embeddings(self):
+            return plain
+
+    widen_head(Net())
+    assert (plain.wide is None) == (copied == 0)
+    followed = given.clone().requires_grad_()
+    product = plain(followed)
+    assert product.dtype == torch.float32
+    (product * pull).sum().backward()
+    torch.testing.assert_close(followed.grad.float(), wanted.grad, rtol=1e-2, atol=1e-2)

@@ -30,6 +30,27 @@ def summary(won: int, lost: int, fluency: float = 1.2, **controls: tuple[int, in
     return {**compared(won, lost), "fluency": {"unsteered": 1.0, "steered": fluency}, "controls": rivals}
 
 
+def beside(won: int, lost: int, n: int = 160) -> dict:
+    return {
+        "difference": (won - lost) / n,
+        "positive_flips": won,
+        "negative_flips": lost,
+        "p": rates.mcnemar_p(won, lost),
+    }
+
+
+def left(won: int, lost: int, n: int = 160) -> dict:
+    """What is left beyond the prior."""
+    return {"beyond_prior": {"unsteered_rate": 0.7, "steered_rate": 0.7 + (won - lost) / n, "effect": (won - lost) / n,
+                             "p": rates.mcnemar_p(won, lost)}}  # fmt: skip
+
+
+CLASSES = [
+    {"class": "Negative", "n": 80, "unsteered_rate": 0.3, "steered_rate": 0.6},
+    {"class": "Positive", "n": 80, "unsteered_rate": 0.9, "steered_rate": 0.8},
+]
+
+
 @pytest.mark.parametrize(
     ("numbers", "kind", "words"),
     [
@@ -43,22 +64,66 @@ def summary(won: int, lost: int, fluency: float = 1.2, **controls: tuple[int, in
             "works",
             "2 random sets of like size: +0.0 points on average, −0.6 points to +0.6 points",
         ),
-        (summary(27, 1), "works", "not compared with random"),
-        (summary(3, 2), "noise", "No better than chance"),
-        (summary(2, 3), "noise", "falls from"),
-        (summary(2, 2), "noise", "stays at 60.0%"),
+        (summary(27, 1), "uncontrolled", "not been compared with random"),
+        (summary(27, 1, sign_flipped=(2, 3)), "uncontrolled", "not been compared with random"),
+        ({**summary(27, 1, random_1=(2, 3)), "chosen_on": True}, "chosen on", "measure it on the test split"),
+        ({**summary(27, 1, random_1=(2, 3)), "strategy": "V"}, "uncontrolled", "same choice among random features"),
+        ({**summary(27, 1, random_1=(2, 3)), "strategy": "S"}, "works", "a random set of like size"),
+        (
+            {**summary(27, 1, random_1=(2, 3)), "strategy": "V", "matched": {"matched 1": compared(3, 2)}},
+            "works",
+            "1 chosen alike among random features: at most +0.6 points",
+        ),
+        (
+            {
+                **summary(27, 1, random_1=(2, 3)),
+                "strategy": "V",
+                "matched": {"matched 1": compared(24, 1)},
+                "against": {"matched 1": beside(4, 1), "random 1": beside(27, 1)},
+            },
+            "selection",
+            "the same choice among random features is not beaten beyond noise (+14.4 points)",
+        ),
+        (
+            {**summary(27, 1, random_1=(20, 3)), "against": {"random 1": beside(9, 3)}},
+            "no better",
+            "a random set of the same size is not beaten beyond noise (+10.6 points)",
+        ),
+        ({**summary(27, 1, random_1=(20, 3)), "against": {"random 1": beside(10, 1)}}, "works", "Works"),
+        (
+            {**summary(27, 1, random_1=(2, 3)), **left(3, 2), "classes": CLASSES},
+            "shifts",
+            "to 70.0%, and the steered one to 70.6% (+0.6 points, p = 1); right on Negative 30% to 60%, on Positive 90% to 80%",
+        ),
+        ({**summary(27, 1, random_1=(2, 3)), **left(2, 20)}, "shifts", "Shifts the answers"),
+        (
+            {**summary(27, 1, random_1=(2, 3)), **left(20, 2)},
+            "works",
+            "+11.2 points of it beyond what one constant per class does (p < 0.001)",
+        ),
+        (summary(3, 2), "inconclusive", "samples would be needed"),
+        (summary(9, 3), "inconclusive", "about 449 samples would be needed"),
+        ({**summary(3, 2), "effect_interval": [-0.011, 0.019]}, "not shown", "more than +1.9 points is ruled out"),
+        (summary(2, 3), "not shown", "falls from"),
+        (summary(2, 2), "not shown", "stays at 60.0%"),
         (summary(1, 27), "harmful", "falls from 60.0% to 43.8%"),
         (summary(0, 0), "nothing", "no outcome of the 160 samples changed"),
-        (summary(27, 1, random_1=(2, 3), random_2=(30, 4)), "no better", "a random set of the same size does as much"),
+        (summary(27, 1, random_1=(2, 3), random_2=(30, 4)), "no better", "a random set of the same size"),
         (summary(27, 1, random_1=(2, 3), random_2=(32, 1)), "no better", "(+19.4 points)"),
         (summary(27, 1, random_1=(2, 3), sign_flipped=(40, 3)), "no better", "turning its sign round"),
         (summary(27, 1, fluency=2.5, random_1=(2, 3)), "works", "far less fluent"),
+        (
+            summary(27, 1, **{f"random_{n}": (2, 3) for n in range(19)}),
+            "works",
+            "19 random sets of like size: −0.6 points on average, −0.6 points to −0.6 points (permutation p = 0.05)",
+        ),
     ],
 )
 def test_verdict(numbers: dict, kind: str, words: str):
     found = verdict(numbers)
-    assert found.kind == kind
+    assert found.kind == kind, found.sentence
     assert words in found.sentence
+    assert str(found) == found.sentence
 
 
 def test_evidence_that_is_only_negative_controls_does_not_make_a_set_no_better():
@@ -108,17 +173,10 @@ def test_flips_are_won_lost_changed_or_same():
     assert with_flips(samples)["flip"].tolist() == ["won", "lost", "changed", "same", "changed"]
 
 
-def test_an_average_that_rises_while_more_samples_are_lost_than_won_does_not_work():
-    graded = {**summary(0, 12), "steered_rate": 0.7, "effect": 0.1}
-    found = verdict(graded)
-    assert found.kind == "noise"
-    assert "0 samples went from failure to success and 12 back" in found.sentence
-
-
-def test_an_average_that_moves_without_any_flip_is_not_called_nothing():
-    found = verdict({**summary(0, 0), "steered_rate": 0.45, "effect": -0.15})
-    assert found.kind == "noise"
-    assert "from 60.0% to 45.0%, but none of the 160 samples changed between failure and success" in found.sentence
+def test_graded_outcomes_that_move_without_a_flip_are_not_called_nothing():
+    found = verdict({**summary(0, 0), "steered_rate": 0.45, "effect": -0.15, "p": 0.2})
+    assert found.kind == "not shown"
+    assert verdict({**summary(0, 0), "steered_rate": 0.45, "effect": -0.15, "p": 0.01}).kind == "harmful"
 
 
 def test_the_gains_interval_in_words():

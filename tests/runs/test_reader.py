@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from subprocess import run as execute
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -308,15 +304,6 @@ def test_the_best_of_many_tries_is_said_to_be(p, said):
 
 def test_nothing_tried_is_nothing_found():
     assert ranking_words.of_effects(effects()) is None
-
-
-def test_reading_a_run_loads_neither_torch_nor_a_model():
-    core = "corrsteer_core.runs.reader, corrsteer_core.base.jobs, corrsteer_core.reporting.ranking_words, corrsteer_core.tasks"
-    code = f"import sys, {core}, app.overview.page, app.features.page\n"
-    code += "print([name for name in ('torch', 'transformers', 'sae_lens') if name in sys.modules])"
-    root = Path(__file__).parents[2]
-    done = execute([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 def test_texts_come_from_all_over_a_features_activations(run):

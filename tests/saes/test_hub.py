@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -124,12 +125,17 @@ def put(hub: Hub, pair: Pair, seed: int = 0) -> None:
 
 def norm_factor(source: str) -> float:
     """The factor that the registry's file gives for scaling the input of a Llama Scope SAE."""
+    release, _, id = source.partition("/")
+    return next(one["norm_scaling_factor"] for one in registry_file()[release]["saes"] if one["id"] == id)
+
+
+@cache
+def registry_file() -> dict:
+    """SAELens' registry, read anew for the tests; it is long."""
     import sae_lens
     import yaml
 
-    body = yaml.load((Path(sae_lens.__file__).parent / "pretrained_saes.yaml").read_text(), yaml.CSafeLoader)
-    release, _, id = source.partition("/")
-    return next(one["norm_scaling_factor"] for one in body[release]["saes"] if one["id"] == id)
+    return yaml.load((Path(sae_lens.__file__).parent / "pretrained_saes.yaml").read_text(), yaml.CSafeLoader)
 
 
 @pytest.fixture

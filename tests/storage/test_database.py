@@ -144,7 +144,7 @@ def test_what_is_read_is_the_newest_also_while_somebody_reads_the_version_before
 
     slow = threading.Thread(target=slowly)
     slow.start()
-    begun.wait(600)
+    assert begun.wait(600)
     write("s1")
     quick = threading.Thread(target=lambda: found.update(quick=done()))
     quick.start()

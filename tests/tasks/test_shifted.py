@@ -8,11 +8,11 @@ from collections import Counter
 from itertools import pairwise
 
 import pytest
-from corrsteer_core.config import RunConfig
-from corrsteer_core.prompts import PromptStyle
-from corrsteer_core.steering import SaeRef
 
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.runs.prompt_style import PromptStyle
+from corrsteer_core.runs.run_config import RunConfig
+from corrsteer_core.runs.steering_set import SaeRef
 from corrsteer_core.tasks import (
     SHIFTED,
     SPLITS,

@@ -7,8 +7,6 @@ import gzip
 import itertools
 import json
 import re
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -853,16 +851,3 @@ def test_a_judge_that_cannot_be_had_is_an_error_never_the_rules(hub_cache, tmp_p
             with_judge(get_task("refusal"), name)
         with pytest.raises(CorrSteerError, match="could not be had"):
             custom_task(name, tmp_path / "x.jsonl")
-
-
-# --- imports --------------------------------------------------------------------------------------
-
-
-def test_tasks_import_neither_torch_nor_streamlit():
-    heavy = ("torch", "transformers", "streamlit", "datasets")
-    code = f"import sys, corrsteer_core.tasks; print([name for name in {heavy} if name in sys.modules])"
-    root = Path(__file__).parents[2]
-    assert (
-        subprocess.run([sys.executable, "-c", code], cwd=root, check=True, capture_output=True, text=True).stdout
-        == "[]\n"
-    )

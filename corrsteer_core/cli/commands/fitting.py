@@ -55,8 +55,8 @@ def _study_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _study(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     inputs.quiet_libraries()
-    from corrsteer_core.method import strategies
     from corrsteer_core.method.study import study
+    from corrsteer_core.runs import strategies
 
     return study(
         inputs.set_up(options, report),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
@@ -29,17 +30,23 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--controls", type=values.count, default=0, metavar="N", help="also measure N random sets of like size"
     )
+    parser.add_argument(
+        "--matched",
+        type=values.count,
+        metavar="N",
+        help="for a set that P or V chose: compare with N sets chosen alike among random features (default: 5 with --controls)",
+    )
 
 
 def _evaluate(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     inputs.quiet_libraries()
-    from corrsteer_core.evaluation import measure
+    from corrsteer_core.method.evaluating import evaluate
     from corrsteer_core.reporting.verdict import verdict
     from corrsteer_core.runs.steering_set import load_set
 
     steering = load_set(options.set)
     named = [options.task] if options.task is not None else None
-    found = measure.evaluate_set(
+    found = evaluate(
         steering,
         inputs.task_of(options) if options.scorer else _tasks_for([steering], named)[0],
         split=options.split,
@@ -48,10 +55,11 @@ def _evaluate(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
         limit=options.limit,
         max_new_tokens=options.max_new_tokens,
         control_count=options.controls,
+        matched=options.matched,
         progress=report,
     )
     summary = found.summary()
-    return {**summary, "verdict": verdict(summary).sentence}
+    return {**summary, "verdict": asdict(verdict(summary))}
 
 
 def _sweep_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,9 @@ from corrsteer_core.cli.command import Command, no_arguments
 from corrsteer_core.cli.endings import check_ending
 from corrsteer_core.cli.printing import say
 
+PREDICTED = "predicted_effect"
+# Named again where predictions are read, which loads SciPy; a test holds the two equal.
+
 
 def _runs(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]:
     from corrsteer_core.runs import run_facts
@@ -42,9 +45,26 @@ def _features(options: argparse.Namespace, report: Reporter) -> list[dict[str, A
         raise CorrSteerError(
             f"The run {options.run} has no SAE of layer {options.layer}; its layers are {', '.join(map(str, layers))}."
         )
+    if options.ranking == PREDICTED:
+        return _predicted(options)
     features = stored_run.features_of(options.run, options.layer)
     ranked = features[(features["support"] >= floor) & features["r"].notna()].drop(columns="run")
     top = _by_ranking(ranked, options).head(options.top).reset_index(drop=True)
+    return (reliability.intervals(options.run, top) if options.intervals else top).to_dict("records")
+
+
+def _predicted(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The features of highest predicted effect, those included that fired never or always."""
+    from corrsteer_core.method import candidates
+    from corrsteer_core.runs import predictions, reliability, stored_run
+
+    foretold = predictions.needed_predictions(options.run)
+    fitted = stored_run.features_of(options.run)[candidates.KNOWN]
+    both = foretold.merge(fitted, on=["layer", "feature"], how="left")
+    if options.layer is not None:
+        both = both[both["layer"] == options.layer]
+    both = both.assign(support=both["support"].fillna(0).astype(int), frequency=both["frequency"].fillna(0.0))
+    top = both.sort_values(PREDICTED, ascending=False, kind="stable").head(options.top).reset_index(drop=True)
     return (reliability.intervals(options.run, top) if options.intervals else top).to_dict("records")
 
 

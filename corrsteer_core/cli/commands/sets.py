@@ -24,11 +24,17 @@ def _select_arguments(parser: argparse.ArgumentParser) -> None:
         "--negative", action="store_true", help="features of negative r too, subtracted (the paper found that harmful)"
     )
     arguments.ranking(parser)
+    parser.add_argument(
+        "--objective",
+        choices=choices.objectives(),
+        help="what P and V choose by: the gain beyond the prior (default where the task has classes) or the rate",
+    )
 
 
 def _select(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     inputs.quiet_libraries()
-    from corrsteer_core.method import demo, selecting, strategies
+    from corrsteer_core.method import demo, selecting
+    from corrsteer_core.runs import strategies
     from corrsteer_core.runs.steering_set import save_set
 
     report.weights = dict(demo.SELECT)
@@ -40,6 +46,7 @@ def _select(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
         longest=options.longest,
         ranking=options.ranking,
         negative=options.negative,
+        objective=options.objective,
         progress=report,
     )
     if options.out:
@@ -52,6 +59,24 @@ def _select(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
         why = "no feature of A helps alone" if options.strategy == "P" else "no candidate's effect is beyond noise"
         say(f"{why} on the validation split; the set is empty")
     return result
+
+
+def _predict(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
+    inputs.quiet_libraries()
+    from corrsteer_core.method import prediction
+    from corrsteer_core.runs import predictions
+
+    facts = prediction.predict(options.run, progress=report)
+    found = predictions.predicted_against_measured(options.run)
+    foretold = predictions.needed_predictions(options.run)
+    best = foretold.sort_values(predictions.PREDICTED, ascending=False, kind="stable").head(options.top)
+    measured = {"features": len(found.points), "predicted": found.predicted, "r": found.r}
+    return {"run": options.run, **facts, "rank_correlation_with_measured": measured, "top": best.to_dict("records")}
+
+
+def _predict_arguments(parser: argparse.ArgumentParser) -> None:
+    arguments.run(parser)
+    parser.add_argument("--top", type=values.positive, default=10, help="features to print (default: %(default)s)")
 
 
 def _generate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,6 +133,12 @@ def _export(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any
     return [{"file": str(path), "bytes": path.stat().st_size} for path in paths]
 
 
+PREDICT = Command(
+    "predict",
+    "predict what steering with each feature would do, from one backward pass per training sample",
+    _predict_arguments,
+    _predict,
+)
 SELECT = Command(
     "select", "choose a steering set: S, A (by correlation), P or V (by effect)", _select_arguments, _select
 )

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from corrsteer_core.method import strategies
+from corrsteer_core.runs import strategies
 
 FEATURES = pd.DataFrame(
     {
@@ -34,6 +34,35 @@ def test_s_is_the_highest_r_and_a_the_highest_of_each_layer():
 def test_candidates_are_every_feature_at_every_scale():
     found = strategies.candidates(RANKED, k=1, scales=(1.0, 8.0))
     assert found[["feature", "scale"]].values.tolist() == [[11, 1.0], [11, 8.0], [20, 1.0], [20, 8.0]]
+
+
+def test_candidates_hold_the_best_by_prediction_too_and_none_twice():
+    foretold = pd.DataFrame({"layer": [1, 1, 2], "feature": [11, 99, 98], "r": np.nan, "coefficient": [1.0, 7.0, 8.0]})
+    found = strategies.candidates(RANKED, k=1, scales=(1.0, 8.0), foretold=foretold)
+    assert found[["feature", "scale"]].values.tolist() == [[11, 1], [11, 8], [20, 1], [20, 8], [98, 1], [98, 8]]
+    found = strategies.candidates(RANKED, k=2, scales=(1.0,), foretold=foretold)
+    assert sorted(found["feature"]) == [10, 11, 20, 98, 99]
+
+
+def test_helpful_are_those_predicted_to_raise_the_rate_and_if_asked_for_those_to_subtract():
+    foretold = pd.DataFrame(
+        {
+            "layer": 1,
+            "feature": [1, 2, 3, 4],
+            "predicted_effect": [0.1, -0.3, 0.2, np.nan],
+            "coefficient": [1.0, 2, 3, 4],
+        }
+    )
+    found = strategies.helpful(foretold)
+    assert found[["feature", "coefficient"]].values.tolist() == [[3, 3], [1, 1]]
+    found = strategies.helpful(foretold, negative=True)
+    assert found[["feature", "coefficient"]].values.tolist() == [[2, -2], [3, 3], [1, 1]]
+
+
+def test_within_reach_goes_by_the_largest_scale_that_may_be_tried():
+    foretold = pd.DataFrame({"feature": [1, 2, 3], "predicted_effect": [0.3, 0.2, 0.1], "share": [0.5, 0.1, 0.001]})
+    # 0.3 x 0.1, 0.2 x 0.5, 0.1 x 4
+    assert strategies.within_reach(foretold, 4.0, 0.05)["feature"].tolist() == [3, 2, 1]
 
 
 def outcomes(*columns):

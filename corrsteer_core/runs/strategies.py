@@ -1,19 +1,23 @@
-"""Choosing features: CorrSteer-S and -A by r alone, -P and -V by what steering does on the validation split."""
+"""Choosing features: CorrSteer-S and -A by r alone, -P and -V by what steering does on the validation split.
+
+A strategy is an entry of STRATEGIES; command line, app and report read them there. Loads no torch: what a strategy asks
+of a model, it asks its `Desk`.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
+from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.runs.steering_set import SteeringRow
 from corrsteer_core.statistics import rates
-
-Strategy = Literal["S", "A", "P", "V"]
-STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+from corrsteer_core.statistics.selection_stability import gentlest, within_noise_of
 
 SCALES = (1.0, 2.0, 4.0, 8.0)
 PER_LAYER = 8
@@ -56,9 +60,38 @@ def best_per_layer(features: pd.DataFrame, k: int = 1) -> list[SteeringRow]:
     return [as_row(feature) for feature in top.itertuples()]
 
 
-def candidates(features: pd.DataFrame, k: int = PER_LAYER, scales: Sequence[float] = SCALES) -> pd.DataFrame:
-    """What -V tries alone: the k features of highest r in each layer, each at every scale."""
-    top = features.groupby("layer", sort=True).head(k).sort_values("layer", kind="stable")
+def helpful(foretold: pd.DataFrame, *, negative: bool = False) -> pd.DataFrame:
+    """Features whose `predicted_effect` is above 0, the best first; with `negative` also the others, to be subtracted."""
+    effect = foretold["predicted_effect"]
+    chosen = foretold.assign(
+        predicted_effect=effect.abs() if negative else effect,
+        coefficient=foretold["coefficient"].where(effect > 0, -foretold["coefficient"]),
+    )
+    chosen = chosen[(chosen["predicted_effect"] > 0) & (chosen["coefficient"] != 0)]
+    return chosen.sort_values(["predicted_effect", "layer", "feature"], ascending=[False, True, True])
+
+
+def within_reach(foretold: pd.DataFrame, highest: float, longest: float = LONGEST) -> pd.DataFrame:
+    """Helpful features by what is predicted of the largest scale that -V may try: `highest`, or that of the length `longest`.
+
+    A large coefficient alone would else rank a feature first whose vector must then be cut.
+    """
+    reach = np.minimum(highest, longest / foretold["share"])
+    order = (foretold["predicted_effect"] * reach).sort_values(ascending=False, kind="stable").index
+    return foretold.loc[order]
+
+
+def candidates(
+    features: pd.DataFrame,
+    k: int = PER_LAYER,
+    scales: Sequence[float] = SCALES,
+    foretold: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """What -V tries alone: in each layer the k features of highest r and the k first of `foretold`, each at every scale."""
+    top = features.groupby("layer", sort=True).head(k)
+    if foretold is not None:
+        top = pd.concat([top, foretold.groupby("layer", sort=True).head(k)]).drop_duplicates(["layer", "feature"])
+    top = top.sort_values("layer", kind="stable")
     return top[["layer", "feature", "r", "coefficient"]].merge(pd.DataFrame({"scale": list(scales)}), how="cross")
 
 
@@ -113,10 +146,11 @@ def grown(effects: pd.DataFrame, measure: Measure) -> list[SteeringRow]:
     kept if it improves on the set by more than noise (the same paired test). No rows when no candidate's effect is
     beyond noise.
     """
-    useful = beyond_noise(effects).drop_duplicates("layer")
+    better = beyond_noise(effects)
+    useful = better.drop_duplicates("layer")
     if useful.empty:
         return []
-    rows = [as_row(next(useful.itertuples()))]
+    rows = [as_row(next(_gentlest_of_the_best(better).itertuples()))]
     while len(waiting := useful[~useful["layer"].isin([row.layer for row in rows])]):
         tried = [as_row(candidate) for candidate in waiting.itertuples()]
         before, *after = measure([rows, *([*rows, row] for row in tried)]).T
@@ -125,6 +159,25 @@ def grown(effects: pd.DataFrame, measure: Measure) -> list[SteeringRow]:
             break
         rows.append(tried[best])
     return rows
+
+
+def _gentlest_of_the_best(better: pd.DataFrame) -> pd.DataFrame:
+    """Of the candidates that cannot be told from the best one on the same samples, the shortest vector; then the rarest.
+
+    Needs the outcomes that effects are kept with; without them (graded outcomes), the best one.
+    """
+    if "outcomes" not in better or better["outcomes"].isna().any() or "frequency" not in better:
+        return better.head(1)
+    n = int(better["n"].iloc[0])
+    outcomes = np.array([outcomes_of(bits, n) for bits in better["outcomes"]]).T
+    alike = within_noise_of(0, outcomes)
+    chosen = gentlest(alike, better["share"], better["frequency"])
+    return better.iloc[[chosen]]
+
+
+def outcomes_of(bits: str, n: int) -> np.ndarray:
+    """Outcomes (n,) of 0 and 1 from the hexadecimal digits that effects are kept with, one bit a sample."""
+    return np.unpackbits(np.frombuffer(bytes.fromhex(bits), dtype=np.uint8), count=n).astype(np.float64)
 
 
 def _improves(before: np.ndarray, after: np.ndarray) -> bool:
@@ -148,9 +201,87 @@ def seen_by_p(effects: pd.DataFrame) -> pd.DataFrame:
 def as_row(feature: Any) -> SteeringRow:
     """A row from a feature of a table; with a scale, the coefficient is multiplied by it."""
     scale = float(getattr(feature, "scale", 1.0))
-    note = f"r {feature.r:+.3f}"
+    note = "r undefined" if math.isnan(feature.r) else f"r {feature.r:+.3f}"
+    if "predicted_effect" in getattr(feature, "_fields", ()):
+        note += f", predicted {feature.predicted_effect:+.1%}"
     if "score" in getattr(feature, "_fields", ()):
         note += f", score {feature.score:.3g}"
     if hasattr(feature, "steered_rate"):
         note += f", alone at {scale:g}x: {feature.unsteered_rate:.1%} to {feature.steered_rate:.1%} on validation"
     return SteeringRow(int(feature.layer), int(feature.feature), float(feature.coefficient) * scale, note=note)
+
+
+# --- the strategies ------------------------------------------------------------------------------
+
+
+class Desk(Protocol):
+    """What a strategy may look at, and have measured, while it chooses."""
+
+    features: pd.DataFrame
+    """Those that may be chosen, the best first (see `rankable`)."""
+    per_layer: int | None
+    """How many of a layer were asked for; None: the strategy's own number."""
+
+    def tried_at_once(self, per_layer: int) -> pd.DataFrame:
+        """Effects of the best features of each layer, each steered alone at scale 1 on the validation split."""
+
+    def tried_at_scales(self, per_layer: int) -> pd.DataFrame:
+        """Effects of the best features of each layer, each steered alone at several scales on the validation split."""
+
+    def measured(self, rounds: int) -> Measure:
+        """What measures groups of features on the validation split; it will be asked at most `rounds` times."""
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A way to choose a steering set."""
+
+    name: str
+    what: str
+    """In words, after "the set is"."""
+    choose: Callable[[Desk], list[SteeringRow]]
+    by_steering: bool = False
+    """Whether it chooses by what features do on the validation split, so that the choice itself needs a control."""
+    best_of_many: bool = False
+    """Whether it takes the best of many tries there."""
+
+
+def _grown(desk: Desk) -> list[SteeringRow]:
+    found = desk.tried_at_scales(desk.per_layer or PER_LAYER)
+    rounds = max(1, beyond_noise(found)["layer"].nunique() - 1)
+    return grown(found, desk.measured(rounds))
+
+
+STRATEGIES: dict[str, Strategy] = {
+    one.name: one
+    for one in (
+        Strategy("S", "the one feature that goes best with success", lambda desk: best_overall(desk.features)),
+        Strategy(
+            "A",
+            "the best-correlated feature of each layer",
+            lambda desk: best_per_layer(desk.features, desk.per_layer or 1),
+        ),
+        Strategy(
+            "P",
+            "those of A that help when steered alone",
+            lambda desk: pruned(desk.tried_at_once(desk.per_layer or 1)),
+            by_steering=True,
+        ),
+        Strategy(
+            "V",
+            "chosen by what features do when steered, not by correlation",
+            _grown,
+            by_steering=True,
+            best_of_many=True,
+        ),
+    )
+}
+PREFERRED = ("V", "P", "S", "A")
+"""The order in which sets are shown; others come after."""
+
+
+def get_strategy(name: str) -> Strategy:
+    """A strategy by name. Raises CorrSteerError for an unknown one."""
+    if name not in STRATEGIES:
+        raise CorrSteerError(f"Unknown strategy {name!r}; known are {', '.join(STRATEGIES)}.")
+    return STRATEGIES[name]

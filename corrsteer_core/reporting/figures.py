@@ -1,6 +1,6 @@
-"""Pictures of a run: each function takes a DataFrame of the reader and returns a Plotly figure; it computes nothing.
+"""Pictures of a run as Plotly figures, for the app and for notebooks: each takes a DataFrame of `runs` and computes nothing.
 
-The page's own theme colours text and grid in light and dark; marks use colours that hold on both.
+A page's or a notebook's own theme colours text and grid, light or dark; marks use colours that hold on both.
 """
 
 from __future__ import annotations

@@ -1,0 +1,56 @@
+"""One set measured with every control that its verdict takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from corrsteer_core.base.progress import Progress, part_of, silent
+from corrsteer_core.evaluation.evaluation import Evaluation
+from corrsteer_core.evaluation.measure import evaluate_set
+from corrsteer_core.method.matched import DRAWS, matched_sets
+from corrsteer_core.models.loading import Model, dtype_to_go_on, load_model
+from corrsteer_core.runs.steering_set import SteeringSet
+from corrsteer_core.runs.stored_run import stored
+from corrsteer_core.saes.sae import Sae
+from corrsteer_core.storage.run_folder import is_cached
+from corrsteer_core.tasks import Task
+
+DRAWING_SHARE = 0.6
+"""Of the time of a measurement for which matched sets are chosen first, roughly."""
+
+
+def evaluate(
+    steering: SteeringSet,
+    task: Task,
+    *,
+    control_count: int = 0,
+    matched: int | None = None,
+    model: Model | None = None,
+    saes: Sequence[Sae] | None = None,
+    progress: Progress = silent,
+    **asked: Any,
+) -> Evaluation:
+    """Measure a set on one split of a task; `asked` is what `evaluate_set` takes more.
+
+    `matched` is how many sets are chosen alike among random features to compare with: None is DRAWS where there are
+    other controls and the set was chosen by steering, else none.
+    """
+    model = model or _model_of(steering)
+    draws = matched if matched is not None else DRAWS if control_count else 0
+    if not draws or not steering.run or not is_cached(steering.run):
+        return evaluate_set(
+            steering, task, control_count=control_count, model=model, saes=saes, progress=progress, **asked
+        )
+    rivals = matched_sets(steering, draws=draws, model=model, progress=part_of(progress, 0, DRAWING_SHARE))
+    rest = part_of(progress, DRAWING_SHARE, 1 - DRAWING_SHARE) if rivals else progress
+    return evaluate_set(
+        steering, task, control_count=control_count, matched=rivals, model=model, saes=saes, progress=rest, **asked
+    )
+
+
+def _model_of(steering: SteeringSet) -> Model:
+    """The set's model, in the arithmetic that its run was made in."""
+    if steering.run and is_cached(steering.run):
+        return load_model(steering.model, dtype=dtype_to_go_on(stored(steering.run)[0].dtype))
+    return load_model(steering.model)

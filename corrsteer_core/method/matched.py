@@ -1,0 +1,114 @@
+"""The matched control: the very procedure that chose a set, repeated among random features.
+
+The best of a hundred candidates looks good on the samples that chose it, whatever the candidates are. So a set that was
+chosen by steering is compared with what the same choice makes of random features of like frequency in place of those of
+highest r: as many in each layer, at the same scales, within the same lengths, on the same validation split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from corrsteer_core.base.progress import Progress, part_of, silent
+from corrsteer_core.evaluation.controls import like_frequency
+from corrsteer_core.method.candidates import rankable_features, with_shares
+from corrsteer_core.method.run_setup import Setup, reopen
+from corrsteer_core.method.validation import default_objective, effect_rows, empty_of, judged_by, try_groups
+from corrsteer_core.models.loading import Model
+from corrsteer_core.runs import strategies
+from corrsteer_core.runs.objectives import Objective
+from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
+from corrsteer_core.runs.stored_run import features_of, fit_summary, selection_of
+from corrsteer_core.runs.strategies import Measure, get_strategy
+from corrsteer_core.storage.reading import query
+from corrsteer_core.storage.writing import PATIENCE, Writer
+
+DRAWS = 5
+STAGE = "choosing among random features"
+
+
+class _RandomDesk:
+    """A strategy's desk on which random features lie in place of those of highest r; nothing is kept but the choice."""
+
+    def __init__(self, setup: Setup, base: SteeringSet, about: dict, draw: int, progress: Progress) -> None:
+        self.setup, self.base, self.about, self.progress = setup, base, about, progress
+        self.per_layer = about["per_layer"]
+        self.objective: Objective = about["objective"] or default_objective(setup)
+        self.features = rankable_features(setup.run, ranking=about["ranking"], negative=about["negative"])
+        self._rng = np.random.default_rng([draw, 1])
+
+    def tried_at_once(self, per_layer: int) -> pd.DataFrame:
+        return self._tried(with_shares(self.setup, self._listed(per_layer, (1.0,))))
+
+    def tried_at_scales(self, per_layer: int) -> pd.DataFrame:
+        listed = with_shares(self.setup, self._listed(per_layer, self.about["scales"]))
+        return self._tried(strategies.gentle(listed, self.about["longest"]))
+
+    def measured(self, rounds: int) -> Measure:
+        def measure(groups: Sequence[Sequence[SteeringRow]]) -> np.ndarray:
+            return try_groups(self.setup, self.base, groups, STAGE, silent).by(self.objective)[:, 1:]
+
+        return measure
+
+    def _listed(self, per_layer: int, scales: Sequence[float]) -> pd.DataFrame:
+        """As many random features a layer as the strategy would try, of like frequency, with their own coefficients."""
+        every = features_of(self.setup.run)
+        floor = int(fit_summary(self.setup.run)["floor"])
+        open_to = every[(every["support"] >= floor) & (every["coefficient"] > 0)]
+        best = self.features.groupby("layer", sort=True).head(per_layer)
+        drawn = like_frequency(best, open_to, self._rng)
+        return drawn[["layer", "feature", "r", "coefficient", "frequency"]].merge(
+            pd.DataFrame({"scale": list(scales)}), how="cross"
+        )
+
+    def _tried(self, listed: pd.DataFrame) -> pd.DataFrame:
+        rows = [[strategies.as_row(one)] for one in listed.itertuples()]
+        found = try_groups(self.setup, empty_of(self.setup), rows, STAGE, self.progress)
+        return judged_by(effect_rows(listed, found), self.objective)
+
+
+def matched_sets(
+    steering: SteeringSet,
+    *,
+    draws: int = DRAWS,
+    setup: Setup | None = None,
+    model: Model | None = None,
+    progress: Progress = silent,
+) -> list[SteeringSet]:
+    """`draws` sets chosen as this one was, among random features; those drawn before are read from the run.
+
+    A draw in which nothing helps is a set without rows: it does nothing. [] for a set that was not chosen by steering.
+    Raises CorrSteerError when the run that the set is from is not cached.
+    """
+    about = selection_of(steering.run, steering.content) if steering.run else None
+    if about is None or not get_strategy(about["strategy"]).by_steering:
+        return []
+    kept = _kept(steering)
+    opened = None
+    for draw in range(1, draws + 1):
+        if draw in kept:
+            continue
+        opened = opened or setup or reopen(steering.run, model)
+        part = part_of(progress, (draw - 1) / draws, 1 / draws)
+        kept[draw] = _draw(steering, about, draw, opened, part)
+    return [kept[draw] for draw in range(1, draws + 1)]
+
+
+def _draw(steering: SteeringSet, about: dict, draw: int, setup: Setup, progress: Progress) -> SteeringSet:
+    """Choose once, and keep the choice."""
+    base = replace(steering, rows=(), name=f"matched {draw}")
+    rows = get_strategy(about["strategy"]).choose(_RandomDesk(setup, base, about, draw, progress))
+    chosen = base.with_rows(rows)
+    row = {"content": steering.content, "draw": draw, "created": pd.Timestamp.now("UTC").tz_localize(None)}
+    with Writer(setup.run, wait=PATIENCE) as store:
+        store.add("matched", pd.DataFrame([{**row, "body": chosen.to_json()}]))
+    return chosen
+
+
+def _kept(steering: SteeringSet) -> dict[int, SteeringSet]:
+    rows = query(steering.run, "SELECT draw, body FROM matched WHERE content = ? ORDER BY draw", [steering.content])
+    return {int(row.draw): SteeringSet.from_json(row.body, f"matched set {row.draw}") for row in rows.itertuples()}

@@ -1,0 +1,121 @@
+"""Planted truths through the whole of a measurement's judgement, a hundred seeds each: what is called what.
+
+No model runs: log-probabilities of classes are made up, for the unsteered model, the set and its controls, and go the way
+that a model's own would go, from answers to the verdict.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from corrsteer_core.engine.generation import greedy
+from corrsteer_core.evaluation import measure, prior
+from corrsteer_core.evaluation.class_view import ClassView
+from corrsteer_core.evaluation.exam import Exam
+from corrsteer_core.evaluation.trials import Trial
+from corrsteer_core.reporting.verdict import verdict
+from corrsteer_core.runs.prompt_style import PromptStyle
+from corrsteer_core.tasks import Item, get_task
+
+SEEDS = 100
+N = 280
+CONTROLS = 7
+LETTERS = ("A", "B", "C", "D")
+
+
+class Made:
+    """A task of K classes with a validation and a test split, and a model whose leaning towards a class is off."""
+
+    def __init__(self, seed: int, shares: tuple[float, ...], skill: float) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.names = ("Positive", "Negative") if len(shares) == 2 else LETTERS[: len(shares)]
+        self.right = {split: self.rng.choice(len(shares), N, p=shares) for split in ("validation", "test")}
+        self.lean = np.linspace(0.8, -0.8, len(shares))
+        self.base = {split: self._scores(right, skill) for split, right in self.right.items()}
+
+    def _scores(self, right: np.ndarray, skill: float) -> np.ndarray:
+        noise = self.rng.normal(size=(N, len(self.names)))
+        return skill * np.eye(len(self.names))[right] + noise + self.lean
+
+    def moved(self, push: np.ndarray, tilt: float = 0.0, jitter: float = 0.05) -> dict[str, np.ndarray]:
+        """The scores with a constant added per class, `tilt` added to the right class, and a little of what steering does."""
+        return {
+            split: scores
+            + push
+            + tilt * np.eye(len(self.names))[self.right[split]]
+            + jitter * self.rng.normal(size=scores.shape)
+            for split, scores in self.base.items()
+        }
+
+
+def judged(made: Made, steered: dict[str, np.ndarray], monkeypatch) -> str:
+    """The kind of the verdict on a set with these scores, beside random controls that push a little at random."""
+    k = len(made.names)
+    controls = [made.moved(0.3 * made.rng.normal(size=k)) for _ in range(CONTROLS)]
+    variants = [made.base, steered, *controls]
+    logp = {
+        split: np.stack(
+            [one[split] - np.logaddexp.reduce(one[split], axis=1, keepdims=True) for one in variants], axis=1
+        )
+        for split in made.right
+    }
+    items = [
+        Item(str(place), "test", f"item {place}", made.names[right], made.names)
+        for place, right in enumerate(made.right["test"])
+    ]
+    task = get_task("sentiment" if k == 2 else "mmlu")
+    texts = [[made.names[place] for place in row] for row in logp["test"].argmax(-1)]
+    outcomes = np.array([[task.scorer(text, item) for text in row] for row, item in zip(texts, items, strict=True)])
+    found = Trial(tuple(items), texts, [[[1]] * len(variants)] * N, outcomes, tuple(logp["test"]))
+    monkeypatch.setattr(measure, "trial", lambda *_, **__: found)
+    monkeypatch.setattr(measure, "tokens_of", lambda *_: [((1,),)])
+    monkeypatch.setattr(
+        measure, "likely_classes", lambda *_: ClassView(made.names, made.right["validation"], logp["validation"])
+    )
+    monkeypatch.setattr(measure, "fluency", lambda *_, **__: np.zeros((N, len(variants))))
+    monkeypatch.setattr(measure, "render", lambda *_: [1])
+    monkeypatch.setattr(measure, "vectors_of", lambda *_: {})
+    monkeypatch.setattr(measure, "keep", lambda *_: None)
+    monkeypatch.setattr(prior, "auc_change", lambda *_, **__: None)  # the verdict does not go by it, and it takes long
+    monkeypatch.setattr(measure, "one_token_choices", lambda *_: False)
+    one = SimpleNamespace(name="set", content="", scale=1.0, run="", active_rows=(1,))
+    rivals = [SimpleNamespace(name=f"random {place}") for place in range(CONTROLS)]
+    monkeypatch.setattr(measure, "_controls", lambda *_: rivals)
+    exam = Exam(task, "test", items, PromptStyle(), 1, validation=tuple(items))
+    (result,) = measure.evaluate_sets(
+        [one], exam, SimpleNamespace(arithmetic="float64"), [], control_count=CONTROLS, choose=greedy
+    )
+    return verdict(result.summary()).kind
+
+
+def kinds(monkeypatch, shares: tuple[float, ...], skill: float, push: float, tilt: float = 0.0) -> list[str]:
+    """Verdicts over the seeds; the push undoes (above 1: overdoes) the model's own leaning."""
+    found = []
+    for seed in range(SEEDS):
+        made = Made(seed, shares, skill)
+        found.append(judged(made, made.moved(-push * made.lean, tilt), monkeypatch))
+    return found
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.5), (0.25, 0.25, 0.25, 0.25)])
+def test_what_only_moves_the_threshold_is_called_a_shift(monkeypatch, shares):
+    found = kinds(monkeypatch, shares, skill=2.0, push=1.0)
+    assert found.count("works") <= 5
+    assert found.count("shifts") >= 95, {kind: found.count(kind) for kind in set(found)}
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.5), (0.8, 0.2), (0.4, 0.3, 0.2, 0.1)])
+def test_what_tells_the_classes_apart_works(monkeypatch, shares):
+    found = kinds(monkeypatch, shares, skill=1.5, push=0.0, tilt=1.5)
+    assert found.count("works") >= 95, {kind: found.count(kind) for kind in set(found)}
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.5), (0.75, 0.25), (0.8, 0.2), (0.4, 0.3, 0.2, 0.1)])
+@pytest.mark.parametrize("push", [0.0, 1.0, 3.0, -3.0])
+def test_where_there_is_nothing_to_learn_hardly_anything_works(monkeypatch, shares, push):
+    """Right answers drawn at random, of any balance: whatever way a set pushes, it knows nothing of the text."""
+    found = kinds(monkeypatch, shares, skill=0.0, push=push)
+    assert found.count("works") <= 5, {kind: found.count(kind) for kind in set(found)}

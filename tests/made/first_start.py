@@ -1,0 +1,105 @@
+"""The app as `make app` starts it, on an empty cache: once for all processes that run tests, begun by the first of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from filelock import FileLock
+
+from corrsteer_core.base.paths import EMBEDDED, PACKAGE
+from tests.made.places import ROOT
+
+FOLDER = "CORRSTEER_TESTS"
+"""Variable with the folder that all processes of one test session share."""
+PATIENCE = 1800
+"""Seconds until the tests give up on the app or on its first work (a slow machine, everything else busy too)."""
+
+
+@dataclass(frozen=True)
+class FirstStart:
+    """The app, its cache, and the number of its process."""
+
+    url: str
+    cache: Path
+    pid: int
+
+
+def begin_session() -> None:
+    """Make the folder that the processes of this session share; call it before they start."""
+    os.environ[FOLDER] = tempfile.mkdtemp(prefix="corrsteer-tests-")
+
+
+def end_session() -> None:
+    """Stop the app if there is one, and delete the folder; for the process that made it."""
+    folder = Path(os.environ.pop(FOLDER))
+    if (folder / "app.json").exists():
+        _stop(_read(folder).pid)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def first_start() -> FirstStart:
+    """The app of this session; the first who asks starts it. The page is there at once, the work goes on beside it."""
+    folder = Path(os.environ[FOLDER])
+    with FileLock(folder / "app.lock"):
+        if not (folder / "app.json").exists():
+            _start(folder)
+    return _read(folder)
+
+
+def _read(folder: Path) -> FirstStart:
+    said = json.loads((folder / "app.json").read_text())
+    return FirstStart(said["url"], folder / "cache", said["pid"])
+
+
+def _start(folder: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    _unpacked_before(folder / "cache")
+    # As a user has it, without these tests' own limit on threads.
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    with (folder / "app.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app", "--no-browser", "--port", str(port)],
+            cwd=ROOT,
+            env={**environment, "CORRSTEER_CACHE": str(folder / "cache")},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # it outlives the process that starts it
+        )
+    about = {"url": f"http://localhost:{port}", "pid": process.pid}
+    (folder / "app.json").write_text(json.dumps(about))  # from here on it is stopped whatever happens
+    until = time.monotonic() + PATIENCE
+    while "CorrSteer Explorer:" not in (folder / "app.log").read_text():
+        assert process.poll() is None, f"the app did not start: {(folder / 'app.log').read_text()}"
+        assert time.monotonic() < until, "the app does not answer"
+        time.sleep(0.1)
+
+
+def _unpacked_before(cache: Path) -> None:
+    """Take the embedded model from the project's own cache if it is there."""
+    cache.mkdir()
+    ready = PACKAGE.parent / "cache" / "models"
+    if (ready / EMBEDDED / "model.safetensors").exists():
+        shutil.copytree(ready, cache / "models")
+
+
+def _stop(pid: int) -> None:
+    try:
+        process = psutil.Process(pid)
+        process.terminate()  # not SIGINT: whoever runs the tests in the background has it ignored
+        process.wait(timeout=600)
+    except psutil.NoSuchProcess:
+        pass
+    except psutil.TimeoutExpired:  # a page may still be loading a model; the tests are over
+        process.kill()
