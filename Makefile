@@ -6,7 +6,7 @@ WORKERS ?= 2
 TESTS := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517
 
-.PHONY: app test test-all check lint format results bench setup clean
+.PHONY: app test test-all check lint format results bench campaign setup clean
 .DELETE_ON_ERROR:
 
 app: $(VENV)/app.done
@@ -36,6 +36,10 @@ results: $(VENV)/app.done
 # What docs/benchmarks.md states.
 bench: $(VENV)/dev.done
 	@$(BIN)/python -m benchmarks
+
+# What docs/reliability.md states: kills, failing disks, damaged files. ARGS: --quick, --only KIND, --seed N.
+campaign: $(VENV)/dev.done
+	@OMP_NUM_THREADS=1 $(BIN)/python -m campaign $(ARGS)
 
 setup: $(VENV)/dev.done
 

@@ -54,16 +54,16 @@ def _tallies(folder: Path, options: argparse.Namespace, seconds: float) -> Itera
     place = prepared(folder)
     known = interruptions.Known(place)
     kinds: dict[str, Callable[[Bounds], Tally]] = {
-        "kills": partial(interruptions.kills_at_moments, place, known, seed=options.seed),
-        "kills-at": partial(interruptions.kills_at_operations, place, known, seed=options.seed),
-        "faults": partial(interruptions.faults, place, known, seed=options.seed),
-        "full-files": partial(interruptions.full_files, place, known, seed=options.seed),
-        "damage": partial(damage.damaged_files, place, seed=options.seed),
-        "fuzz": partial(fuzz.calls, place, seed=options.seed),
+        "kills": partial(interruptions.kills_at_moments, place, known, options.seed),
+        "kills-at": partial(interruptions.kills_at_operations, place, known, options.seed),
+        "faults": partial(interruptions.faults, place, known, options.seed),
+        "full-files": partial(interruptions.full_files, place, known, options.seed),
+        "damage": partial(damage.damaged_files, place, options.seed),
+        "fuzz": partial(fuzz.calls, place, options.seed),
         "together": lambda bounds: together.readers_and_writers(place, bounds.seconds),
     }
     for name in options.only or SHARES:
-        yield kinds[name](bounds=Bounds(options.trials, SHARES[name] * seconds))
+        yield kinds[name](Bounds(options.trials, SHARES[name] * seconds))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -119,13 +120,12 @@ def copied(source: Path, to: Path) -> Path:
 
 def prepared(folder: Path) -> Place:
     """The tiny model and a finished run, made once."""
-    from tests.made.models import random_sae, tiny
-
-    made = tiny("llama")
+    models = import_module("tests.made.models")
+    made = models.tiny("llama")
     made.net.save_pretrained(folder / "model")
     made.tokenizer.save_pretrained(folder / "model")
     for layer in (1, 2):
-        random_sae(made, layer, d_sae=48).net.save_model(folder / "saes" / f"layer_{layer}")
+        models.random_sae(made, layer, d_sae=48).net.save_model(folder / "saes" / f"layer_{layer}")
     empty, template = folder / "empty", folder / "template"
     empty.mkdir()
     template.mkdir()

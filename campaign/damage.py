@@ -20,7 +20,7 @@ OTHER = "untouched"
 JOB = "20260101-000000-abcdef"
 
 
-def damaged_files(place: Place, bounds: Bounds, seed: int) -> Tally:
+def damaged_files(place: Place, seed: int, bounds: Bounds) -> Tally:
     """Bit flips, torn pages and cut ends."""
     tally = Tally("damaged files (flipped bits, torn pages, cut ends)")
     rng = random.Random(seed)

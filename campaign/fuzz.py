@@ -20,7 +20,7 @@ TOGETHER = 10
 """Calls in one process."""
 
 
-def calls(place: Place, bounds: Bounds, seed: int) -> Tally:
+def calls(place: Place, seed: int, bounds: Bounds) -> Tally:
     """Calls of every command, some of them right."""
     tally = Tally("calls with nonsense")
     rng = random.Random(seed)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from campaign.actions import Action, Place, actions, content, copied, problems_of
+from campaign.actions import Action, Place, actions, content, copied, hashed, problems_of
 from campaign.bad_disk import KILL, SHORT, BadDisk
 from campaign.child import BROKEN, Ended, fork
 from campaign.tally import Bounds, Tally
@@ -50,7 +50,7 @@ class Known:
         return copied(self.place.empty if action.from_empty else self.place.template, self.place.folder / "trial")
 
 
-def kills_at_moments(place: Place, known: Known, bounds: Bounds, seed: int) -> Tally:
+def kills_at_moments(place: Place, known: Known, seed: int, bounds: Bounds) -> Tally:
     """A signal at a random moment."""
     tally = Tally("processes ended at a random moment (KILL, TERM, INT)")
     rng = random.Random(seed)
@@ -68,7 +68,7 @@ def kills_at_moments(place: Place, known: Known, bounds: Bounds, seed: int) -> T
     return tally
 
 
-def kills_at_operations(place: Place, known: Known, bounds: Bounds, seed: int) -> Tally:
+def kills_at_operations(place: Place, known: Known, seed: int, bounds: Bounds) -> Tally:
     """kill -9 at the n-th operation on files."""
     tally = Tally("processes killed at a file operation")
     for nth, action, at in _at_operations(place, known, bounds, seed):
@@ -81,7 +81,7 @@ def kills_at_operations(place: Place, known: Known, bounds: Bounds, seed: int) -
     return tally
 
 
-def faults(place: Place, known: Known, bounds: Bounds, seed: int) -> Tally:
+def faults(place: Place, known: Known, seed: int, bounds: Bounds) -> Tally:
     """The n-th operation on files fails: no room, an I/O error, half a write."""
     tally = Tally("file operations that fail (ENOSPC, EIO, short write)")
     for nth, action, at in _at_operations(place, known, bounds, seed):
@@ -96,7 +96,7 @@ def faults(place: Place, known: Known, bounds: Bounds, seed: int) -> Tally:
     return tally
 
 
-def full_files(place: Place, known: Known, bounds: Bounds, seed: int) -> Tally:
+def full_files(place: Place, known: Known, seed: int, bounds: Bounds) -> Tally:
     """DuckDB's own writes fail: no file may grow beyond a random size."""
     tally = Tally("DuckDB's own writes that fail")
     rng = random.Random(seed)
@@ -145,15 +145,20 @@ def _at_operations(place: Place, known: Known, bounds: Bounds, seed: int) -> Ite
 def _afterwards(place: Place, known: Known, action: Action, cache: Path) -> str:
     """What is wrong after a command did not end well: what is there is whole, and the same command again finishes."""
 
+    expected = known.of(action)["content"]
+    source = place.empty if action.from_empty else place.template
+    whole = {name: (hashed(source / name), expected["files"].get(name)) for name in action.outputs}
+
     def again() -> dict[str, Any]:
         broken = problems_of(cache)
-        broken = [one for one in broken if "never published" not in one and "its files are damaged" not in one]
+        broken = [one for one in broken if "never published" not in one]
+        torn = [name for name in action.outputs if name != "b.duckdb" and hashed(cache / name) not in whole[name]]
         status = action.run(cache)
         every = [cache, *(path for path in cache.rglob("*") if path.is_dir())]
         left = [str(path) for folder in every for path in files.debris(folder)]
         aside = [str(path) for path in cache.rglob("*.damaged-*")]
         found = content(cache, action.outputs, place.run)
-        return {"broken": broken, "status": status, "left": left, "aside": aside, "content": found}
+        return {"broken": broken + torn, "status": status, "left": left, "aside": aside, "content": found}
 
     ended = fork(again, cache).wait()
     if ended.problem or ended.result is None:
@@ -163,6 +168,5 @@ def _afterwards(place: Place, known: Known, action: Action, cache: Path) -> str:
         return f"not whole: {found['broken']} {found['aside']}, again: {found['status']} {ended.printed[-300:]}"
     if found["left"]:
         return f"left over: {found['left']}"
-    expected = known.of(action)["content"]
     differ = [name for name in expected if found["content"].get(name) != expected[name]]
     return f"differs from an undisturbed one in {differ}" if differ else ""

@@ -43,7 +43,8 @@ def readers_and_writers(place: Place, seconds: float) -> Tally:
 
 def _writes(place: Place, cache: Path, nth: int, until: float) -> dict[str, Any]:
     """Fit with the one floor or the other, and keep sets."""
-    done, wrong, sets = 0, [], []
+    done, sets = 0, []
+    wrong: list[str] = []
     steering = stored_run.kept_sets(place.run)["S"]
     while time.monotonic() < until and len(wrong) < 5:
         name = f"set {nth} {done}"
@@ -59,7 +60,8 @@ def _writes(place: Place, cache: Path, nth: int, until: float) -> dict[str, Any]
 
 def _reads(place: Place, cache: Path, nth: int, until: float) -> dict[str, Any]:
     """Every look sees the ranked features of the floor that stands beside them."""
-    done, wrong = 0, []
+    done = 0
+    wrong: list[str] = []
     while time.monotonic() < until and len(wrong) < 5:
         with reading.Reader(place.run) as opened:
             floor = opened.query("SELECT floor FROM fits")["floor"].item()
