@@ -21,7 +21,7 @@ DENSE = 0.1
 """A feature that fires at a larger share of the positions is dense: it says little about what it fires on."""
 LONG = 10.0
 """Positions whose norm is over so many times the median are left out of the usual variance explained."""
-READ = 256
+READ = 64
 """Sequences, at most, on which the loss is measured: it takes three passes of the whole model for every SAE."""
 JUDGED = 300
 """Features, drawn at random, that detection asks about."""
