@@ -5,7 +5,7 @@ Read when a parser is made, and only for the command that was asked for: some ta
 
 from __future__ import annotations
 
-from corrsteer_core.engine.export_formats import SUFFIXES
+from corrsteer_core.engine.export_formats import FORMATS
 from corrsteer_core.runs.objectives import OBJECTIVES
 from corrsteer_core.runs.poolings import POOLINGS
 from corrsteer_core.runs.run_config import DTYPES
@@ -52,7 +52,13 @@ def poolings() -> tuple[str, ...]:
 
 def export_formats() -> tuple[str, ...]:
     """What a set can be written as."""
-    return tuple(SUFFIXES)
+    return tuple(FORMATS)
+
+
+def files_beside() -> str:
+    """Which formats write more than one file, for a help text."""
+    more = {one.name: one.beside for one in FORMATS.values() if one.beside}
+    return "; ".join(f"{name} also writes a {' and a '.join(beside)} beside it" for name, beside in more.items())
 
 
 def splits() -> tuple[str, ...]:

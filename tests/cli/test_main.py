@@ -20,7 +20,7 @@ from corrsteer_core.cli.command import Command, no_arguments
 from corrsteer_core.cli.printing import human
 from corrsteer_core.cli.table import COMMANDS
 from corrsteer_core.correlation.rankings import RANKINGS
-from corrsteer_core.engine.exports import SUFFIXES
+from corrsteer_core.engine.export_formats import FORMATS
 from corrsteer_core.method import collecting
 from corrsteer_core.runs import strategies
 from corrsteer_core.runs.poolings import POOLINGS, Pooling
@@ -127,7 +127,7 @@ def taken(command: str, option: str) -> list[str]:
         ("select", "--ranking", RANKINGS),
         ("features", "--ranking", RANKINGS),
         ("fit", "--pooling", POOLINGS),
-        ("export", "--format", SUFFIXES),
+        ("export", "--format", FORMATS),
         ("evaluate", "--split", SPLITS),
         ("sweep", "--split", SPLITS),
     ],
@@ -139,7 +139,7 @@ def test_choices_are_those_of_the_core(command, option, table):
 def test_an_entry_made_in_a_table_can_be_asked_for(monkeypatch):
     monkeypatch.setitem(POOLINGS, "median", Pooling("median", "one in the middle"))
     monkeypatch.setitem(RANKINGS, "luck", lambda Z, y: y)
-    monkeypatch.setitem(SUFFIXES, "morse", ".morse")
+    monkeypatch.setitem(FORMATS, "morse", replace(FORMATS["json"], name="morse", suffix=".morse"))
     monkeypatch.setitem(strategies.STRATEGIES, "W", replace(strategies.STRATEGIES["S"], name="W"))
     assert "median" in taken("fit", "--pooling")
     assert "luck" in taken("select", "--ranking")
@@ -151,7 +151,7 @@ def test_an_entry_made_in_a_table_can_be_asked_for(monkeypatch):
 
 
 def test_no_list_of_names_is_written_out_in_the_command_line():
-    names = {*RANKINGS, *POOLINGS, *SUFFIXES, *SCORERS, *JUDGES, *PRESETS, *TASKS} - {"all", "python", "json"}
+    names = {*RANKINGS, *POOLINGS, *FORMATS, *SCORERS, *JUDGES, *PRESETS, *TASKS} - {"all", "python", "json"}
     allowed = {("saes.py", "overrefusal")}  # whose prompts `check` reads
     for path in (ROOT / "corrsteer_core" / "cli").rglob("*.py"):
         quoted = set(re.findall(r"[\"']([\w-]+)[\"']", path.read_text(encoding="utf-8")))

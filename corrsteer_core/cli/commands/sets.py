@@ -107,24 +107,25 @@ def _generate(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.steering_set(parser)
     parser.add_argument("--format", choices=choices.export_formats(), required=True)
-    parser.add_argument("--out", type=Path, required=True, help="the file; python also writes a .safetensors beside it")
+    parser.add_argument("--out", type=Path, required=True, help=f"the file; {choices.files_beside()}")
     arguments.force(parser, "replace files that are there already")
 
 
 def _export(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]:
     inputs.quiet_libraries()
     from corrsteer_core.engine import exports
+    from corrsteer_core.engine.export_formats import get_format
     from corrsteer_core.engine.steering import check_model
     from corrsteer_core.models.loading import load_model
     from corrsteer_core.runs.steering_set import load_set
     from corrsteer_core.saes import named_saes
 
     steering, out = load_set(options.set), options.out
-    check_ending(out, f"An export as {options.format}", exports.SUFFIXES[options.format])
+    check_ending(out, f"An export as {options.format}", get_format(options.format).suffix)
     if not options.force:
         exports.refuse_existing(exports.files_of(options.format, out))
     model, saes = None, []
-    if options.format != "json":
+    if get_format(options.format).make is not None:
         model = load_model(steering.model, report=report.note)
         check_model(steering, model)
         saes = named_saes.saes_of(steering.active_saes, model)
