@@ -13,6 +13,7 @@ from app.shared import resources, state
 from app.shared.names import SPLITS, task_title
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.runs import measurements, run_facts
+from corrsteer_core.runs.strategies import PREFERRED
 from corrsteer_core.tasks import TASKS
 
 if TYPE_CHECKING:  # the page must not load torch, which this does
@@ -52,7 +53,7 @@ def draw(run: str, bodies: dict[str, str]) -> None:
         key="measure_kind",
         label_visibility="collapsed",
     )
-    names = sorted(bodies, key=lambda name: (name != "V", name))
+    names = sorted(bodies, key=lambda name: (name != PREFERRED[0], name))
     sets = {name: measuring.NamedSet(run, name, bodies[name]) for name in names}
     config = resources.ask(run_facts.facts, run).config
     try:

@@ -11,12 +11,11 @@ from dataclasses import dataclass, field, replace
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.runs.run_config import RunConfig
 from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
+from corrsteer_core.runs.strategies import STRATEGIES
 
 REMEMBERED = 200
 """Changes that can be undone."""
 EDITED = " (edited)"
-STRATEGIES = ("A", "S", "P", "V")
-"""Names of automatic choices, the best last."""
 LONGEST_FILE = 2_000_000  # bytes
 STRONGEST = 1e6
 """Of the coefficients that the page can show, either way from 0."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from corrsteer_core.engine.export_formats import FORMATS
 from corrsteer_core.runs.objectives import OBJECTIVES
-from corrsteer_core.runs.poolings import POOLINGS
+from corrsteer_core.runs.poolings import POOLINGS, in_words
 from corrsteer_core.runs.run_config import DTYPES
 from corrsteer_core.tasks import JUDGES, SCORERS, TASKS
 from corrsteer_core.tasks.base import SHIFTED, SPLITS
@@ -86,6 +86,13 @@ def listed(names: tuple[str, ...]) -> str:
     return ", ".join(names)
 
 
+def strategy_words() -> str:
+    """The strategies in words, for a help text."""
+    from corrsteer_core.runs.strategies import STRATEGIES
+
+    return "; ".join(f"{one.name}: {one.what}" for one in STRATEGIES.values())
+
+
 def pooling_words() -> str:
     """The poolings in words, for a help text."""
-    return "; ".join(f"{one.name}, the {one.what}" for one in POOLINGS.values())
+    return in_words()

@@ -19,7 +19,8 @@ from corrsteer_core.base.text_diff import differences, marked, parting, shared_e
 from corrsteer_core.reporting import pictures, ranking_words, verdict
 from corrsteer_core.reporting.glossary import GLOSSARY, Point
 from corrsteer_core.runs import feature_lists, measurements, run_facts
-from corrsteer_core.runs.strategies import PREFERRED, STRATEGIES
+from corrsteer_core.runs.poolings import POOLINGS
+from corrsteer_core.runs.strategies import STRATEGIES, preference
 from corrsteer_core.tasks import TASKS
 
 EXAMPLES = 6
@@ -133,8 +134,7 @@ def _main(every: list[Measured], task: str) -> Measured | None:
     """
 
     def rank(one: Measured) -> tuple:
-        by_name = PREFERRED.index(one.name) if one.name in PREFERRED else len(PREFERRED)
-        return one.task != task, one.split != "test", by_name, not one.own_scale, -one.summary["n"]
+        return one.task != task, one.split != "test", preference(one.name), not one.own_scale, -one.summary["n"]
 
     return min(every, key=rank, default=None)  # the newest of equals: they come newest first
 
@@ -321,11 +321,8 @@ def _prompts(config: Mapping[str, Any]) -> str:
 
 
 def _pooling(kind: str) -> str:
-    return {
-        "max": "while the model writes: the strongest activation from the last prompt token on",
-        "mean": "while the model writes: the mean activation from the last prompt token on",
-        "all": "over prompt and answer: the strongest activation",
-    }.get(kind, kind)
+    known = POOLINGS.get(kind)
+    return kind if known is None else known.plainly or f"the {known.what}"
 
 
 def _version(package: str) -> str:

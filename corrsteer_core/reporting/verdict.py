@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from corrsteer_core.runs.strategies import chosen_by_steering
 from corrsteer_core.statistics.classes import ClassChange
 from corrsteer_core.statistics.classes import sentence as by_class
 from corrsteer_core.statistics.power import samples_needed
@@ -45,8 +46,6 @@ SMALL = 0.02
 """An effect whose whole interval lies within this is said to be ruled out, not just not shown."""
 MOST_SAMPLES = 100_000
 """More than so many samples are not worth naming."""
-SELECTED = ("P", "V")
-"""Strategies that choose by steering on the validation split: to be compared with the same choice among random features."""
 
 WORDS: dict[Kind, str] = {
     "works": "works",
@@ -175,7 +174,7 @@ def _uncontrolled(summary: Mapping[str, Any], moved: str) -> Verdict | None:
     """The verdict while what "works" takes has not been measured."""
     if not [name for name in summary.get("controls", {}) if name != FLIPPED]:
         lacking = "it has not been compared with random features yet"
-    elif summary.get("strategy") in SELECTED and not summary.get("matched"):
+    elif chosen_by_steering(summary.get("strategy")) and not summary.get("matched"):
         lacking = "it has not been compared with the same choice among random features yet"
     else:
         return None

@@ -24,9 +24,10 @@ from corrsteer_core.engine.export_formats import FORMATS
 from corrsteer_core.method import collecting
 from corrsteer_core.runs import strategies
 from corrsteer_core.runs.poolings import POOLINGS, Pooling
+from corrsteer_core.runs.predictions import PREDICTED
 from corrsteer_core.saes.presets import PRESETS
 from corrsteer_core.tasks import JUDGES, SCORERS, TASKS
-from corrsteer_core.tasks.base import SPLITS
+from corrsteer_core.tasks.base import SHIFTED, SPLITS
 
 ROOT = Path(__file__).parents[2]
 ESCAPES = "\x1b[31mred\x07\x9b2J\u202egnp.exe\u2066\u200f\r"
@@ -124,12 +125,12 @@ def taken(command: str, option: str) -> list[str]:
     ("command", "option", "table"),
     [
         ("select", "--strategy", tuple(strategies.STRATEGIES)),
-        ("select", "--ranking", RANKINGS),
-        ("features", "--ranking", RANKINGS),
+        ("select", "--ranking", (*RANKINGS, PREDICTED)),
+        ("features", "--ranking", (*RANKINGS, PREDICTED)),
         ("fit", "--pooling", POOLINGS),
         ("export", "--format", FORMATS),
-        ("evaluate", "--split", SPLITS),
-        ("sweep", "--split", SPLITS),
+        ("evaluate", "--split", (*SPLITS, SHIFTED)),
+        ("sweep", "--split", (*SPLITS, SHIFTED)),
     ],
 )
 def test_choices_are_those_of_the_core(command, option, table):

@@ -16,7 +16,7 @@ from corrsteer_core.cli.printing import say
 
 def _select_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.run(parser)
-    parser.add_argument("--strategy", required=True, choices=choices.strategies())
+    parser.add_argument("--strategy", required=True, choices=choices.strategies(), help=choices.strategy_words())
     parser.add_argument("--out", type=Path, help="write the set to this file")
     arguments.candidates(parser, "features per layer: A and P take 1, V tries 8")
     arguments.longest(parser)
@@ -56,8 +56,7 @@ def _select(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
         seen = selecting.seen_by_p(options.run, options.per_layer or 1, options.ranking, options.negative)
         result["seen"] = seen.drop(columns="run").to_dict("records")
     if not chosen.rows:
-        why = "no feature of A helps alone" if options.strategy == "P" else "no candidate's effect is beyond noise"
-        say(f"{why} on the validation split; the set is empty")
+        say(f"{strategies.get_strategy(options.strategy).nothing} on the validation split; the set is empty")
     return result
 
 
@@ -140,9 +139,7 @@ PREDICT = Command(
     _predict_arguments,
     _predict,
 )
-SELECT = Command(
-    "select", "choose a steering set: S, A (by correlation), P or V (by effect)", _select_arguments, _select
-)
+SELECT = Command("select", "choose a steering set, by correlation or by measured effect", _select_arguments, _select)
 GENERATE = Command("generate", "answer a prompt unsteered and steered", _generate_arguments, _generate)
 EXPORT = Command(
     "export", "write a set for other programs: transformers, llama.cpp, your own", _export_arguments, _export
