@@ -27,14 +27,12 @@ from corrsteer_core.models.loading import Model
 from corrsteer_core.saes import training_texts
 from corrsteer_core.saes.activation_files import collect, texts_fingerprint
 from corrsteer_core.saes.sae import load_saes
+from corrsteer_core.saes.trained_kinds import ARCHITECTURES
 from corrsteer_core.saes.worth import worth
 
 HELD_OUT = 0.02  # share of the tokens, the last ones, kept for the card's measurements
 LARGEST_SEED = 2**63 - 1  # that NumPy and PyTorch take alike
 
-ARCHITECTURES = {"topk": "topk", "batchtopk": "batchtopk", "matryoshka": "matryoshka_batchtopk"}
-"""Kinds of SAE, by SAELens' names of their trainers: k features active at every position; k on average (saved as
-JumpReLU, with one threshold); and the same with nested dictionaries, each of which must do alone."""
 NESTED = (16, 8, 4, 2, 1)
 """Matryoshka's dictionaries: the first d_sae / 16 features, the first d_sae / 8, and so on."""
 
