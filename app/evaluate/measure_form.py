@@ -80,7 +80,7 @@ def _one_set(sets: dict[str, measuring.NamedSet], config: dict[str, Any]) -> mea
         )
         split = three.selectbox("Samples", list(SPLITS), format_func=SPLITS.__getitem__)
         one, two, three = st.columns(3, vertical_alignment="bottom")
-        limit = one.number_input("At most so many samples", 1, None, None, placeholder="all of them")
+        limit = one.number_input("Most samples", 1, None, None, placeholder="all of them")
         controls = two.number_input(
             "Random sets to compare with",
             0,
@@ -107,7 +107,7 @@ def _several_scales(sets: dict[str, measuring.NamedSet], config: dict[str, Any])
         one, two, three, four = st.columns([2, 1.2, 1.2, 1], vertical_alignment="bottom")
         scales = one.multiselect("Scales", SCALES, default=[0.5, 1.0, 1.5, 2.0], format_func="{:g}".format)
         split = two.selectbox("Samples", list(SPLITS), format_func=SPLITS.__getitem__)
-        limit = three.number_input("At most so many samples", 1, None, None, placeholder="all of them")
+        limit = three.number_input("Most samples", 1, None, None, placeholder="all of them")
         asked = four.form_submit_button("Measure", type="primary", icon=":material/play_arrow:", width="stretch")
     if not asked:
         return None
@@ -127,7 +127,7 @@ def _sets_on_tasks(sets: dict[str, measuring.NamedSet], config: dict[str, Any]) 
         tasks = two.multiselect("Tasks", _named_tasks(config), default=_own(config), format_func=task_title)
         one, two, three = st.columns(3, vertical_alignment="bottom")
         split = one.selectbox("Samples", list(SPLITS), format_func=SPLITS.__getitem__)
-        limit = two.number_input("At most so many samples of each task", 1, None, None, placeholder="all of them")
+        limit = two.number_input("Most samples of each task", 1, None, None, placeholder="all of them")
         asked = three.form_submit_button("Measure", type="primary", icon=":material/play_arrow:", width="stretch")
     if not asked:
         return None

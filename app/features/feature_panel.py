@@ -101,7 +101,7 @@ def _meaning(run: str, facts: run_facts.RunFacts, layer: int, feature: int, work
 
 def _numbers(run: str, row: dict[str, Any]) -> None:
     feature = pd.DataFrame([{"layer": row["layer"], "feature": row["feature"]}])
-    with st.spinner("Drawing samples anew …"):
+    with st.spinner("Drawing samples again …"):
         bounds = ask_fit(reliability.intervals, run, feature).iloc[0]
     between = "" if ui.missing(bounds["r_low"]) else f"{ui.signed(bounds['r_low'])} and {ui.signed(bounds['r_high'])}"
     numbers = ui.numbers_row()

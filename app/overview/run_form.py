@@ -139,7 +139,7 @@ def _prompt_settings() -> dict[str, Any]:
         ),
         "shots": shots.number_input(
             "Examples before each prompt", 0, 64, 0, key="new_run_shots",
-            help="So many training samples are shown with their answers (few-shot), and used for nothing else.",
+            help="This many training samples are shown with their answers (few-shot), and used for nothing else.",
         ),
         "system": system.text_input(
             "System prompt", key="new_run_system", placeholder="none", help="Needs the chat template."

@@ -53,7 +53,7 @@ class Bench:
             raise CorrSteerError(self._problem)
         return self._model
 
-    def let_others(self) -> None:
+    def give_way(self) -> None:
         """Let who waits for the lock, which the caller has, take a step."""
         self.lock.release()
         try:
@@ -62,16 +62,16 @@ class Bench:
             self.lock.acquire()
 
     def sharing(self, progress: Progress) -> Progress:
-        """`progress`, at every call of which others are let (see `let_others`)."""
+        """`progress`, at every call of which others may go first (see `give_way`)."""
 
         def told(stage: str, done: int, total: int) -> None:
             progress(stage, done, total)
-            self.let_others()
+            self.give_way()
 
         return told
 
     def saes(self, refs: Sequence[SaeRef]) -> list[Sae]:
-        """The SAEs a set names, each loaded the first time. Raises CorrSteerError if they are not to be had."""
+        """The SAEs a set names, each loaded the first time. Raises CorrSteerError if they cannot be loaded."""
         from corrsteer_core.saes.named_saes import saes_of
 
         model = self.model()

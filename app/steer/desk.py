@@ -36,7 +36,7 @@ class Desk:
     config: RunConfig
     editor: Editor
     begun: pd.Timestamp
-    """When the run was: one that is deleted and made anew has the same name."""
+    """When the run was: one that is deleted and made again has the same name."""
     question: Question | None = None
     """What is asked at present; None while there is no prompt."""
     note: Note | None = None

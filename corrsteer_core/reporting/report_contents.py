@@ -128,7 +128,7 @@ def _measured(row: Any) -> Measured:
 
 
 def _main(every: list[Measured], task: str) -> Measured | None:
-    """The evaluation that tells most: on the run's own task, on held-back samples, of the set chosen with most care.
+    """The evaluation that says most: on the run's own task, on held-back samples, of the set chosen with most care.
 
     Then at the scale the set is kept with, and on the most samples.
     """
@@ -237,7 +237,7 @@ def _limits(facts: run_facts.RunFacts, every: list[Measured], main: Measured | N
     )
     yield Point(
         "Many features",
-        f"{facts.features:,} features were looked at. Among so many, the best look good by chance; that is why the "
+        f"{facts.features:,} features were examined. Among so many, the best look good by chance; that is why the "
         f"correlation is compared with shuffled outcomes, and the choice measured on samples that played no part in it.",
     )
     yield Point(

@@ -39,8 +39,8 @@ NOISE = 0.05
 FLIPPED = "sign flipped"
 """Name of the control that turns the set's sign round; the others are random features of like frequency and norm."""
 CONSTRAINED = "constrained"
-"""Name of the unsteered answers to multiple choice that are held to the choices."""
-DEBRIS = 1.0
+"""Name of the unsteered answers to multiple choice that may only be one of the choices."""
+FLUENCY_LOST = 1.0
 """Nats per token by which steered texts may be less likely than unsteered ones before the verdict mentions it."""
 SMALL = 0.02
 """An effect whose whole interval lies within this is said to be ruled out, not just not shown."""
@@ -141,7 +141,7 @@ def _beaten(summary: Mapping[str, Any], moved: str) -> Verdict | None:
     if free is not None and free["effect"] >= effect - 1e-9:
         return Verdict(
             "no better",
-            f"No better than controls: {moved}, but unsteered answers held to the choices do as much "
+            f"No better than controls: {moved}, but unsteered answers limited to the choices do as much "
             f"({_points(free['effect'])}).",
         )
     for kind, group, opening in (
@@ -206,7 +206,7 @@ def _against(summary: Mapping[str, Any]) -> str:
 
 def _debris(summary: Mapping[str, Any]) -> str:
     loss = fluency_loss(summary)
-    if loss is None or loss <= DEBRIS:
+    if loss is None or loss <= FLUENCY_LOST:
         return ""
     return " But the steered texts are far less fluent: read them before you believe it."
 
@@ -248,7 +248,7 @@ def fluency_words(summary: Mapping[str, Any]) -> str:
     if loss is None:
         return ""
     before, after = summary["fluency"]["unsteered"], summary["fluency"]["steered"]
-    reading = "no less fluent" if loss <= 0 else "a little less fluent" if loss <= DEBRIS else "far less fluent"
+    reading = "no less fluent" if loss <= 0 else "a little less fluent" if loss <= FLUENCY_LOST else "far less fluent"
     return (
         f"The steered texts are {reading}: the unsteered model finds them {after:.2f} nats per token unlikely, its own "
         f"texts {before:.2f}."

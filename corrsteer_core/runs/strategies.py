@@ -162,7 +162,7 @@ def grown(effects: pd.DataFrame, measure: Measure) -> list[SteeringRow]:
 
 
 def _gentlest_of_the_best(better: pd.DataFrame) -> pd.DataFrame:
-    """Of the candidates that cannot be told from the best one on the same samples, the shortest vector; then the rarest.
+    """Of the candidates that cannot be distinguished from the best one on the same samples, the shortest vector; then the rarest.
 
     Needs the outcomes that effects are kept with; without them (graded outcomes), the best one.
     """

@@ -126,7 +126,7 @@ def _from_folder(folder: Path) -> Any:
     except SafetensorError as error:
         raise CorrSteerError(
             f"The weights of the SAE in {folder} cannot be read ({first_line(error)}); the file is damaged or cut short: "
-            f"get it anew."
+            f"get it again."
         ) from error
     except Exception as error:  # a broken cfg.json fails in as many ways as it can be broken
         raise CorrSteerError(
@@ -146,7 +146,9 @@ def _from_hub(source: str, release: str, id: str) -> Any:
     try:
         with _quiet(), _shapes_from_the_file():
             return SAE.from_pretrained(release, id, device="cpu", dtype="float32")
-    except Exception as error:  # SAELens, the hub client and its transports raise many kinds; all mean: not to be had
+    except (
+        Exception
+    ) as error:  # SAELens, the hub client and its transports raise many kinds; all mean that it cannot be loaded
         if reason := hub_reason(error):
             raise CorrSteerError(f"The SAE {source} {reason}.") from error
         raise CorrSteerError(f"SAELens could not load {source}: {first_line(error)}") from error

@@ -118,7 +118,7 @@ def _repaired_run(folder: Path) -> str:
 def _models(repair: bool) -> Iterator[Checked]:
     for folder in _folders(cache_dir() / "models"):
         problem = _problem_of_weights(folder, "config.json", "tokenizer.json")
-        done = _put_aside(folder, "it is made anew when it is needed") if problem and repair else ""
+        done = _put_aside(folder, "it is made again when it is needed") if problem and repair else ""
         yield Checked("model", folder.name, folder, problem, done)
 
 

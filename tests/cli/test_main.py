@@ -222,7 +222,7 @@ def test_ctrl_c_is_one_line_and_its_own_status(capsys, monkeypatch, error):
     assert main.main(["refit", "RUN", "--quiet"]) == main.CANCELLED == 130
     assert capsys.readouterr() == (
         "",
-        "stopped; run the same command again to go on. Nothing of it is kept; going on begins anew.\n",
+        "stopped; run the same command again to go on. Nothing of it is kept; it will begin again from the start.\n",
     )
 
 

@@ -23,7 +23,7 @@ def offered() -> list[ExportFormat]:
 
 @dataclass(frozen=True)
 class Exports:
-    """What became of a set: the bytes of each format, or why there are none."""
+    """The files made of a set: the bytes of each format, or why there are none."""
 
     steering: SteeringSet
     files: dict[str, bytes]
@@ -31,7 +31,7 @@ class Exports:
 
 
 def made(steering: SteeringSet, bench: models.Bench) -> Exports:
-    """All formats of a set; waits for the model and loads its SAEs. Raises CorrSteerError if they are not to be had."""
+    """All formats of a set; waits for the model and loads its SAEs. Raises CorrSteerError if they cannot be loaded."""
     model, saes = bench.model(), bench.saes(steering.active_saes)
     files: dict[str, bytes] = {}
     problems: dict[str, str] = {}
