@@ -17,6 +17,7 @@ from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.cli import main
 from corrsteer_core.engine.steering import vectors_of
 from corrsteer_core.method import collecting
+from corrsteer_core.models import loading
 from corrsteer_core.models.hooks import HookPoint, hooked
 from corrsteer_core.models.loading import load_model
 from corrsteer_core.models.prompts import render
