@@ -144,7 +144,8 @@ def _gguf(steering: SteeringSet, vectors: Mapping[HookPoint, Tensor], model: Mod
 
 def _script(steering: SteeringSet, model: Model, tensors: str) -> str:
     """A Python script that steers with transformers alone; `tensors` names the safetensors file beside it."""
-    from corrsteer_core.models.loading import EMBEDDED, embedded_folder
+    from corrsteer_core.base.paths import EMBEDDED
+    from corrsteer_core.models.embedded import embedded_folder
     from corrsteer_core.models.prompts import text_before
 
     before, prefix = text_before(model, steering.style)

@@ -7,7 +7,7 @@ import pytest
 from jinja2 import TemplateError
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.saes.training import LARGEST_SEED, TrainConfig
+from corrsteer_core.saes.train_config import LARGEST_SEED, TrainConfig
 from corrsteer_core.saes.training_texts import packed, read_documents
 
 CHAT = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
@@ -55,7 +55,9 @@ def test_what_is_wrong_is_said_with_its_line_blank_ones_counted(tmp_path, line, 
         read_documents(tmp_path / "x.jsonl")
 
 
-@pytest.mark.parametrize("content", [gzip.compress(b"text\n" * 1_000)[:-12], b"no gzip", gzip.compress(b"a") + b"b"])
+@pytest.mark.parametrize(
+    "content", [gzip.compress(b"text\n" * 1_000, mtime=0)[:-12], b"no gzip", gzip.compress(b"a") + b"b"]
+)
 def test_a_damaged_gzip_file_is_a_sentence(tmp_path, content):
     (tmp_path / "x.txt.gz").write_bytes(content)
     with pytest.raises(CorrSteerError, match="could not be read"):
