@@ -54,10 +54,10 @@ class Bench:
         return self._model
 
     def give_way(self) -> None:
-        """Let who waits for the lock, which the caller has, take a step."""
+        """Let those who wait for the lock, which the caller holds, take a step."""
         self.lock.release()
         try:
-            time.sleep(0.01)  # without it nobody else would get hold of it
+            time.sleep(0.01)  # without this pause no other thread would get the lock
         finally:
             self.lock.acquire()
 

@@ -157,10 +157,10 @@ def brought(content: bytes, where: str, run: str, config: RunConfig) -> Steering
     if steering.model_fingerprint != config.model_fingerprint:
         raise CorrSteerError(f"{where} belongs to another model ({steering.model}) than this run's ({config.model}).")
     own = {(sae.layer, sae.fingerprint) for sae in config.saes}
-    if strange := sorted(
+    if unknown := sorted(
         {sae.layer for sae in steering.saes if (sae.layer, sae.fingerprint) not in own} & _used(steering)
     ):
-        raise CorrSteerError(f"{where} was made with another SAE for layer {strange[0]} than this run's.")
+        raise CorrSteerError(f"{where} was made with another SAE for layer {unknown[0]} than this run's.")
     # The run's own SAEs: what a file says of where they lie is not followed.
     return replace(steering, saes=config.saes, run=run)
 

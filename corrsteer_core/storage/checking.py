@@ -80,7 +80,7 @@ def _problem_of_run(path: Path) -> str:
     except CorrSteerError as error:
         return str(error)
     if name != path.parent.name:
-        return f"the folder holds the run {name}, copied or renamed: it can be looked at, and takes nothing more."
+        return f"the folder holds the run {name}, copied or renamed: it can be read, but nothing can be added."
     return ""
 
 
