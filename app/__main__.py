@@ -17,6 +17,7 @@ import webbrowser
 from contextlib import suppress
 from pathlib import Path
 
+from app.demo import DEMO, DEMO_TITLE
 from corrsteer_core.base import jobs
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import seconds
@@ -28,8 +29,6 @@ FIRST_PORT = 8501
 PORTS_TRIED = 50
 ENDINGS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 """What asks us to end: Ctrl-C, a service, a terminal that closes."""
-DEMO = ("demo",)
-DEMO_TITLE = "First run: find what drives sentiment in the embedded model"
 
 
 def main() -> int:

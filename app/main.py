@@ -11,6 +11,7 @@ ROOT = str(Path(__file__).resolve().parents[1])
 if ROOT not in sys.path:  # `streamlit run` puts only this file's folder there
     sys.path.insert(0, ROOT)
 
+import pandas as pd  # noqa: E402
 import streamlit as st  # noqa: E402
 
 from app.shared import components, resources, state  # noqa: E402
@@ -28,7 +29,7 @@ def main() -> None:
     """Draw the page that the link names."""
     st.set_page_config(page_title="CorrSteer Explorer", page_icon=f"{ROOT}/app/icon.svg", layout="wide")
     components.log_to_file()
-    st.html(components.STYLE)
+    st.html(components.style())
     pages = {
         name: st.Page(
             components.page_of(_view(name)), title=title, icon=icon, url_path=name, default=name == PAGES[0][0]
@@ -51,14 +52,22 @@ def _view(name: str) -> Callable[[], None]:
     return page
 
 
+def home(readable: pd.DataFrame) -> str | None:
+    """The run to begin with: the newest with a measured set; where there is none, the newest ranked, else the newest."""
+    if readable.empty:
+        return None
+    told = (readable["measured"].astype(int) > 0) * 2 + readable["fitted"].astype(bool)
+    return str(readable["run"][told.idxmax()])  # the first of the highest: runs come newest first
+
+
 def sidebar() -> None:
     """The run that all pages look at."""
     runs = resources.runs()
     readable = runs[runs["problem"].isna()]
-    unknown = state.follow_link(readable["run"].tolist())
+    unknown = state.follow_link(readable["run"].tolist(), home(readable))
     if unknown:
         components.problem(
-            f"There is no readable run named {components.shortened(unknown, 60)}; showing the newest instead."
+            f"There is no readable run named {components.shortened(unknown, 60)}; another one is shown instead."
         )
     if readable.empty:
         return

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from app.features import page as page_of_features
+from app.features import ranking_table
 from benchmarks.fabricate import make_run, rank_all
 from benchmarks.measure import Row
 from corrsteer_core.base.errors import CorrSteerError
@@ -94,7 +94,7 @@ def _asked(run: str) -> float:
         question(run)
     feature_lists.count_features(run, wanted)
     reliability.intervals(
-        run, feature_lists.features(run, wanted, limit=page_of_features.ROWS), resamples=page_of_features.RESAMPLES
+        run, feature_lists.features(run, wanted, limit=ranking_table.ROWS), resamples=ranking_table.RESAMPLES
     )
     return time.perf_counter() - started
 

@@ -8,9 +8,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app.shared import components
-from corrsteer_core.reporting.figures import FONT_SIZE, QUIET, STEERED, UNSTEERED
+from corrsteer_core.reporting.figures import FONT_SIZE
+from corrsteer_core.reporting.palette import DIVERGING, QUIET, STEERED, UNSTEERED
 
-DIVERGING = ((0.0, UNSTEERED), (0.5, "#d8d8d4"), (1.0, STEERED))
 COLOURS = {"unsteered": UNSTEERED, "steered": STEERED, "control": QUIET}
 SYMBOLS = {"unsteered": "square", "steered": "circle", "control": "diamond-open"}
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import streamlit as st
 
 from app.shared import components as ui
 from corrsteer_core.base import jobs
+from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import seconds
 
 WHERE = {
@@ -26,6 +29,26 @@ def draw() -> None:
     st.fragment(ui.page_of(_jobs), run_every=POLL if busy else None)()
 
 
+def draw_one(id: str) -> None:
+    """The progress of one job beside what started it; the card above has its buttons."""
+
+    def shown() -> None:
+        with suppress(CorrSteerError):  # it has been put away
+            job = jobs.job(id)
+            if job.state == "running":
+                st.progress(job.share, text=_progress(job))
+            else:
+                st.markdown(_ending(job))
+
+    busy = any(job.id == id and job.state == "running" for job in jobs.jobs())
+    st.fragment(shown, run_every=POLL if busy else None)()
+
+
+def _progress(job: jobs.Job) -> str:
+    left = "" if job.seconds_left is None else f" · about {seconds(job.seconds_left)} left"
+    return f"{job.share:.0%} · {ui.for_markdown(job.stage)}{left}"
+
+
 def _jobs() -> None:
     found = jobs.jobs()
     now = {(job.id, job.stage) for job in found if job.state == "running"}
@@ -42,8 +65,7 @@ def _job(job: jobs.Job) -> None:
         text, *buttons = st.columns([6, 1.3, 1.3], vertical_alignment="center")
         text.markdown(f"**{ui.for_markdown(job.title)}**")
         if job.state == "running":
-            left = "" if job.seconds_left is None else f" · about {seconds(job.seconds_left)} left"
-            st.progress(job.share, text=f"{job.share:.0%} · {ui.for_markdown(job.stage)}{left}")
+            st.progress(job.share, text=_progress(job))
             label = "Stop now" if job.stopping else "Cancel"
             buttons[1].button(
                 label,
@@ -56,7 +78,10 @@ def _job(job: jobs.Job) -> None:
             return
         text.markdown(_ending(job))
         if job.state != "finished" and buttons[0].button(
-            "Go on", key=f"resume-{job.id}", type="primary", width="stretch"
+            "Go on" if job.state == "cancelled" else "Try again",
+            key=f"resume-{job.id}",
+            type="primary",
+            width="stretch",
         ):
             jobs.resume(job.id)
             st.rerun()
@@ -70,4 +95,4 @@ def _ending(job: jobs.Job) -> str:
         return f"Done. {WHERE.get(job.arguments[0], WHERE['fit'])}"
     if job.state == "cancelled":
         return f"Stopped. {jobs.if_stopped(job.arguments[0])}"
-    return f":material/error: {ui.for_markdown(job.error)}"
+    return f":material/error: {ui.for_markdown(ui.in_words_of_the_page(job.error))}"

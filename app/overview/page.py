@@ -8,10 +8,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from app.demo import DEMO
 from app.overview import job_panel, run_comparison, run_form
 from app.shared import components as ui
-from app.shared import resources, state
-from corrsteer_core import tasks
+from app.shared import resources, state, verdict_box
+from app.shared.names import task_title
 from corrsteer_core.base import jobs
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.paths import EMBEDDED
@@ -20,13 +21,12 @@ from corrsteer_core.runs import feature_lists, measurements, run_facts
 from corrsteer_core.saes.presets import PRESETS
 from corrsteer_core.storage import deleting
 
-DEMO = ("demo",)
 DECIDING = ("--task", "--scorer", "--data", "--model", "--limit", "--pooling", "--shots")
 """Options of `fit` that tell a run from another and are always written in the same way."""
 WHAT_THIS_IS = (
     "Inside a language model, thousands of small **features** each react to something in the text. "
-    "This tool watches which of them are active when the model succeeds at a task and when it fails, then adds single "
-    "features to the model's thoughts while it writes (**steering**) and measures what that does. "
+    "This tool watches which of them are active when the model succeeds at a task and when it fails, then adds "
+    "individual features to its internal activations while it writes (**steering**) and measures what that does. "
     "What comes out is a short list of features that really move the model, and a place to try them on your own words."
 )
 
@@ -59,19 +59,19 @@ def page() -> None:
 def headline(run: str) -> None:
     """The run in numbers, its verdict, and what to do next."""
     facts: run_facts.RunFacts = resources.ask(run_facts.facts, run)
-    st.header(_title(facts.config["task"]))
+    st.header(ui.for_markdown(task_title(facts.config["task"])))
     answered = (
         f"{facts.collected:,}" if facts.collected == facts.samples else f"{facts.collected:,} of {facts.samples:,}"
     )
-    one, two, three, four = st.columns([1.6, 1, 1, 1.2])
-    one.metric("Model", ui.for_markdown(str(facts.config["model"]).rsplit("/", 1)[-1]))
-    two.metric("Samples answered", answered)
-    three.metric(
+    row = ui.numbers_row()
+    row.metric("Model", ui.for_markdown(str(facts.config["model"]).rsplit("/", 1)[-1]))
+    row.metric("Samples answered", answered)
+    row.metric(
         "Success rate",
         "–" if facts.success_rate is None else ui.percent(facts.success_rate),
         help="Share of the answers the scorer counts as right.",
     )
-    four.metric("Features watched", f"{facts.features:,}", help=f"In layers {', '.join(map(str, facts.layers))}.")
+    row.metric("Features watched", f"{facts.features:,}", help=f"In layers {', '.join(map(str, facts.layers))}.")
     if facts.fit is None:
         _unfinished(facts)
         return
@@ -123,7 +123,7 @@ def _found(run: str, facts: run_facts.RunFacts) -> None:
     measured = resources.ask(run_facts.headline, run)
     best = resources.ask(feature_lists.best_effects, run)
     if measured is not None:
-        _verdict(verdict.verdict(measured))
+        verdict_box.draw(verdict.verdict(measured), "**Set V on unseen samples.** ")
         _result(measured)
     if not ranking.beyond_noise:
         st.warning(ui.for_markdown(ranking.sentence), icon=":material/casino:")
@@ -133,20 +133,11 @@ def _found(run: str, facts: run_facts.RunFacts) -> None:
     st.markdown(ui.for_markdown(ranking.sentence if tried is None else tried.sentence))
 
 
-def _verdict(found: verdict.Verdict) -> None:
-    """Set V's verdict on unseen samples, in a box whose sign says what it amounts to."""
-    box, icon = {
-        "works": (st.success, ":material/check_circle:"),
-        "harmful": (st.error, ":material/warning:"),
-    }.get(found.kind, (st.warning, ":material/casino:"))
-    box(f"**Set V on unseen samples.** {ui.for_markdown(found.sentence)}", icon=icon)
-
-
 def _result(summary: dict[str, Any]) -> None:
     """Set V on unseen samples, in numbers."""
-    one, two, three, four = st.columns([1, 1, 1, 1.2])
-    one.metric("Without steering", ui.percent(summary["unsteered_rate"]))
-    two.metric(
+    row = ui.numbers_row()
+    row.metric("Without steering", ui.percent(summary["unsteered_rate"]))
+    row.metric(
         "Steered with set V",
         ui.percent(summary["steered_rate"]),
         ui.points(summary["effect"]),
@@ -154,12 +145,12 @@ def _result(summary: dict[str, Any]) -> None:
         delta_arrow="off",
         help="The features chosen for what steering with them did on validation samples.",
     )
-    three.metric(
+    row.metric(
         "Flips",
         f"+{summary['positive_flips']} / {ui.MINUS}{summary['negative_flips']}",
         help="Answers that steering put right, and answers that it put wrong.",
     )
-    four.metric(
+    row.metric(
         "Could it be luck?",
         ui.p_value(summary["p"]),
         help="Chance of flips this uneven if steering did nothing (exact McNemar test).",
@@ -172,20 +163,21 @@ def _champions(best: pd.DataFrame, layers: pd.DataFrame) -> None:
     if not layers.empty:
         top = layers.loc[layers["r"].idxmax()]
         with left.container(border=True):
-            st.caption("Goes with success most (highest r)")
+            st.caption("Most correlated with success (highest r)")
             _champion(int(top["layer"]), int(top["feature"]), f"r {ui.signed(top['r'])}", "r")
     if not best.empty:
         winner = best.iloc[0]
         with right.container(border=True):
-            st.caption("Brings success about most (best measured effect)")
+            st.caption("Largest effect when steered")
             text = f"{ui.points(winner['effect'])} at scale {winner['scale']:g} · r {ui.signed(winner['r'])}"
             _champion(int(winner["layer"]), int(winner["feature"]), text, "effect")
 
 
 def _champion(layer: int, feature: int, text: str, key: str) -> None:
-    words, button = st.columns([4, 1.2], vertical_alignment="center")
-    words.markdown(f"**Layer {layer} · feature {feature}**  \n{text}")
-    if button.button("Look", key=f"champion-{key}", width="stretch"):
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.markdown(f"**Layer {layer} · feature {feature}**  \n{text}", width="content")
+        pressed = st.button("Look", key=f"champion-{key}")
+    if pressed:
         state.go_to("features", layer=layer, feature=feature)
 
 
@@ -221,10 +213,6 @@ def _offer_trial(run: str, facts: run_facts.RunFacts) -> None:
         st.rerun()
 
 
-def _title(task: str) -> str:
-    return ui.for_markdown(tasks.TASKS[task].title if task in tasks.TASKS else task)
-
-
 # --- all runs ------------------------------------------------------------------------------------
 
 
@@ -244,7 +232,7 @@ def run_table(runs: pd.DataFrame) -> None:
 def _readable_runs(readable: pd.DataFrame) -> None:
     shown = pd.DataFrame(
         {
-            "Task": [ui.plain(tasks.TASKS[one].title if one in tasks.TASKS else one) for one in readable["task"]],
+            "Task": [task_title(one) for one in readable["task"]],
             "Run": readable["run"].map(ui.plain),
             "Model": readable["model"].map(ui.plain),
             "Answered": [f"{row.collected:,} of {row.samples:,}" for row in readable.itertuples()],

@@ -8,6 +8,7 @@ from typing import Any
 
 import streamlit as st
 
+from app.overview import job_panel
 from app.shared import components as ui
 from corrsteer_core import tasks
 from corrsteer_core.base import jobs, uploads
@@ -15,6 +16,19 @@ from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.paths import EMBEDDED
 from corrsteer_core.saes.presets import PRESETS
 
+STARTED = "new_run_job"  # the job that this tab's form started last
+SCORER_WORDS = {
+    "letter": "The right letter (A, B, C ...)",
+    "first_word": "The right first word",
+    "number": "The right last number",
+    "exact": "Exactly the target",
+    "contains": "The target is in the answer",
+    "regex": "The target, a pattern (regex), is found",
+    "refusal": "The answer refuses",
+    "no_refusal": "The answer does not refuse",
+    "comply_or_refuse": "Refuses or complies as the target says",
+}
+"""What counts as success, in words, by the name of the scorer."""
 BUILT_IN, OWN = "A task by name", "My own file"
 
 
@@ -30,11 +44,14 @@ def draw() -> None:
             "What is asked", [BUILT_IN, OWN], default=BUILT_IN, required=True, key="new_run_kind"
         )
         preset = _pairing()
-        with st.form("new_run", border=False):
+        with st.form("new_run", border=False, enter_to_submit=False):
             asked = _named_task() if kind == BUILT_IN else _own_file()
             settings = {"preset": preset, **({} if preset else _own_pairing()), **_settings()}
-            if st.form_submit_button("Start", type="primary", icon=":material/play_arrow:"):
-                _start(asked, settings)
+            pressed = st.form_submit_button("Start", type="primary", icon=":material/play_arrow:")
+        if pressed:
+            _start(asked, settings)
+        elif started := st.session_state.get(STARTED):
+            job_panel.draw_one(started)
 
 
 def _named_task() -> dict[str, Any]:
@@ -55,7 +72,7 @@ def _own_file() -> dict[str, Any]:
         ),
     )  # fmt: skip
     scorer = right.selectbox(
-        "What counts as success", list(tasks.SCORERS), key="new_run_scorer",
+        "What counts as success", list(SCORER_WORDS), format_func=SCORER_WORDS.__getitem__, key="new_run_scorer",
         help="How an answer is compared with its target: by first letter, first word, last number, ...",
     )  # fmt: skip
     return {"file": file, "scorer": scorer}
@@ -133,11 +150,16 @@ def _prompt_settings() -> dict[str, Any]:
 
 
 def _start(asked: dict[str, Any], settings: dict[str, Any]) -> None:
-    arguments = ["fit", *_asked(asked), *_options(settings)]
-    if jobs.running(arguments):
-        raise CorrSteerError("This very run is being made already; its progress is shown at the top of the page.")
-    title = tasks.TASKS[asked["task"]].title if "task" in asked else ui.shortened(asked["file"].name, 60)
-    jobs.start(arguments, f"{title}: collect and rank")
+    """Start the run; what is wrong with the input is said below the button, and nothing is started."""
+    try:
+        arguments = ["fit", *_asked(asked), *_options(settings)]
+        if jobs.running(arguments):
+            raise CorrSteerError("This run is already in progress; see the top of the page.")
+        title = tasks.TASKS[asked["task"]].title if "task" in asked else ui.shortened(asked["file"].name, 60)
+        st.session_state[STARTED] = jobs.start(arguments, f"{title}: collect and rank")
+    except CorrSteerError as error:
+        ui.problem(error)
+        return
     st.rerun()
 
 
@@ -147,6 +169,11 @@ def _asked(asked: dict[str, Any]) -> list[str]:
     if asked["file"] is None:
         raise CorrSteerError("No file was chosen; upload one with a prompt in every row.")
     path = uploads.keep_upload(asked["file"].name, asked["file"].getvalue())
+    try:
+        tasks.load_items(tasks.custom_task(asked["scorer"], path))
+    except CorrSteerError:  # said now: as a job it could only fail, and fail again
+        uploads.remove(path)
+        raise
     return [f"--scorer={asked['scorer']}", f"--data={path}"]
 
 

@@ -21,12 +21,14 @@ log = logging.getLogger("corrsteer.app")
 MOST_TOKENS = 1_000
 """Of an answer that the pages ask for; a run that was made with more is answered at its own length."""
 LARGEST_LOG = 1_000_000  # bytes; as much of what is older is kept beside it
-STEERED = "#d9730d"
-UNSTEERED = "#4f7cac"
 STYLE = """<style>
 [class*="st-key-icon-"] button [data-testid=stMarkdownContainer], [class*="st-key-look-"] a em { position: absolute;
   width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 [class*="st-key-name-"] label p { font-weight: 600; }
+@media (max-width: 1100px) { [data-testid=stMainBlockContainer] { padding-left: 1.75rem; padding-right: 1.75rem; } }
+</style>"""
+DARK_STYLE = """<style>
+[data-testid^="stBaseButton-primary"] { color: #14181f; }
 </style>"""
 """Of every page: buttons that show only their icon (`icon_button`) and links of which a part is only to be heard;
 switches that are the title of what they switch."""
@@ -75,6 +77,30 @@ def feature_name(layer: int, feature: int) -> str:
 # --- messages and the wrapper of a page ----------------------------------------------------------
 
 
+OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z-]*)")
+FIELDS = {
+    "--task": "Task",
+    "--data": "Your samples",
+    "--scorer": "What counts as success",
+    "--preset": "Model and its SAEs",
+    "--model": "Model",
+    "--sae": "Feature dictionaries (SAEs)",
+    "--layers": "Layers",
+    "--limit": "Samples, at most",
+    "--max-new-tokens": "Longest answer (tokens)",
+    "--pooling": "Activation of an answer",
+    "--chat": "Chat template: On",
+    "--no-chat": "Chat template: Off",
+    "--shots": "Examples before each prompt",
+    "--system": "System prompt",
+    "--split": "Samples",
+    "--controls": "Random sets to compare with",
+    "--scales": "Scales",
+    "--set": "Steering set",
+}
+"""What the pages call an option of the command line."""
+
+
 def page_of(view: Callable[[], None]) -> Callable[[], None]:
     """A page that never shows a traceback: what the user can mend as one sentence, a bug as an apology."""
 
@@ -109,9 +135,14 @@ def log_to_file() -> None:
         log.addHandler(handler)
 
 
+def in_words_of_the_page(text: str) -> str:
+    """An error of the command line with its options called as the form's fields are."""
+    return OPTION.sub(lambda found: f"“{FIELDS[found[1]]}”" if found[1] in FIELDS else found[0], text)
+
+
 def problem(error: Exception | str) -> None:
     """One sentence about something the user can mend."""
-    st.error(for_markdown(error), icon=":material/error:")
+    st.error(for_markdown(in_words_of_the_page(str(error))), icon=":material/error:")
 
 
 def nothing_yet(what: str, next_step: str) -> None:
@@ -119,6 +150,11 @@ def nothing_yet(what: str, next_step: str) -> None:
     with st.container(border=True):
         st.markdown(f"**{what}**")
         st.markdown(next_step)
+
+
+def numbers_row() -> Any:
+    """Where numbers stand side by side (`numbers_row().metric(...)`); on a narrow page they wrap, none is cut."""
+    return st.container(horizontal=True, gap="small")
 
 
 def chart(figure: Any, key: str, alt: str, behind: Any, **picking: Any) -> None:
@@ -136,6 +172,11 @@ def table_behind(frame: Any, label: str = "The numbers behind this chart", **con
     """The data of a picture, for those who cannot or do not want to read it."""
     with st.expander(label):
         st.dataframe(frame, hide_index=True, width="stretch", alt=label, **config)
+
+
+def style() -> str:
+    """STYLE, and what depends on the theme: dark words on the bright button of the dark theme (6.9 to 1)."""
+    return STYLE + (DARK_STYLE if is_dark() else "")
 
 
 def is_dark() -> bool:

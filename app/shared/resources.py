@@ -46,7 +46,7 @@ def fit_stamp(run: str) -> FitStamp:
 
 
 def ask(question: Callable[..., Any], run: str, *arguments: Any, **named: Any) -> Any:
-    """The answer of one of the core's functions about a run (`reader.facts`), remembered until the run changes."""
+    """The answer of one of the core's functions about a run (`run_facts.facts`), remembered until the run changes."""
     return _answer(question.__module__, question.__name__, stamp(run), arguments, named)
 
 
@@ -61,7 +61,7 @@ def _answer(module: str, name: str, at: Stamp | FitStamp, arguments: tuple, name
 
 
 def runs() -> pd.DataFrame:
-    """The cached runs (see `reader.runs`), each remembered until it changes."""
+    """The cached runs (see `run_facts.runs`), each remembered until it changes."""
     return run_facts.runs(lambda run: _run_row(stamp(run)))
 
 

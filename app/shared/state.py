@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 RUN = "current_run"
 TRAY = "tray"
 PAGES = "pages"
+DESKS = "desks"
+"""What is worked with on the Steer page, by run: a `Desk` each, whose module loads torch."""
 OF_THE_FEATURE = ("layer", "feature")
-OF_THE_RUN = (*OF_THE_FEATURE, "set", "page")
+OF_THE_RUN = (*OF_THE_FEATURE, "set", "page", "desk")
 """What a link says of the run it names, and of no other run."""
 
 
@@ -42,20 +44,22 @@ def choose_run(run: str | None) -> None:
     _look_at(run)
 
 
-def follow_link(known: list[str]) -> str | None:
-    """Take the run from the link, else the one looked at before, else the newest; returns a name that is not cached."""
+def follow_link(known: list[str], home: str | None) -> str | None:
+    """Take the run from the link, else the one looked at before, else `home`; returns a name that is not cached."""
     linked = st.query_params.get("run")
     wanted = linked or current_run()
     if wanted and wanted not in known:
         _unlink(OF_THE_RUN)
-    _look_at(wanted if wanted in known else (known[0] if known else None))
+    _look_at(wanted if wanted in known else home)
     return linked if linked and linked not in known else None
 
 
 def _unlink(names: Iterable[str]) -> None:
     """Take names out of the link."""
-    for name in names:
-        st.query_params.pop(name, None)
+    gone = set(names)
+    if gone & set(st.query_params):  # in one step: the browser keeps every step, and Back would stop between two
+        kept = {name: st.query_params.get_all(name) for name in st.query_params if name not in gone}
+        st.query_params.from_dict(kept)
 
 
 def _look_at(run: str | None) -> None:
@@ -85,6 +89,11 @@ def add_to_tray(layer: int, feature: int, coefficient: float) -> None:
         tray().append({"layer": layer, "feature": feature, "coefficient": coefficient})
 
 
+def clear_tray() -> None:
+    """Take all features out."""
+    st.session_state[TRAY] = []
+
+
 def remove_from_tray(layer: int, feature: int) -> None:
     """Take a feature out again."""
     st.session_state[TRAY] = [row for row in tray() if (row["layer"], row["feature"]) != (layer, feature)]
@@ -100,8 +109,8 @@ def current_feature() -> tuple[int, int] | None:
 
 def open_feature(layer: int, feature: int) -> None:
     """Show a feature: the link names it."""
-    st.query_params["layer"] = str(layer)
-    st.query_params["feature"] = str(feature)
+    # In one step: the browser keeps every step, and Back would stop at one feature's layer with another's number.
+    st.query_params.update({"layer": str(layer), "feature": str(feature)})
 
 
 def close_feature() -> None:

@@ -15,7 +15,8 @@ from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
 REMEMBERED = 200
 """Changes that can be undone."""
 EDITED = " (edited)"
-STRATEGIES = ("S", "A", "P", "V")
+STRATEGIES = ("A", "S", "P", "V")
+"""Names of automatic choices, the best last."""
 LONGEST_FILE = 2_000_000  # bytes
 STRONGEST = 1e6
 """Of the coefficients that the page can show, either way from 0."""
@@ -40,6 +41,10 @@ class Editor:
     @classmethod
     def of(cls, steering: SteeringSet) -> Editor:
         return cls(steering, steering)
+
+    def copied(self) -> Editor:
+        """Another editor at the same place with the same way back."""
+        return Editor(self.current, self.start, [*self._past])
 
     @property
     def edited(self) -> bool:

@@ -22,12 +22,17 @@ def page() -> None:
         return
     with st.spinner("Getting ready …", show_time=False):
         # Here, because they load torch, which the other pages do without.
-        from app.steer import answers_panel, keeping, set_panel
+        from app.steer import browser_side, remembered
+        from app.steer.answers import answers_panel, question_form
+        from app.steer.desk import desk_of
+        from app.steer.sets import keeping, set_panel
 
-        desk = set_panel.desk(run)
+        answers_panel.bring_back(remembered.restore(run))
+        desk = desk_of(run)
         keeping.open_link(desk)
     left, right = st.columns([5, 8], gap="medium")
     with right:  # first: what is asked belongs to what the left half saves
         answers_panel.draw(desk)
     with left:
         set_panel.draw(desk)
+    browser_side.draw(remembered.remember(desk, question_form.held(run), answers_panel.playing_now()))

@@ -35,12 +35,11 @@ INSTANCE = "CORRSTEER_INSTANCE"
 
 State = Literal["running", "finished", "failed", "cancelled"]
 
-GOES_ON = ("fit", "select", "study", "demo")
+GOES_ON = ("fit", "select", "study", "demo", "train-sae")
 """Commands that go on where they were stopped; all others begin anew."""
 KEPT = {
     "sweep": "The numbers of the tasks it has finished are kept",
     "transfer": "The numbers of the tasks it has finished are kept",
-    "train-sae": "The SAEs it has finished are kept",
 }
 """What a command that begins anew leaves of its work, where it leaves something."""
 

@@ -33,6 +33,13 @@ def rankings() -> tuple[str, ...]:
     return (*RANKINGS, PREDICTED)
 
 
+def architectures() -> tuple[str, ...]:
+    """Kinds of SAE that can be trained."""
+    from corrsteer_core.saes.train_config import ARCHITECTURES
+
+    return tuple(ARCHITECTURES)
+
+
 def dtypes() -> tuple[str, ...]:
     """Types that a model computes in."""
     return DTYPES

@@ -10,14 +10,11 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-STEERED = "#d9730d"
-UNSTEERED = "#4f7cac"
-QUIET = "#8a8f98"
-CORRECT = "#3f8f8b"
-INCORRECT = "#b0879b"
-SEQUENCE = ((0.0, "#4a74b8"), (0.5, "#9a9a8c"), (1.0, "#e8c53a"))
-"""Blue to yellow like cividis, without its dark end, which a dark page would swallow."""
+from corrsteer_core.reporting.palette import CORRECT, INCORRECT, LABEL, QUIET, SEQUENCE, STEERED, UNSTEERED
+
 FONT_SIZE = 13
+LEAST_RANGE = 0.2
+"""Of an axis of success rates: 20 points."""
 
 
 def frequency_against_r(
@@ -50,6 +47,8 @@ def frequency_against_r(
     _ring(figure, features, "frequency", "r", chosen)
     if chance is not None:
         _level(figure, chance, "chance reaches this")
+        if features["r"].min() < 0:
+            _level(figure, -chance, "and this downwards", below=True)
     figure.update_xaxes(title="Share of samples in which it fires", tickformat=".0%")
     figure.update_yaxes(title="r with success", tickformat=".2~f")
     return _laid_out(figure)
@@ -186,28 +185,40 @@ def r_against_effect(effects: pd.DataFrame, chosen: tuple[int, int] | None = Non
 
 
 def effects_by_scale(effects: pd.DataFrame) -> go.Figure:
-    """One feature's success rate at each scale tried, from 0 (unsteered) on, against the rate of the same samples."""
+    """One feature's success rate at each scale tried, from 0 (unsteered) on, against the rate of the same samples.
+
+    `effects` needs the 95% interval of steered_rate in `low` and `high`, and that of unsteered_rate in `unsteered_low`
+    and `unsteered_high`.
+    """
     rows = effects.sort_values("scale")
     none = rows.head(1).assign(
-        scale=0.0, steered_rate=rows["unsteered_rate"], positive_flips=0, negative_flips=0, p=1.0
+        scale=0.0,
+        steered_rate=rows["unsteered_rate"],
+        positive_flips=0,
+        negative_flips=0,
+        p=1.0,
+        low=rows["unsteered_low"],
+        high=rows["unsteered_high"],
     )
     rows = pd.concat([none, rows], ignore_index=True)
     figure = go.Figure(
         go.Scatter(
-            x=rows["scale"].map("{:g}×".format),
+            x=rows["scale"],
             y=rows["steered_rate"],
-            name="steered",
+            name="steered, 95% interval",
             mode="lines+markers",
             line={"color": STEERED, "width": 2.5},
             marker={"size": 9},
-            customdata=rows[["positive_flips", "negative_flips", "p"]],
-            hovertemplate="scale %{x}: %{y:.1%}<br>%{customdata[0]} put right, %{customdata[1]} put wrong<br>"
+            error_y=_interval(rows),
+            customdata=rows[["positive_flips", "negative_flips", "p", "low", "high"]],
+            hovertemplate="scale %{x:g}: %{y:.1%} (95% interval %{customdata[3]:.1%} to %{customdata[4]:.1%})<br>"
+            "%{customdata[0]} put right, %{customdata[1]} put wrong<br>"
             "p %{customdata[2]:.2g}<extra></extra>",
         )
     )
     figure.add_trace(
         go.Scatter(
-            x=rows["scale"].map("{:g}×".format),
+            x=rows["scale"],
             y=rows["unsteered_rate"],
             name="unsteered",
             mode="lines",
@@ -215,9 +226,22 @@ def effects_by_scale(effects: pd.DataFrame) -> go.Figure:
             hovertemplate="unsteered: %{y:.1%}<extra></extra>",
         )
     )
-    figure.update_xaxes(title="Scale (times the coefficient)", type="category")
-    figure.update_yaxes(title="Success rate", tickformat=".0%")
+    figure.update_xaxes(title="Scale (times the coefficient)", tickvals=rows["scale"], ticksuffix="×", tickformat="~g")
+    low, high = _at_least_wide(float(rows["low"].min()), float(rows["high"].max()))
+    figure.update_yaxes(title="Success rate", tickformat=".0%", range=[low, high], nticks=6)
     return _laid_out(figure, height=300, legend=True)
+
+
+def _interval(rows: pd.DataFrame) -> dict[str, Any]:
+    """Plotly's error bars from `low` to `high` around steered_rate."""
+    above, below = rows["high"] - rows["steered_rate"], rows["steered_rate"] - rows["low"]
+    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1.5, "width": 4}
+
+
+def _at_least_wide(low: float, high: float, least: float = LEAST_RANGE) -> tuple[float, float]:
+    """A range of rates with room around it, wide enough that a difference of a point does not fill the picture."""
+    more = max(0.0, least - (high - low)) / 2 + 0.02
+    return max(-0.01, low - more), min(1.01, high + more)
 
 
 def activation_histogram(bins: pd.DataFrame) -> go.Figure:
@@ -250,12 +274,12 @@ def _ring(figure: go.Figure, frame: pd.DataFrame, x: str, y: str, chosen: tuple[
     figure.add_trace(go.Scatter(x=row[x], y=row[y], mode="markers", marker=marker, hoverinfo="skip", showlegend=False))
 
 
-def _level(figure: go.Figure, level: float, text: str) -> None:
+def _level(figure: go.Figure, level: float, text: str, *, below: bool = False) -> None:
     figure.add_hline(
         y=level,
         line={"color": STEERED, "width": 1.5, "dash": "dash"},
-        annotation={"text": text, "font": {"color": "white", "size": 12}, "bgcolor": STEERED, "borderpad": 3},
-        annotation_position="top left",
+        annotation={"text": text, "font": {"color": "white", "size": 12}, "bgcolor": LABEL, "borderpad": 3},
+        annotation_position="bottom left" if below else "top left",
     )
 
 

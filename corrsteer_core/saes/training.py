@@ -1,176 +1,145 @@
-"""Training SAEs on a model's residual stream, with SAELens' own trainer and in its own format.
+"""Training SAEs on a model's residual stream, with SAELens' own trainers and in its own format.
 
-Two steps, so that every layer comes from one pass over the text: `collect` writes the activations
-of all layers to scratch files, `train` fits one SAE from one of them. `train_saes` does both and
-writes a card of what was measured on sequences that no SAE was trained on.
+Every layer comes from one pass over the text, whose activations lie in files; each SAE is fitted from one of
+them, and measured on sequences that no SAE was trained on. What is finished is kept: the same call made again
+goes on with the activations and layers that are missing, and ends with the same SAEs.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.base.files import scratch_folder, write_text
-from corrsteer_core.models.hooks import HookPoint, hooked
+from corrsteer_core.base.files import write_text
+from corrsteer_core.base.progress import Progress
+from corrsteer_core.models.hooks import HookPoint
 from corrsteer_core.models.loading import Model
 from corrsteer_core.saes import training_texts
+from corrsteer_core.saes.activation_files import collect, texts_fingerprint
+from corrsteer_core.saes.sae import load_saes
+from corrsteer_core.saes.train_config import ARCHITECTURES, NESTED, TrainConfig
+from corrsteer_core.saes.worth import worth
 
 HELD_OUT = 0.02  # share of the tokens, the last ones, kept for the card's measurements
-LARGEST_SEED = 2**63 - 1  # that NumPy and PyTorch take alike
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """What defines a set of trained SAEs."""
+def train_saes(
+    model: Model, files: list[Path], out: Path, config: TrainConfig, progress: Progress, activations: Path | None = None
+) -> list[dict[str, Any]]:
+    """Train one SAE per layer into `out/layer_L`, and write `out/card.json`. Returns the card's rows.
 
-    layers: tuple[int, ...]
-    """Blocks whose output (`resid_post`) is learned."""
-    tokens: int = 1_350_000
-    """Tokens of text collected."""
-    d_sae: int = 2304
-    """Features per SAE."""
-    k: int = 32
-    """Features active at once (TopK)."""
-    epochs: int = 2
-    """Passes over the collected activations."""
-    length: int = 128
-    """Tokens per packed sequence; the first position of each is left out (its norm is an outlier)."""
-    batch: int = 2048
-    """Activations per step."""
-    lr: float = 1e-3
-    """Adam's learning rate, decayed to zero over the last fifth of the steps."""
-    plain_share: float = 0.25
-    """Share of the chats written without the chat template."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.layers:
-            raise CorrSteerError("No layer was named to train an SAE for; give --layers 8,15,22 or the like.")
-        if self.tokens < 10 * self.batch:
-            raise CorrSteerError(
-                f"{self.tokens} tokens are too few to train on; at least {10 * self.batch} are needed."
-            )
-        if not 0 <= self.seed <= LARGEST_SEED:
-            raise CorrSteerError(f"The seed is {self.seed}; give a whole number from 0 to {LARGEST_SEED}.")
-        if not 0 < self.k <= self.d_sae:
-            raise CorrSteerError(f"k = {self.k} active features do not fit in {self.d_sae} features.")
-
-
-Progress = Callable[[str, int, int], None]
-
-
-def train_saes(model: Model, files: list[Path], out: Path, config: TrainConfig, progress: Progress) -> list[dict]:
-    """Train one SAE per layer into `out/layer_L`, and write `out/card.json`. Returns the card's rows."""
+    Layers that `out` has, trained alike, are left as they are. The activations lie in `activations`, where they stay for
+    another training (None: in `out` until all layers are done). Raises CorrSteerError for SAEs in `out` that were
+    trained otherwise.
+    """
     if not files:
         raise CorrSteerError("No text file was given to train on.")
-    sequences = list(_sequences(model, files, config))
-    with scratch_folder(out) as scratch:
-        stores = collect(model, sequences, config, scratch, progress)
-        rows = []
-        for layer, store in stores.items():
-            rows.append(train(model, layer, store, out / f"layer_{layer}", config, progress))
-            card = {
-                "model": model.name,
-                "model_fingerprint": model.fingerprint,
-                "files": [file.name for file in files],
-                "config": asdict(config),
-                "saes": rows,
-            }
-            write_text(out / "card.json", json.dumps(card, indent=1) + "\n")
-    return rows
-
-
-def _sequences(model: Model, files: list[Path], config: TrainConfig) -> Iterator[list[int]]:
-    documents = training_texts.mixed([training_texts.read_documents(file) for file in files], config.seed)
-    wanted = config.tokens // config.length
-    sequences = training_texts.packed(
-        documents, model.tokenizer, length=config.length, plain_share=config.plain_share, seed=config.seed
+    sequences = training_texts.sequences(
+        files, model.tokenizer, config.tokens, length=config.length, plain_share=config.plain_share, seed=config.seed
     )
-    taken = list(itertools.islice(sequences, wanted))
-    if len(taken) < wanted:
-        raise CorrSteerError(
-            f"The text files hold {len(taken) * config.length:,} tokens, fewer than the {config.tokens:,} asked for; "
-            f"add text or lower --tokens."
-        )
-    yield from taken
+    out.mkdir(parents=True, exist_ok=True)
+    card = _Card(out, _made_of(model, files, sequences, config))
+    points = [HookPoint(layer) for layer in config.layers]
+    missing = [point for point in points if not card.has(point.layer)]
+    root = activations or out / "activations"
+    if missing:
+        # All layers, not the missing ones: that names the files which were collected before.
+        stores = collect(model, sequences, points, root, progress)
+        for point in missing:
+            card.add(train(model, point, sequences, stores[point], out / f"layer_{point.layer}", config, progress))
+        del stores
+    if activations is None:
+        shutil.rmtree(root, ignore_errors=True)
+    return [card.rows[layer] for layer in config.layers]
 
 
-class _Enough(Exception):
-    """Raised by the hook at the deepest layer: what follows is not needed."""
+def _made_of(model: Model, files: list[Path], sequences: NDArray, config: TrainConfig) -> dict[str, Any]:
+    """What all SAEs of one card have in common: the card without layers and measurements."""
+    settings = {name: value for name, value in asdict(config).items() if name != "layers"}
+    return {
+        "model": model.name,
+        "model_fingerprint": model.fingerprint,
+        "files": [file.name for file in files],
+        "texts_fingerprint": texts_fingerprint(sequences),
+        "config": settings,
+    }
 
 
-@torch.inference_mode()
-def collect(
-    model: Model, sequences: list[list[int]], config: TrainConfig, scratch: Path, progress: Progress, batch: int = 16
-) -> dict[int, Tensor]:
-    """Residual stream after each layer, as bfloat16 (tokens, d_model) files in `scratch`, one per layer.
+class _Card:
+    """`card.json` of a folder of SAEs: how they were made, and a row of measurements for each."""
 
-    Half the disk that float32 takes, for any number: Gemma 3's residuals are larger than float16 goes.
+    def __init__(self, folder: Path, made_of: dict[str, Any]) -> None:
+        self.folder = folder
+        self.made_of = made_of
+        self.rows: dict[int, dict[str, Any]] = {}
+        if not self._path.exists():
+            return
+        card = json.loads(self._path.read_text())
+        self.rows = {row["layer"]: row for row in card["saes"]}
+        if differs := [name for name, value in made_of.items() if card.get(name) != value]:
+            raise CorrSteerError(
+                f"The folder {folder} holds SAEs that were trained otherwise (another {' and '.join(differs)}, see its "
+                f"card.json); name another --out, or delete it."
+            )
+
+    @property
+    def _path(self) -> Path:
+        return self.folder / "card.json"
+
+    def has(self, layer: int) -> bool:
+        return layer in self.rows and (self.folder / f"layer_{layer}" / "cfg.json").exists()
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Write a row more; a whole file takes the place of the old one, so that it can be stopped anywhere."""
+        self.rows[row["layer"]] = row
+        card = {**self.made_of, "saes": [self.rows[layer] for layer in sorted(self.rows)]}
+        write_text(self._path, json.dumps(card, indent=1) + "\n")
+
+
+def train(
+    model: Model,
+    point: HookPoint,
+    sequences: NDArray,
+    store: Tensor,
+    folder: Path,
+    config: TrainConfig,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Fit one SAE on (positions, d_model) activations of (sequences, length) token ids, save it as bfloat16, measure it.
+
+    Returns its row of the card, measured on the sequences that were held out.
     """
-    kept = config.length - 1
-    shape = (len(sequences) * kept, model.d_model)
-    stores = {layer: _file(scratch / str(layer), shape) for layer in config.layers}
-    deepest = max(config.layers)
-    for start in range(0, len(sequences), batch):
-        ids = torch.tensor(sequences[start : start + batch], device=model.device)
-
-        def keep(activation: Tensor, layer: int, at: int = start * kept, n: int = len(ids) * kept) -> None:
-            rows = activation[:, 1:].reshape(n, -1).to("cpu", torch.bfloat16)
-            if not rows.isfinite().all():
-                raise CorrSteerError(
-                    f"The residual stream of {model.name} after layer {layer} is not finite, so its weights are damaged or "
-                    f"do not fit its configuration; get both anew."
-                )
-            stores[layer][at : at + n] = rows
-            if layer == deepest:
-                raise _Enough
-
-        actions = {
-            model.site(HookPoint(layer)): (lambda activation, layer=layer: keep(activation, layer))
-            for layer in config.layers
-        }
-        try:
-            with hooked(actions):
-                model.net.base_model(ids, use_cache=False)
-        except _Enough:
-            pass
-        progress("collecting activations", min(start + batch, len(sequences)), len(sequences))
-    return stores
+    n = int(len(store) * (1 - HELD_OUT))
+    steps = n * config.epochs // config.batch
+    net = _fit(model, store[:n], steps, config, f"training layer {point.layer}", progress)
+    net.cfg.metadata.model_name = model.name
+    net.cfg.metadata.hook_name = point.name
+    net.cfg.metadata.context_size = config.length
+    net.cfg.metadata.prepend_bos = False
+    _save(net, folder)
+    (sae,) = load_saes([str(folder)], model)
+    first = -(-n // (config.length - 1))  # the first sequence of which no position was trained on
+    return worth(model, sae, sequences[first:], store[first * (config.length - 1) :], progress)
 
 
-def _file(path: Path, shape: tuple[int, int]) -> Tensor:
-    """A bfloat16 tensor that lies in a new file."""
-    return torch.from_file(str(path), shared=True, size=math.prod(shape), dtype=torch.bfloat16).view(shape)
-
-
-def train(model: Model, layer: int, store: Tensor, folder: Path, config: TrainConfig, progress: Progress) -> dict:
-    """Fit one TopK SAE on (tokens, d_model) activations, save it as bfloat16, and measure it on held-out ones."""
-    from sae_lens import TopKSAE, TopKTrainingSAE, TopKTrainingSAEConfig
+def _fit(model: Model, rows: Tensor, steps: int, config: TrainConfig, stage: str, progress: Progress) -> Any:
+    """A SAELens training SAE, fitted on (n, d_model) activations."""
     from sae_lens.config import LoggingConfig, SAETrainerConfig
+    from sae_lens.registry import get_sae_training_class
     from sae_lens.training.sae_trainer import SAETrainer
 
     torch.manual_seed(config.seed)
-    point = HookPoint(layer)
-    n = int(len(store) * (1 - HELD_OUT))
-    steps = n * config.epochs // config.batch
-    sae = TopKTrainingSAE(
-        TopKTrainingSAEConfig(
-            d_in=model.d_model,
-            d_sae=config.d_sae,
-            k=config.k,
-            normalize_activations="expected_average_only_in",
-            device=str(model.device),
-        )
-    )
+    kind, settings = get_sae_training_class(ARCHITECTURES[config.architecture])
     trainer_config = SAETrainerConfig(
         total_training_samples=steps * config.batch,
         train_batch_size_samples=config.batch,
@@ -188,47 +157,39 @@ def train(model: Model, layer: int, store: Tensor, folder: Path, config: TrainCo
         rng = np.random.default_rng(config.seed)
         done = -trainer_config.n_batches_for_norm_estimate
         while True:
-            order = rng.permutation(n)
-            for at in range(0, n - config.batch + 1, config.batch):
+            order = rng.permutation(len(rows))
+            for at in range(0, len(rows) - config.batch + 1, config.batch):
                 done += 1
-                progress(f"training layer {layer}", max(0, min(done, steps)), steps)
-                yield store[torch.from_numpy(np.sort(order[at : at + config.batch]))].float()
+                progress(stage, max(0, min(done, steps)), steps)
+                yield rows[torch.from_numpy(np.sort(order[at : at + config.batch]))].float()
 
-    sae = SAETrainer(trainer_config, sae, batches()).fit()
-    sae.cfg.metadata.model_name = model.name
-    sae.cfg.metadata.hook_name = point.name
-    sae.cfg.metadata.context_size = config.length
-    sae.cfg.metadata.prepend_bos = False
-    sae.save_inference_model(folder)
+    sae = kind(settings(**_settings(config, model, steps)))
+    return SAETrainer(trainer_config, sae, batches()).fit()
 
-    # SAELens saves what it trained, float32; half of that is enough to ship.
-    final = TopKSAE.load_from_disk(folder).to(torch.bfloat16)
+
+def _settings(config: TrainConfig, model: Model, steps: int) -> dict[str, Any]:
+    """What SAELens' configuration of the architecture takes."""
+    settings: dict[str, Any] = {
+        "d_in": model.d_model,
+        "d_sae": config.d_sae,
+        "k": config.k,
+        "normalize_activations": "expected_average_only_in",
+        "device": str(model.device),
+    }
+    if config.architecture != "topk":
+        # The threshold is a moving average that starts at 0, which it must have forgotten by the end.
+        settings["topk_threshold_lr"] = max(0.01, min(1.0, 10 / steps))
+    if config.architecture == "matryoshka":
+        settings["matryoshka_widths"] = [config.d_sae // part for part in NESTED]
+    return settings
+
+
+def _save(net: Any, folder: Path) -> None:
+    """Write an SAE as it is used, in bfloat16: SAELens saves what it trained, float32, and half of that is enough."""
+    from sae_lens import SAE
+
+    net.save_inference_model(folder)
+    final = SAE.load_from_disk(folder).to(torch.bfloat16)
     final.cfg.dtype = "bfloat16"
     final.cfg.device = "cpu"
     final.save_model(folder)
-    return {"layer": layer, "hook_name": point.name, **measure(final.to(torch.float32), store[n:])}
-
-
-@torch.inference_mode()
-def measure(sae, activations: Tensor) -> dict[str, float]:
-    """Variance explained, mean L0 and dead features of an SAE on (tokens, d_in) activations.
-
-    Variance explained is 1 - sum of squared errors / sum of squared deviations from the mean. A
-    feature is dead if it fires on none of the tokens.
-    """
-    mean = activations.float().mean(0)
-    error = total = active = 0.0
-    fired = torch.zeros(sae.cfg.d_sae, dtype=torch.bool)
-    for at in range(0, len(activations), 4096):
-        x = activations[at : at + 4096].float()
-        z = sae.encode(x)
-        error += (sae.decode(z) - x).double().pow(2).sum().item()
-        total += (x - mean).double().pow(2).sum().item()
-        active += (z > 0).sum().item()
-        fired |= (z > 0).any(0)
-    return {
-        "tokens_measured": len(activations),
-        "variance_explained": round(1 - error / total, 4),
-        "l0": round(active / len(activations), 2),
-        "dead": round(1 - fired.float().mean().item(), 4),
-    }

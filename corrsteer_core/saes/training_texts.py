@@ -7,6 +7,7 @@ SAEs. A document is a chat (a list of messages) or plain text.
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import random
 import re
@@ -14,6 +15,9 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.hub_errors import first_line
@@ -94,6 +98,29 @@ def mixed(sources: list[list[Document]], seed: int) -> Iterator[Document]:
 def plain(document: Document) -> str:
     """A document as text without any chat template."""
     return document if isinstance(document, str) else "\n".join(message["content"] for message in document)
+
+
+def sequences(
+    files: Iterable[Path], tokenizer, tokens: int, *, length: int = 128, plain_share: float = 0.25, seed: int = 0
+) -> NDArray:
+    """About `tokens` tokens of the files' text, as (sequences, length) token ids (see `packed`).
+
+    Raises CorrSteerError for files that hold fewer.
+    """
+    documents = mixed([read_documents(file) for file in files], seed)
+    ids = np.empty((tokens // length, length), dtype=np.int32)
+    found = 0
+    for sequence in itertools.islice(
+        packed(documents, tokenizer, length=length, plain_share=plain_share, seed=seed), len(ids)
+    ):
+        ids[found] = sequence
+        found += 1
+    if found < len(ids):
+        raise CorrSteerError(
+            f"The text files hold {found * length:,} tokens, fewer than the {tokens:,} asked for; "
+            f"add text or lower --tokens."
+        )
+    return ids
 
 
 def packed(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from app.__main__ import DEMO_TITLE
+from app.demo import DEMO_TITLE
 from app.steer import editing
 from corrsteer_core.base import formatting, jobs
 from corrsteer_core.reporting import verdict
@@ -282,6 +282,45 @@ def test_a_set_built_from_nothing_and_found_again_by_its_link(browser, page, fir
     expect(again).to_have_value(strong)
     healthy(third)
     third.context.close()
+
+
+def test_what_stands_in_the_box_is_answered_at_the_first_click_and_by_keys_and_a_reload_loses_nothing(
+    page, first_start, demo
+):
+    page.goto(f"{first_start.url}/steer?run={demo}")
+    page.get_by_text("My own", exact=True).click()
+    page.get_by_text("Length, randomness, scales").click()
+    fill(page, "Tokens at most", "6")
+    box = page.get_by_label("Your prompt")
+    box.fill("The film was so long that")  # and not left
+    unsteered, _ = generate(page)
+    assert unsteered.locator(".cs-body").inner_text().strip()
+    before = unsteered.locator(".cs-body").inner_text()
+    box.fill("Good morning, said the")
+    box.press("Control+Enter")
+    expect(unsteered.locator(".cs-body")).not_to_have_text(before, timeout=WITH_MODEL)
+    page.get_by_role("button", name="Cancel").wait_for(state="detached", timeout=WITH_MODEL)
+    page.locator(".cs-caret").first.wait_for(state="detached")
+    answers = page.locator(".cs-body").all_inner_texts()
+    page.reload()
+    expect(page.get_by_label("Your prompt")).to_have_value("Good morning, said the")
+    page.locator("section.cs-text.cs-steered").wait_for()
+    assert page.locator(".cs-body").all_inner_texts() == answers
+    healthy(page)
+
+
+def test_back_leads_from_feature_to_feature(page, first_start, demo):
+    first = feature_lists.best_effects(demo)[["layer", "feature"]].to_numpy()[0]
+    page.goto(f"{first_start.url}/features?run={demo}&layer={first[0]}&feature={first[1]}")
+    page.get_by_role("heading", name=f"Layer {first[0]} · feature {first[1]}").wait_for()
+    page.get_by_role("button", name="All features").click()
+    other = open_first_row(settled(page))
+    page.go_back()
+    page.get_by_role("heading", name="· feature").first.wait_for(state="detached")
+    page.go_forward()
+    page.get_by_role("heading", name=other).wait_for()
+    assert "does not exist" not in page.inner_text("body")
+    healthy(page)
 
 
 def test_a_reply_is_gone_on_with_at_once(page, first_start, demo):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from app.evaluate import rate_chart
-from corrsteer_core.reporting import figures
+from corrsteer_core.reporting import figures, palette
 
 TRIED = pd.DataFrame(
     {
@@ -39,7 +40,7 @@ def test_bubbles_stand_at_frequency_and_r_and_grow_with_the_coefficient():
     assert bubbles.marker.size[1] < bubbles.marker.size[0] < bubbles.marker.size[2]
     assert [list(row[:2]) for row in bubbles.customdata] == [[8, 1], [8, 2], [22, 7]]
     assert (list(ring.x), list(ring.y)) == ([0.3], [0.5])
-    assert [line.y0 for line in figure.layout.shapes] == [0.25]
+    assert [line.y0 for line in figure.layout.shapes] == [0.25, -0.25]
 
 
 def test_without_a_chance_level_no_line_is_drawn():
@@ -51,13 +52,13 @@ def test_bars_are_the_best_of_each_layer_and_those_within_chance_are_grey():
     bars, chance = figures.best_by_layer(best).data
     assert list(bars.x) == ["8", "22"]
     assert list(bars.y) == [0.2, 0.5]
-    assert list(bars.marker.color) == [figures.QUIET, figures.UNSTEERED]
+    assert list(bars.marker.color) == [palette.QUIET, palette.UNSTEERED]
     assert list(chance.y) == [0.25, 0.26]
 
 
 def test_a_layer_without_a_chance_level_counts_as_noise():
     best = pd.DataFrame({"layer": [8], "feature": [4], "r": [0.2], "level": pd.array([None], dtype="Float64")})
-    assert list(figures.best_by_layer(best).data[0].marker.color) == [figures.QUIET]
+    assert list(figures.best_by_layer(best).data[0].marker.color) == [palette.QUIET]
 
 
 def test_effects_are_drawn_in_points_and_both_champions_are_named():
@@ -79,13 +80,40 @@ def test_a_feature_s_effects_run_along_its_scales():
             "positive_flips": 1,
             "negative_flips": 0,
             "p": 0.5,
+            "low": [0.8, 0.6, 0.7],
+            "high": [0.95, 0.8, 0.9],
+            "unsteered_low": 0.5,
+            "unsteered_high": 0.75,
         }
     )
-    steered, unsteered = figures.effects_by_scale(rows).data
-    assert list(steered.x) == ["0×", "1×", "2×", "8×"]
+    figure = figures.effects_by_scale(rows)
+    steered, unsteered = figure.data
+    assert list(steered.x) == [0, 1, 2, 8]  # a scale: from 2 to 8 is as far as it is
+    assert figure.layout.xaxis.type != "category"
+    assert np.allclose(steered.error_y.array, [0.1, 0.1, 0.1, 0.05])
+    assert np.allclose(steered.error_y.arrayminus, [0.15, 0.1, 0.1, 0.1])
     assert list(steered.y) == [0.65, 0.7, 0.8, 0.9]
     assert set(unsteered.y) == {0.65}
-    assert (steered.line.color, unsteered.line.color) == (figures.STEERED, figures.UNSTEERED)
+    assert (steered.line.color, unsteered.line.color) == (palette.STEERED, palette.UNSTEERED)
+
+
+def test_a_small_effect_does_not_fill_the_picture():
+    rows = pd.DataFrame(
+        {"scale": [1.0], "steered_rate": 0.806, "unsteered_rate": 0.8, "positive_flips": 1, "negative_flips": 0,
+         "p": 1.0, "low": 0.805, "high": 0.807, "unsteered_low": 0.799, "unsteered_high": 0.801}
+    )  # fmt: skip
+    low, high = figures.effects_by_scale(rows).layout.yaxis.range
+    assert high - low >= figures.LEAST_RANGE
+    assert low < 0.8 < high
+
+
+def test_chance_is_drawn_both_ways_where_there_are_negative_features():
+    features = pd.DataFrame(
+        {"layer": 1, "feature": [1, 2], "r": [0.3, -0.3], "coefficient": 1.0, "support": 9, "frequency": 0.5}
+    )
+    lines = [one.y0 for one in figures.frequency_against_r(features, 0.2).layout.shapes]
+    assert lines == [0.2, -0.2]
+    assert len(figures.frequency_against_r(features[features["r"] > 0], 0.2).layout.shapes) == 1
 
 
 def test_the_histogram_shows_both_groups_in_the_middle_of_their_bins():

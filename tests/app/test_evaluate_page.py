@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from app.evaluate import measuring
@@ -20,6 +19,7 @@ from corrsteer_core.runs import measurements, run_facts, stored_run
 from corrsteer_core.runs.steering_set import SteeringSet, load_set
 from corrsteer_core.storage.writing import Writer
 from corrsteer_core.tasks import TASKS
+from tests.app import ready_runs
 from tests.made import fabricated
 from tests.made import runs as tiny
 
@@ -27,8 +27,7 @@ from tests.made import runs as tiny
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
-    monkeypatch.setenv("CORRSTEER_DTYPE", "float32")  # what the app loads is what tests/tiny.py does
-    st.cache_data.clear()
+    monkeypatch.setenv("CORRSTEER_DTYPE", "float32")  # what the app loads is what tests/made/runs.py does
     return tmp_path
 
 
@@ -93,12 +92,12 @@ def test_without_a_run_the_page_says_what_to_do():
 
 
 def test_a_run_without_sets_or_measurements_says_what_to_do():
-    fabricated.make_run(measured=False)
+    ready_runs.make_run(measured=False)
     assert "no steering set yet" in said(opened())
 
 
 def test_what_is_asked_for_reaches_the_command_line(started):
-    run = fabricated.make_run()
+    run = ready_runs.make_run()
     test = opened()
     choose(test, "Steering set", "A")
     choose(test, "Task", "overrefusal")
@@ -125,7 +124,7 @@ def kind(test: AppTest, value: str) -> AppTest:
 
 
 def test_a_sweep_over_scales_and_tasks_reaches_the_command_line(started):
-    fabricated.make_run()
+    ready_runs.make_run()
     test = kind(opened(), "scales")
     next(one for one in test.multiselect if one.label == "Tasks").set_value(["sentiment", "overrefusal"])
     next(one for one in test.multiselect if one.label == "Scales").set_value([2.0, 0.5])
@@ -138,7 +137,7 @@ def test_a_sweep_over_scales_and_tasks_reaches_the_command_line(started):
 
 
 def test_sets_on_tasks_reach_the_command_line(started):
-    fabricated.make_run()
+    ready_runs.make_run()
     test = kind(opened(), "tasks")
     next(one for one in test.multiselect if one.label == "Steering sets").set_value(["A", "V"])
     press(test, "Measure")
@@ -151,7 +150,7 @@ def test_sets_on_tasks_reach_the_command_line(started):
 
 
 def test_a_sweep_without_a_task_is_answered_in_words(started):
-    fabricated.make_run()
+    ready_runs.make_run()
     test = kind(opened(), "scales")
     next(one for one in test.multiselect if one.label == "Tasks").set_value([])
     press(test, "Measure")
@@ -160,7 +159,7 @@ def test_a_sweep_without_a_task_is_answered_in_words(started):
 
 
 def test_that_a_file_of_ones_own_is_measured_set_by_set_is_said():
-    run = fabricated.make_run()
+    run = ready_runs.make_run()
     with Writer(run) as store:
         config = json.loads(store.query("SELECT config FROM runs")["config"][0])
         body = json.dumps({**config, "task": "custom-mine", "scorer": "exact", "data": "/x/mine.jsonl"})
@@ -171,7 +170,7 @@ def test_that_a_file_of_ones_own_is_measured_set_by_set_is_said():
 
 def test_a_set_edited_under_a_name_that_is_taken_can_be_measured_beside_it():
     """What was brought from elsewhere may be called V too."""
-    run = fabricated.make_run()
+    run = ready_runs.make_run()
     test = opened()
     body = json.loads(measurements.sets(run).set_index("name").loc["V", "body"])
     edited = SteeringSet.from_json(json.dumps({**body, "rows": [{**body["rows"][0], "coefficient": 1.25}]}))
@@ -200,7 +199,7 @@ BOTH = (("V", "sentiment", 2.0, 0.8), ("V", "overrefusal", 1.0, 0.5), ("V", "ove
 
 
 def test_a_task_is_not_drawn_against_itself():
-    measured_too(fabricated.make_run(), *BOTH, ("V", "capitals", 1.0, 0.5), ("V", "capitals", 2.0, 0.3))
+    measured_too(ready_runs.make_run(), *BOTH, ("V", "capitals", 1.0, 0.5), ("V", "capitals", 2.0, 0.3))
     test = opened()
     for task in ("capitals", "overrefusal", "sentiment"):
         choose(test, "Across", task)
@@ -213,12 +212,27 @@ def test_a_task_is_not_drawn_against_itself():
 
 
 def test_scales_and_tasks_beside_one_another_are_drawn():
-    measured_too(fabricated.make_run(), *BOTH, ("A", "sentiment", 1.0, 0.6))
+    measured_too(ready_runs.make_run(), *BOTH, ("A", "sentiment", 1.0, 0.6))
     test = opened()
     words = said(test)
-    assert "V at several scales, test samples" in words
+    assert "V at several scales, 60 test samples" in words
     assert "Sets on tasks, test samples" in words
     assert len(test.get("plotly_chart")) == 3
+
+
+def test_scales_on_fewer_samples_than_the_largest_measurement_keep_a_curve_of_their_own():
+    run = ready_runs.make_run()
+    measured_too(run, ("V", "sentiment", 1.0, 0.8), ("V", "sentiment", 2.0, 0.7), ("V", "sentiment", 4.0, 0.6))
+    with Writer(run) as store:  # the first, of all samples, stays; the three of the sweep are of 20
+        rows = store.query("SELECT * EXCLUDE (run) FROM evaluations")
+        rows.loc[rows.index[1:], "n"] = 20
+        rows["summary"] = [json.dumps(json.loads(row.summary) | {"n": row.n}) for row in rows.itertuples()]
+        store.replace("evaluations", rows)
+    test = opened()
+    words = said(test)
+    assert "V at several scales, 20 test samples" in words
+    assert "60 test samples" not in words  # one scale alone is no curve
+    assert "test samples, scale" in words  # the one that is shown says which it is
 
 
 def _with(summary: str, rate: float) -> str:
@@ -227,7 +241,7 @@ def _with(summary: str, rate: float) -> str:
 
 
 def test_all_samples_are_measured_unless_a_limit_is_given(started):
-    fabricated.make_run()
+    ready_runs.make_run()
     press(opened(), "Measure")
     assert "--limit" not in started[0]
     assert started[0][started[0].index("--split") + 1] == "test"
@@ -255,7 +269,7 @@ def test_sets_of_one_name_and_other_content_have_files_of_their_own():
 
 
 def test_the_same_measurement_is_not_started_twice(monkeypatch):
-    run = fabricated.make_run()
+    run = ready_runs.make_run()
     config = run_facts.facts(run).config
     asked = measuring.Measurement(measuring.NamedSet(run, "V", "{}"), "sentiment")
     monkeypatch.setattr(
@@ -280,7 +294,7 @@ def pretended(state: str, **fields: object) -> jobs.Job:
 
 
 def test_a_running_measurement_shows_its_progress_and_can_be_cancelled(monkeypatch):
-    fabricated.make_run()
+    ready_runs.make_run()
     cancelled: list[str] = []
     monkeypatch.setattr(measuring, "of_run", lambda run: [pretended("running")])
     monkeypatch.setattr(jobs, "cancel", cancelled.append)
@@ -293,7 +307,7 @@ def test_a_running_measurement_shows_its_progress_and_can_be_cancelled(monkeypat
 
 
 def test_a_measurement_that_failed_says_why_and_can_be_put_away(monkeypatch):
-    fabricated.make_run()
+    ready_runs.make_run()
     forgotten: list[str] = []
     monkeypatch.setattr(measuring, "of_run", lambda run: [pretended("failed", error="There is no task <b>x</b>.")])
     monkeypatch.setattr(jobs, "forget", forgotten.append)
@@ -362,14 +376,14 @@ def evaluation(name: str, created: str, **summary: object) -> pd.DataFrame:
 
 @pytest.fixture
 def measured() -> str:
-    run = fabricated.make_run()
+    run = ready_runs.make_run()
     with Writer(run) as store:
         store.replace("evaluations", evaluation(fabricated.HOSTILE, "2026-11-22 22:00"))
     return run
 
 
 def test_the_verdict_and_the_numbers_of_the_newest_measurement(measured):
-    fabricated.make_run()
+    ready_runs.make_run()
     text = said(opened())
     assert "Works: success rises from 65.0% to 80.0%" in text
     assert "Won / lost +10 / −1" in text
@@ -377,7 +391,7 @@ def test_the_verdict_and_the_numbers_of_the_newest_measurement(measured):
 
 
 def test_the_chart_holds_the_set_and_its_controls_with_their_intervals():
-    fabricated.make_run()
+    ready_runs.make_run()
     test = opened()
     (chart,) = test.get("plotly_chart")
     figure = json.loads(chart.proto.spec)
@@ -420,12 +434,12 @@ def test_model_text_and_names_are_only_text(measured):
 
 
 def test_the_selected_row_of_the_table_is_the_one_that_is_shown():
-    run = fabricated.make_run()
+    run = ready_runs.make_run()
     with Writer(run) as store:
         store.add("evaluations", evaluation("older", "2026-11-01 10:00"))
     test = opened()
     assert test.dataframe[0].value["Set"].tolist() == ["V", "older"]
-    assert test.dataframe[0].value["Verdict"].tolist() == ["works", "no better than chance"]
+    assert test.dataframe[0].value["Verdict"].tolist() == ["works", "not shown"]
     key = test.dataframe[0].proto.id.split("-", 2)[2]
     assert key.startswith("evaluation_table")
     test.session_state[key] = {"selection": {"rows": [1], "columns": [], "cells": []}}
@@ -434,7 +448,7 @@ def test_the_selected_row_of_the_table_is_the_one_that_is_shown():
 
 
 def test_many_samples_come_in_pages():
-    fabricated.make_run()
+    ready_runs.make_run()
     test = opened()
     page = next(one for one in test.number_input if one.label.startswith("Page, of"))
     first = flips(test)

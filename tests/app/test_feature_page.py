@@ -10,13 +10,14 @@ import weakref
 from pathlib import Path
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app.shared import components, drawing
+from app.features import drawing
+from app.shared import components
 from corrsteer_core.base.progress import Progress
 from corrsteer_core.inspection import feature_profile
 from corrsteer_core.runs import run_facts
+from tests.app import ready_runs
 from tests.made import runs as tiny
 
 LAYER, FEATURE = 1, 3
@@ -26,10 +27,8 @@ HOSTILE = "<img src=x onerror=alert(1)> seen \u202e"
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
-    monkeypatch.setenv("CORRSTEER_DTYPE", "float32")  # what the app loads is what tests/tiny.py does
-    st.cache_data.clear()
-    st.cache_resource.clear()
-    return tiny.make_run(*tiny.load())
+    monkeypatch.setenv("CORRSTEER_DTYPE", "float32")  # what the app loads is what tests/made/runs.py does
+    return ready_runs.make_tiny_run()
 
 
 def script() -> None:

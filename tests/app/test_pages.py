@@ -13,15 +13,17 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from app.features import drawing
 from app.overview import page as overview
 from app.overview import run_comparison
-from app.shared import components, drawing, resources
+from app.shared import components, models, resources, state
 from corrsteer_core.base import jobs
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.inspection import descriptions
 from corrsteer_core.runs import feature_facts, feature_lists, run_facts
 from corrsteer_core.runs.fit import FitSettings, fit
 from corrsteer_core.storage import deleting, run_folder, writing
+from tests.app import ready_runs
 from tests.made import fabricated
 
 MAIN = str(Path(__file__).parents[2] / "app" / "main.py")
@@ -30,8 +32,7 @@ MAIN = str(Path(__file__).parents[2] / "app" / "main.py")
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
-    st.cache_data.clear()
-    st.cache_resource.clear()
+    models.bench.clear()  # it is kept by the model's name, which these runs share
     return tmp_path
 
 
@@ -115,7 +116,7 @@ def test_without_any_run_each_page_says_what_to_do(page):
 
 
 def test_a_damaged_run_is_a_message_and_the_others_stay_usable(cache):
-    run = fabricated.make_run()
+    run = ready_runs.make_run()
     broken = run_folder.runs_dir() / "broken-1"
     broken.mkdir()
     (broken / run_folder.PUBLISHED).write_bytes(b"no database")
@@ -134,7 +135,7 @@ def test_only_a_damaged_run_is_still_a_page(cache):
 
 
 def test_a_link_to_a_run_that_is_not_there_says_so_and_shows_another():
-    run = fabricated.make_run()
+    run = ready_runs.make_run()
     for name in ("gone-1", "../../etc", "<script>"):
         test = opened(run=name)
         assert "There is no readable run named" in words(test)
@@ -142,21 +143,21 @@ def test_a_link_to_a_run_that_is_not_there_says_so_and_shows_another():
 
 
 def test_what_a_link_says_of_a_run_that_is_not_there_is_not_taken_for_another():
-    fabricated.make_run()
+    ready_runs.make_run()
     test = opened("features", run="gone-1", layer=8, feature=41)
     assert not test.subheader
     assert list(test.query_params) == ["run"]
 
 
 def test_what_a_link_says_of_a_run_goes_with_it():
-    first, second = fabricated.make_run(), fabricated.make_run("capitals-0fab1e01", task="capitals", seed=1)
+    first, second = ready_runs.make_run(), ready_runs.make_run("capitals-0fab1e01", task="capitals", seed=1)
     test = opened("features", run=first, layer=8, feature=41, set="V", page="x")
     test.selectbox(key="run_choice").select(second).run()
     assert list(test.query_params) == ["run"]
 
 
 def test_a_bug_is_an_apology_without_a_traceback(cache, monkeypatch):
-    fabricated.make_run()
+    ready_runs.make_run()
 
     def broken(*_: object) -> None:
         raise ZeroDivisionError("secret detail")
@@ -184,7 +185,7 @@ def test_the_log_does_not_grow_without_end(cache, monkeypatch):
 
 
 def test_the_overview_tells_what_came_of_the_run():
-    fabricated.make_run()
+    ready_runs.make_run()
     said = words(opened())
     assert "Works: success rises from 65.0% to 80.0%" in said
     assert "Layer 22 · feature 7" in said
@@ -193,20 +194,20 @@ def test_the_overview_tells_what_came_of_the_run():
 
 
 def test_a_run_of_noise_is_called_noise():
-    fabricated.make_run(noise=True, seed=1)
+    ready_runs.make_run(noise=True, seed=1)
     said = words(opened())
     assert "This ranking is no better than chance" in said
     assert "Works" not in said
 
 
 def test_a_constant_outcome_is_said_plainly():
-    fabricated.make_run(constant=True, measured=False)
+    ready_runs.make_run(constant=True, measured=False)
     for page in ("overview", "features"):
         assert "the outcome never changes" in words(opened(page))
 
 
 def test_an_unfinished_run_can_be_gone_on_with(started):
-    run = fabricated.make_run(collected=0.4, fitted=False, measured=False)
+    run = ready_runs.make_run(collected=0.4, fitted=False, measured=False)
     test = opened()
     assert "112 of 280" in words(test)
     press(test, "Go on with it")
@@ -229,7 +230,7 @@ def working(run: str, *arguments: str) -> AppTest:
     ],
 )
 def test_a_run_that_is_being_made_is_not_offered_to_be_gone_on_with(arguments):
-    run = fabricated.make_run(collected=0.4, fitted=False, measured=False)
+    run = ready_runs.make_run(collected=0.4, fitted=False, measured=False)
     own = ["--task=sentiment", "--model=SmolLM2-135M-Instruct"]
     for some in ([*own, *arguments], run_facts.fit_arguments(run)[1:]):
         assert "still being collected" in words(working(run, *some))
@@ -240,21 +241,21 @@ def test_a_run_that_is_being_made_is_not_offered_to_be_gone_on_with(arguments):
     ["--model=tiny", "--preset=gemma-3-270m-it", "--limit=50", "--layers=8", "--max-new-tokens=9", "--pooling=mean", "--shots=2"],
 )  # fmt: skip
 def test_another_run_of_the_same_task_does_not_hide_how_to_go_on(other):
-    run = fabricated.make_run(collected=0.4, fitted=False, measured=False)
+    run = ready_runs.make_run(collected=0.4, fitted=False, measured=False)
     own = ["--task=sentiment", "--model=SmolLM2-135M-Instruct", "--pooling=max"]
     test = working(run, *(one for one in own if one.split("=")[0] != other.split("=")[0]), other)
     assert "Go on with it" in [one.label for one in test.button]
 
 
 def test_why_features_cannot_be_tried_is_said():
-    fabricated.make_run(constant=True, measured=False)
+    ready_runs.make_run(constant=True, measured=False)
     test = opened()
     assert "no best features to try" in words(test)
     assert next(one for one in test.button if one.label == "Try them").disabled
 
 
 def test_the_model_s_name_is_text():
-    run = fabricated.make_run()
+    run = ready_runs.make_run()
     with writing.Writer(run) as writer:
         rows = writer.query("SELECT * EXCLUDE (run) FROM runs")
         rows["config"] = rows["config"].str.replace("SmolLM2-135M-Instruct", "a/**b** $x$")
@@ -263,7 +264,7 @@ def test_the_model_s_name_is_text():
 
 
 def test_a_selection_does_not_move_to_another_run_when_the_runs_change_places(monkeypatch):
-    runs = [fabricated.make_run(), fabricated.make_run("capitals-0fab1e01", task="capitals", seed=1)]
+    runs = [ready_runs.make_run(), ready_runs.make_run("capitals-0fab1e01", task="capitals", seed=1)]
     keys: list[str] = []
 
     def drawn(*_: object, key: str, **__: object) -> dict:
@@ -279,7 +280,7 @@ def test_a_selection_does_not_move_to_another_run_when_the_runs_change_places(mo
 
 
 def test_only_the_run_that_has_changed_is_read_again(monkeypatch):
-    first, second = fabricated.make_run(), fabricated.make_run("capitals-0fab1e01", task="capitals", seed=1)
+    first, second = ready_runs.make_run(), ready_runs.make_run("capitals-0fab1e01", task="capitals", seed=1)
     asked: list[str] = []
     row = run_facts.run_row
     monkeypatch.setattr(run_facts, "run_row", lambda run: asked.append(run) or row(run))
@@ -291,9 +292,70 @@ def test_only_the_run_that_has_changed_is_read_again(monkeypatch):
 
 
 def test_a_ranked_run_without_effects_offers_to_try_features(started):
-    run = fabricated.make_run(measured=False)
+    run = ready_runs.make_run(measured=False)
     press(opened(), "Try them")
     assert started == [["select", run, "--strategy=V"]]
+
+
+def test_home_is_the_newest_run_with_a_measured_set():
+    measured = ready_runs.make_run()
+    raw = ready_runs.make_run("capitals-0fab1e01", task="capitals", fitted=False, measured=False, collected=0.5)
+    assert run_folder.run_names() == [raw, measured]
+    assert opened().session_state["current_run"] == measured
+
+
+def test_a_feature_is_one_step_of_the_history_of_the_browser(monkeypatch):
+    run = ready_runs.make_run()
+    test = opened("features", run=run, layer=8, feature=41)
+    assert "Layer 8 · feature 41" in words(test)
+    told: list[dict] = []
+    monkeypatch.setattr(st, "query_params", Address(told, run=run, layer="8", feature="41"))
+    state.open_feature(22, 7)
+    state.close_feature()
+    assert told == [{"run": run, "layer": "22", "feature": "7"}, {"run": run}]
+
+
+class Address(dict):
+    """The address, which notes every change as the browser would."""
+
+    def __init__(self, told: list[dict], **parameters: str) -> None:
+        super().__init__(parameters)
+        self._told = told
+
+    def __setitem__(self, key: str, value: str) -> None:
+        super().__setitem__(key, value)
+        self._told.append(dict(self))
+
+    def update(self, other: dict) -> None:  # type: ignore[override]
+        super().update(other)
+        self._told.append(dict(self))
+
+    def pop(self, key: str, *default: str) -> str:
+        found = super().pop(key, *default)
+        self._told.append(dict(self))
+        return found
+
+    def get_all(self, key: str) -> list[str]:
+        return [self[key]]
+
+    def from_dict(self, kept: dict) -> None:
+        super().clear()
+        super().update({key: value[-1] for key, value in kept.items()})
+        self._told.append(dict(self))
+
+
+def test_a_file_that_no_run_can_use_is_refused_beside_the_button_and_nothing_is_started(started):
+    test = with_form()
+    test.button_group(key="new_run_kind").set_value("My own file").run()
+    test.file_uploader(key="new_run_file").upload("mine.csv", b"question,target\nwhat,yes\n", "text/csv")
+    press(test, "Start")
+    assert "prompt" in test.error[0].value
+    assert started == []
+
+
+def test_an_error_of_the_command_line_names_the_field_of_the_form():
+    said = components.in_words_of_the_page("Layer 99 is not there; give --layers one of 8, 15, or --limit, not --x-y.")
+    assert said == "Layer 99 is not there; give “Layers” one of 8, 15, or “Samples, at most”, not --x-y."
 
 
 def with_form() -> AppTest:
@@ -425,7 +487,7 @@ def test_failed_work_shows_its_sentence_as_text(monkeypatch):
 
 
 def test_deleting_asks_first():
-    run = fabricated.make_run()
+    run = ready_runs.make_run()
     test = AppTest.from_string(
         f"from app.overview.page import confirm_delete\nconfirm_delete({run!r})", default_timeout=600
     )
@@ -437,7 +499,7 @@ def test_deleting_asks_first():
 
 
 def test_a_run_that_is_being_written_is_not_deleted():
-    run = fabricated.make_run()
+    run = ready_runs.make_run()
     test = AppTest.from_string(
         f"from app.overview.page import confirm_delete\nconfirm_delete({run!r})", default_timeout=600
     )
@@ -452,25 +514,25 @@ def test_a_run_that_is_being_written_is_not_deleted():
 
 
 def test_the_table_is_the_ranking_highest_r_first():
-    run = fabricated.make_run()
+    run = ready_runs.make_run()
     rows = table(opened("features"))
     expected = feature_lists.features(run, feature_lists.FeatureFilter(support=5), limit=len(rows))
     assert rows["layer"].tolist() == expected["layer"].tolist()
     assert rows["feature"].tolist() == expected["feature"].tolist()
-    assert rows["r"].is_monotonic_decreasing
-    assert rows["effect"].iloc[0] == pytest.approx(100 * expected["effect"].iloc[0])
+    assert rows["r"].tolist() == [f"{value:+.3f}".replace("-", "−") for value in sorted(expected["r"], reverse=True)]
+    assert rows["effect"].iloc[0] == f"−{-100 * expected['effect'].iloc[0]:.1f}"
 
 
 def test_each_run_is_on_a_page_of_its_own(monkeypatch):
     keys: list[str] = []
     monkeypatch.setattr(st, "pagination", lambda *_, key, **__: keys.append(key) or 1)
-    for run in (fabricated.make_run(), fabricated.make_run("capitals-0fab1e01", task="capitals", seed=1)):
+    for run in (ready_runs.make_run(), ready_runs.make_run("capitals-0fab1e01", task="capitals", seed=1)):
         opened("features", run=run)
     assert len(set(keys)) == 2
 
 
 def test_filters_and_sorting_go_through_the_whole_run():
-    run = fabricated.make_run()
+    run = ready_runs.make_run()
     test = opened("features")
     test.multiselect(key="filter_layers").select(8)
     test.selectbox(key="filter_sort").select("effect")
@@ -483,7 +545,7 @@ def test_filters_and_sorting_go_through_the_whole_run():
 
 
 def test_words_are_searched_in_the_top_texts():
-    run = fabricated.make_run()
+    run = ready_runs.make_run()
     test = opened("features")
     test.text_input(key="filter_text").input("number 17").run()
     wanted = feature_lists.FeatureFilter(text="number 17", support=5)
@@ -491,27 +553,27 @@ def test_words_are_searched_in_the_top_texts():
 
 
 def test_filters_that_nothing_passes_say_so():
-    fabricated.make_run()
+    ready_runs.make_run()
     test = opened("features")
     test.text_input(key="filter_text").input("zebra").run()
     assert "No feature passes these filters" in words(test)
 
 
 def test_the_highest_r_and_the_best_effect_are_told_apart():
-    fabricated.make_run()
+    ready_runs.make_run()
     said = words(opened("features"))
     assert "layer 22 feature 7" in said
     assert "The best effect is another's: layer 8 feature 41" in said
 
 
 def test_noise_is_said_above_the_table():
-    fabricated.make_run(noise=True, seed=1)
+    ready_runs.make_run(noise=True, seed=1)
     assert "This ranking is no better than chance" in words(opened("features"))
 
 
 @pytest.mark.parametrize("pane", ["r and effect", "r by layer", "r by rank", "r and frequency"])
 def test_each_picture_says_how_to_read_it_and_has_its_numbers_behind_it(pane):
-    fabricated.make_run()
+    ready_runs.make_run()
     test = opened("features")
     test.button_group(key="pane").set_value(pane).run()
     assert not test.exception
@@ -521,7 +583,7 @@ def test_each_picture_says_how_to_read_it_and_has_its_numbers_behind_it(pane):
 
 
 def test_how_many_effects_luck_alone_would_fill_is_said():
-    run = fabricated.make_run()
+    run = ready_runs.make_run()
     test = opened("features")
     test.button_group(key="pane").set_value("r and effect").run()
     tried = len(feature_lists.best_effects(run))
@@ -529,7 +591,7 @@ def test_how_many_effects_luck_alone_would_fill_is_said():
 
 
 def test_how_many_samples_are_needed_is_a_picture_with_its_numbers():
-    run = fabricated.make_run()
+    run = ready_runs.make_run()
     test = opened("features")
     test.button_group(key="pane").set_value("Samples needed").run()
     assert not test.exception
@@ -538,7 +600,7 @@ def test_how_many_samples_are_needed_is_a_picture_with_its_numbers():
 
 
 def test_further_columns_can_be_filtered():
-    run = fabricated.make_run()
+    run = ready_runs.make_run()
     test = opened("features")
     test.slider(key="filter_incorrect").set_range(0, 20)
     test.number_input(key="filter_c_low").set_value(0.5)
@@ -548,13 +610,13 @@ def test_further_columns_can_be_filtered():
 
 
 def test_the_best_features_can_be_described(started):
-    run = fabricated.make_run()
+    run = ready_runs.make_run()
     press(opened("features"), "Describe them")
     assert started == [["describe", run]]
 
 
 def test_descriptions_stand_in_the_table_and_on_the_features_page():
-    run = fabricated.make_run()
+    run = ready_runs.make_run()
     rows = [
         {"layer": 8, "feature": 41, "source": "neuronpedia", "description": "praise", "neuronpedia": "m/8-res"},
         {"layer": 22, "feature": 7, "source": "own", "description": "Makes “good” likelier", "promoted": "good"},
@@ -573,7 +635,7 @@ def test_descriptions_stand_in_the_table_and_on_the_features_page():
 
 
 def test_what_depends_on_samples_and_fit_alone_is_not_worked_out_again_when_something_else_is_written():
-    run = fabricated.make_run()
+    run = ready_runs.make_run()
     before, drawn_before = resources.fit_stamp(run), drawing.portrait(run, 8, 41, "m")
     descriptions.keep(run, pd.DataFrame([{"layer": 8, "feature": 41, "source": "own", "description": "x"}]))
     with writing.Writer(run) as writer:
@@ -584,12 +646,12 @@ def test_what_depends_on_samples_and_fit_alone_is_not_worked_out_again_when_some
         fit(writer, FitSettings(permutations=20))
     assert resources.fit_stamp(run) != before
     deleting.delete_run(run)
-    fabricated.make_run(collected=0.9, fitted=False, measured=False)
+    ready_runs.make_run(collected=0.9, fitted=False, measured=False)
     assert resources.fit_stamp(run) != before
 
 
 def test_without_a_model_the_rest_of_a_feature_is_there():
-    run = fabricated.make_run()
+    run = ready_runs.make_run()
     test = drawn(opened("features", run=run, layer=8, feature=41))
     assert "The parts of this page that need the model are missing: No model in this test." in words(test)
     assert len(test.get("plotly_chart")) == 2
@@ -597,7 +659,7 @@ def test_without_a_model_the_rest_of_a_feature_is_there():
 
 
 def test_from_a_feature_back_to_all():
-    run = fabricated.make_run()
+    run = ready_runs.make_run()
     test = opened("features", run=run, layer=8, feature=41)
     assert not test.dataframe or "r" not in table(test).columns
     press(test, "All features")
@@ -606,7 +668,7 @@ def test_from_a_feature_back_to_all():
 
 
 def test_a_link_opens_one_feature():
-    run = fabricated.make_run()
+    run = ready_runs.make_run()
     layer, feature = fabricated.BEST_EFFECT
     test = opened("features", run=run, layer=layer, feature=feature)
     assert test.subheader[0].value == "Layer 8 · feature 41"
@@ -616,20 +678,20 @@ def test_a_link_opens_one_feature():
 
 @pytest.mark.parametrize(("layer", "feature"), [("8", "999999"), ("99", "1")])
 def test_a_link_to_a_feature_that_never_fired_says_so(layer, feature):
-    run = fabricated.make_run()
+    run = ready_runs.make_run()
     assert "fired in no training sample" in words(opened("features", run=run, layer=layer, feature=feature))
 
 
 @pytest.mark.parametrize(("layer", "feature"), [("-1", "x"), ("8", ""), ("²", "3"), ("8", "9" * 40)])
 def test_a_link_that_is_nonsense_opens_nothing(layer, feature):
-    run = fabricated.make_run()
+    run = ready_runs.make_run()
     test = opened("features", run=run, layer=layer, feature=feature)
     assert not test.subheader
     assert "described" in table(test).columns
 
 
 def test_a_feature_goes_into_the_tray_once_and_out_again():
-    run = fabricated.make_run()
+    run = ready_runs.make_run()
     layer, feature = fabricated.BEST_EFFECT
     test = opened("features", run=run, layer=layer, feature=feature)
     press(test, "Add to set")
@@ -640,7 +702,7 @@ def test_a_feature_goes_into_the_tray_once_and_out_again():
 
 
 def test_a_feature_without_a_strength_of_its_own_says_so():
-    run = fabricated.make_run()
+    run = ready_runs.make_run()
     rows = feature_lists.features(run, feature_lists.FeatureFilter(support=1), limit=1000)
     row = rows[rows["coefficient"] == 0].iloc[0]
     said = "It fires in no successful training sample"
@@ -649,7 +711,7 @@ def test_a_feature_without_a_strength_of_its_own_says_so():
 
 
 def test_another_run_starts_with_an_empty_tray():
-    first, second = fabricated.make_run(), fabricated.make_run("capitals-0fab1e01", task="capitals", seed=1)
+    first, second = ready_runs.make_run(), ready_runs.make_run("capitals-0fab1e01", task="capitals", seed=1)
     test = opened("features", run=first, layer=8, feature=41)
     press(test, "Add to set")
     test.selectbox(key="run_choice").select(second).run()
@@ -658,7 +720,7 @@ def test_another_run_starts_with_an_empty_tray():
 
 
 def test_two_tabs_do_not_disturb_each_other():
-    first, second = fabricated.make_run(), fabricated.make_run("capitals-0fab1e01", task="capitals", seed=1)
+    first, second = ready_runs.make_run(), ready_runs.make_run("capitals-0fab1e01", task="capitals", seed=1)
     one, two = opened("features", run=first), opened("features", run=second, layer=8, feature=41)
     one.run()
     assert one.session_state["current_run"] == first
@@ -670,7 +732,7 @@ def test_two_tabs_do_not_disturb_each_other():
 
 
 def test_hostile_text_stays_text_on_both_pages():
-    run = fabricated.make_run(task="custom-<b>x</b>", text=fabricated.HOSTILE)
+    run = ready_runs.make_run(task="custom-<b>x</b>", text=fabricated.HOSTILE)
     row = {"layer": 8, "feature": 41, "source": "neuronpedia", "description": fabricated.HOSTILE}
     descriptions.keep(run, pd.DataFrame([row]))
     for test in (opened(run=run), opened("features", run=run, layer=8, feature=41)):
@@ -732,7 +794,7 @@ def test_numbers_are_rounded_to_what_they_mean(shown, expected):
 
 
 def test_a_run_deleted_in_another_window_is_no_error_here():
-    run = fabricated.make_run()
+    run = ready_runs.make_run()
     test = opened("features", run=run)
     deleting.delete_run(run)
     test.run()
@@ -748,7 +810,7 @@ def explained(*records: dict) -> bytes:
 
 
 def test_neuronpedias_descriptions_come_in_by_upload_as_plain_text(cache):
-    run = fabricated.make_run()
+    run = ready_runs.make_run()
     test = opened("features", run=run)
     record = {"modelId": "tiny", "layer": "22-res-tiny", "index": 7, "description": fabricated.HOSTILE}
     other = {**record, "layer": "9-res-tiny"}
@@ -764,7 +826,7 @@ def test_neuronpedias_descriptions_come_in_by_upload_as_plain_text(cache):
 
 @pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe", explained({"layer": "8-x", "index": "x"})])
 def test_a_file_that_holds_no_descriptions_is_refused_in_words(content):
-    run = fabricated.make_run()
+    run = ready_runs.make_run()
     test = opened("features", run=run)
     test.file_uploader(key=f"neuronpedia-{run}").upload("e.json", content).run()
     press(test, "Import")
@@ -774,7 +836,7 @@ def test_a_file_that_holds_no_descriptions_is_refused_in_words(content):
 
 
 def test_a_file_that_unpacks_to_more_than_it_may_is_refused(tmp_path):
-    run = fabricated.make_run()
+    run = ready_runs.make_run()
     bomb = tmp_path / "e.gz"
     bomb.write_bytes(gzip.compress(b" " * 2_000_000))
     with pytest.raises(CorrSteerError, match="1,000,000 bytes"):
@@ -785,8 +847,8 @@ def test_a_file_that_unpacks_to_more_than_it_may_is_refused(tmp_path):
 
 
 def test_runs_are_compared_by_what_came_of_them():
-    one, other = fabricated.make_run(), fabricated.make_run("sentiment-0fab1e01", measured=False, seed=3)
-    raw = fabricated.make_run("capitals-0fab1e02", task="capitals", fitted=False, measured=False, collected=0.5)
+    one, other = ready_runs.make_run(), ready_runs.make_run("sentiment-0fab1e01", measured=False, seed=3)
+    raw = ready_runs.make_run("capitals-0fab1e02", task="capitals", fitted=False, measured=False, collected=0.5)
     table = run_comparison.compared([one, other, raw])
     facts, summary = run_facts.facts(one), run_facts.headline(one)
     rates = facts.splits
@@ -818,8 +880,8 @@ def test_a_comparison_is_drawn_as_tables():
 
         run_comparison.draw(run_folder.run_names())
 
-    fabricated.make_run()
-    fabricated.make_run("capitals-0fab1e02", task="capitals")
+    ready_runs.make_run()
+    ready_runs.make_run("capitals-0fab1e02", task="capitals")
     test = AppTest.from_function(script, default_timeout=600).run()
     assert not test.exception
     assert len(test.dataframe) == 2

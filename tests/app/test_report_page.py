@@ -5,17 +5,16 @@ from __future__ import annotations
 import base64
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from corrsteer_core.reporting import report
+from tests.app import ready_runs
 from tests.made import fabricated
 
 
 @pytest.fixture(autouse=True)
 def _cache(tmp_path, monkeypatch):
     monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
-    st.cache_data.clear()
 
 
 def script() -> None:
@@ -41,7 +40,7 @@ def test_without_a_run_the_page_says_what_to_do():
 
 @pytest.mark.parametrize("settings", [{}, {"constant": True, "measured": False}, {"text": fabricated.HOSTILE}])
 def test_the_preview_is_the_report(settings):
-    run = fabricated.make_run(**settings)
+    run = ready_runs.make_run(**settings)
     (frame,) = opened().get("iframe")
     head, _, body = frame.proto.src.partition(",")
     assert head == "data:text/html;base64"
@@ -49,7 +48,7 @@ def test_the_preview_is_the_report(settings):
 
 
 def test_a_run_that_cannot_be_read_is_one_sentence():
-    run = fabricated.make_run(measured=False)
+    run = ready_runs.make_run(measured=False)
     from corrsteer_core.storage.run_folder import database_path
 
     database_path(run).write_bytes(b"not a database")

@@ -2,7 +2,7 @@
 
 import re
 
-from app.shared import shades
+from app.features import shades
 from corrsteer_core.inspection.token_activations import Shading, Span, Text
 
 HOSTILE = '<script>alert(1)</script>\u202e\x07"><img src=x onerror=alert(1)>'

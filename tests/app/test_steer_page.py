@@ -13,12 +13,13 @@ from urllib.parse import parse_qs
 import numpy as np
 import pandas as pd
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app.shared import components
-from app.steer import answers_panel, editing, set_panel, snapshot
+from app.shared import components, resources
+from app.steer import editing, snapshot
+from app.steer.answers import answers_panel, task_sample
 from app.steer.playing import LOADING, Playing, Question
+from app.steer.sets import set_rows
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.engine.steering import vectors_of
 from corrsteer_core.inspection import playground
@@ -27,10 +28,12 @@ from corrsteer_core.runs import stored_run
 from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
 from corrsteer_core.saes.sae import Sae
-from corrsteer_core.storage import deleting, run_folder
+from corrsteer_core.storage import deleting
 from corrsteer_core.storage.writing import PATIENCE, Writer
+from tests.app import ready_runs
 from tests.made import runs as tiny
 
+MAIN = str(Path(__file__).parents[2] / "app" / "main.py")
 HOSTILE = "<script>alert(1)</script> **b** $x$ [l](javascript:1) \u202e\x07 https://x.evil x@x.evil </section>"
 
 
@@ -42,9 +45,8 @@ def loaded() -> tuple[Model, list[Sae]]:
 @pytest.fixture
 def run(loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
-    monkeypatch.setenv("CORRSTEER_DTYPE", "float32")  # what the app loads is what tests/tiny.py does
-    st.cache_data.clear()
-    return tiny.make_run(*loaded)
+    monkeypatch.setenv("CORRSTEER_DTYPE", "float32")  # what the app loads is what tests/made/runs.py does
+    return ready_runs.make_tiny_run()
 
 
 def script() -> None:
@@ -52,6 +54,7 @@ def script() -> None:
 
     from app.shared import components
     from app.steer import page as steer
+    from corrsteer_core.storage import run_folder
 
     st.session_state.setdefault("current_run", next(iter(run_folder.run_names()), None))
     components.page_of(steer.page)()
@@ -315,7 +318,7 @@ def test_samples_that_look_alike_are_told_apart():
     long = "x" * 80
     prompts = [f"{long}a", f"{long}b", "the end", "the end", "the end (2)"]
     samples = pd.DataFrame({"prompt": prompts, "outcome": 1.0}, index=[f"row-{place}" for place in range(5)])
-    labels = answers_panel._labels(samples)
+    labels = task_sample.labels(samples)
     assert list(labels) == list(samples.index)
     assert len(set(labels.values())) == 5
 
@@ -387,7 +390,7 @@ def test_a_run_that_is_made_anew_has_another_desk(run, loaded):
     test = opened()
     test.number_input(key=f"row-{run}-1-3-number").set_value(9.0).run()
     deleting.delete_run(run)
-    assert tiny.make_run(*loaded) == run
+    assert tiny.make_run(*loaded) == run  # not the copy: that began when the first did
     test.run()
     assert current(test, run) == stored_run.kept_sets(run)["A"]
     assert test.button(key="icon-undo").disabled
@@ -478,15 +481,87 @@ def test_a_feature_that_is_there_already_is_refused_in_words(run):
     assert len(current(test, run).rows) == 2
 
 
-def test_features_picked_elsewhere_are_added_once(run):
+def test_features_picked_elsewhere_are_in_the_set_at_once_and_only_once(run):
     tray = [{"layer": 1, "feature": 3, "coefficient": 1.0}, {"layer": 2, "feature": 8, "coefficient": 0.5}]
     test = opened(tray=tray)
-    assert "Picked on the Features page" in said(test)
-    assert "…" in said(opened(tray=7 * tray[1:]))
-    assert "… …" not in said(opened(tray=7 * tray[1:]))
-    test.button(key="tray_add").click().run()
     assert [(row.layer, row.feature) for row in current(test, run).rows] == [(1, 3), (2, 5), (2, 8)]
+    assert "Added to the set: layer 2 · feature 8. Undo takes it out again." in said(test)
     assert test.session_state["tray"] == []
+    test.button(key="icon-undo").click().run()
+    assert [(row.layer, row.feature) for row in current(test, run).rows] == [(1, 3), (2, 5)]
+    assert "in the set already" in said(opened(tray=tray[:1]))
+
+
+def test_the_next_feature_does_not_get_the_coefficient_of_the_one_before(run):
+    test = opened()
+    test.selectbox(key="add_layer").set_value(1)
+    test.number_input(key="add_feature_number").set_value(7)
+    test.number_input(key="add_coefficient").set_value(2.5)
+    button(test, "Add to the set").click().run()
+    assert current(test, run).rows[-1].coefficient == 2.5
+    assert test.number_input(key="add_coefficient").value is None
+
+
+def test_a_row_says_what_steering_with_it_alone_did(monkeypatch):
+    row = SteeringRow(1, 3, 2.0, note="r +0.321")
+    found = {"coefficient": 1.0, "effect": -0.142, "effect_scale": 1.0, "effect_p": 0.001}
+    monkeypatch.setattr(resources, "ask", lambda *_: found)
+    assert "Harmful: −14.2 points steered alone, at best (1×, p = 0.001)." in set_rows._where_from("run", row)
+    found |= {"effect": 0.05, "effect_p": 0.3}
+    assert "+5.0 points steered alone, at best (1×, p = 0.30)." in set_rows._where_from("run", row)
+    assert "Harmful" not in set_rows._where_from("run", row)
+    found["effect"] = None
+    assert "Not tried alone." in set_rows._where_from("run", row)
+
+
+def test_generate_answers_what_was_typed_by_the_same_click(run):
+    test = opened()
+    test.segmented_control(key="prompt_kind").set_value("My own").run()
+    assert not button(test, "Generate").disabled
+    test.text_area(key="typed").set_value("Hello there")  # as the browser sends it: the text along with the press
+    playing = generate(test)
+    assert playing.question.prompt == "Hello there"
+
+
+def test_generate_without_a_prompt_asks_for_one(run):
+    test = opened()
+    test.segmented_control(key="prompt_kind").set_value("My own").run()
+    button(test, "Generate").click().run()
+    assert "Type a prompt first." in said(test)
+    assert "playing" not in test.session_state
+
+
+def reloaded(test: AppTest) -> AppTest:
+    """A new session whose address names what the old one left."""
+    again = AppTest.from_function(script, default_timeout=600)
+    again.query_params["desk"] = test.session_state["remembered_as"]
+    again.run()
+    assert not again.exception
+    return again
+
+
+def test_a_reload_brings_back_set_prompt_settings_and_answers(run):
+    test = ask(opened(), "Hello there")
+    test.number_input(key=f"row-{run}-1-3-number").set_value(9.0).run()
+    test.number_input(key=f"length-typed-{run}").set_value(5).run()
+    playing = generate(test)
+    again = reloaded(test)
+    assert again.text_area(key="typed").value == "Hello there"
+    assert again.number_input(key=f"length-typed-{run}").value == 5
+    assert again.number_input(key=f"row-{run}-1-3-number").value == 9.0
+    assert again.session_state["playing"] is playing
+    assert shown(again) == shown(test)
+    again.button(key="icon-undo").click().run()  # and the way back; the old session keeps its own
+    assert current(again, run).rows[0].coefficient == 4.0
+    assert current(test, run).rows[0].coefficient == 9.0
+
+
+def test_an_address_that_names_nothing_remembered_opens_the_page_as_new(run):
+    test = AppTest.from_function(script, default_timeout=600)
+    test.query_params["desk"] = "gone"
+    test.run()
+    assert not test.exception
+    assert current(test, run) == stored_run.kept_sets(run)["A"]
 
 
 def name_box(test: AppTest):
@@ -561,9 +636,9 @@ def test_a_set_that_has_changed_since_takes_no_place(run):
     ],
 )
 def test_a_row_that_does_nothing_says_why(monkeypatch, found, said_of_it):
-    monkeypatch.setattr(set_panel.resources, "ask", lambda *_: found)
+    monkeypatch.setattr(resources, "ask", lambda *_: found)
     for note in ("", "by hand"):
-        text = set_panel._where_from("run", SteeringRow(1, 3, 0.0, note=note))
+        text = set_rows._where_from("run", SteeringRow(1, 3, 0.0, note=note))
         assert said_of_it in text
         assert note in text
         assert ("With coefficient 0 it does nothing" in text) == (said_of_it[0] != "N")
@@ -571,9 +646,9 @@ def test_a_row_that_does_nothing_says_why(monkeypatch, found, said_of_it):
 
 def test_a_feature_without_a_strength_of_its_own_needs_one_given(run, monkeypatch):
     test = opened()
-    ask_reader = set_panel.resources.ask
+    ask_reader = resources.ask
     monkeypatch.setattr(
-        set_panel.resources,
+        resources,
         "ask",
         lambda question, *rest: {"coefficient": 0.0} if question.__name__ == "one_feature" else ask_reader(question, *rest),
     )  # fmt: skip
@@ -589,7 +664,7 @@ def test_every_control_of_a_row_names_its_feature(run):
 
 
 def test_every_link_of_a_row_names_its_feature(run):
-    test = AppTest.from_file(str(Path(components.__file__).with_name("main.py")), default_timeout=600).run()
+    test = AppTest.from_file(MAIN, default_timeout=600).run()
     test._page_hash = test.session_state["pages"]["steer"]._script_hash
     test.run()
     assert not test.exception
@@ -663,7 +738,8 @@ def test_the_set_is_exported_for_other_programs_when_asked_for(run, loaded):
     import torch
     from safetensors.torch import load
 
-    from app.steer.exporting import KEPT, file_stem
+    from app.steer.desk import file_stem
+    from app.steer.sets.exporting import KEPT
     from corrsteer_core.engine import exports
 
     model, saes = loaded

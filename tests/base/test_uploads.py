@@ -126,6 +126,7 @@ def test_the_form_takes_every_kind_and_starts_on_it_as_what_it_is(cache, tmp_pat
         test.session_state["new_run_open"] = True
         test.run().button_group(key="new_run_kind").set_value("My own file").run()
         test.file_uploader(key="new_run_file").upload(name, content, "application/octet-stream")
+        test.selectbox(key="new_run_scorer").set_value("contains")  # any target will do
         next(button for button in test.button if button.label == "Start").click().run()
         assert not test.exception
         (data,) = (Path(part.removeprefix("--data=")) for part in started.pop() if part.startswith("--data="))

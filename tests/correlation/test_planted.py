@@ -72,13 +72,14 @@ def test_the_one_feature_that_drives_the_outcome_is_found_among_ten_thousand():
     assert 0.1 < interval["r_low"] < best["r"] < interval["r_high"]
 
 
-def test_pure_noise_is_no_better_than_chance_for_nearly_every_seed():
+@pytest.mark.parametrize("seeds", [40, pytest.param(100, marks=pytest.mark.exhaustive)])
+def test_pure_noise_is_no_better_than_chance_for_nearly_every_seed(seeds):
     rng = np.random.default_rng(11)
     run = "sentiment-noise"
     said, best_p = [], []
     with Writer(run) as store:
         write(store, 60, rng, density=0.1)
-    for seed in range(100):
+    for seed in range(seeds):
         with Writer(run) as store:
             outcome = (np.random.default_rng(seed).random(N) < 0.6).astype(float)
             store.connection.register("drawn", pd.DataFrame({"sample": [f"s{i:04d}" for i in range(N)], "y": outcome}))
@@ -89,7 +90,7 @@ def test_pure_noise_is_no_better_than_chance_for_nearly_every_seed():
         assert found.beyond_noise or "no better than chance" in found.sentence
         said.append(found.beyond_noise)
         best_p.append(run_facts.chance(run)["p"])
-    assert sum(said) <= 5
+    assert sum(said) <= max(4, seeds / 20)
     # The p-value of the best r under pure noise is uniform, so it can be trusted at any level.
     assert scipy_stats.kstest(best_p, "uniform").pvalue > 0.01
 

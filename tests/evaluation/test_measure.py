@@ -322,7 +322,7 @@ def test_convergence_ends_in_full_agreement(run):
     found = reliability.convergence(run, top=5)
     assert found["overlap"].iloc[-1] == 1.0
     assert found["best_r"].iloc[-1] == pytest.approx(
-        stored_run.features_of(run).query("support >= @pipeline.fit_summary(@run)['floor']")["r"].max()
+        stored_run.features_of(run).query("support >= @stored_run.fit_summary(@run)['floor']")["r"].max()
     )
     assert found["size"].is_monotonic_increasing
 

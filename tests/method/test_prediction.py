@@ -1,5 +1,6 @@
 """Predicted effects: planted drivers that r cannot see, shift and tilt against measured margins, what is kept and when."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 from scipy import stats
 
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.cli import main
+from corrsteer_core.cli.commands import runs as runs_commands
 from corrsteer_core.engine.batches import answers
 from corrsteer_core.engine.gradients import Answer
 from corrsteer_core.evaluation.class_view import likely_classes
@@ -16,7 +19,7 @@ from corrsteer_core.method import candidates, collecting, prediction, selecting
 from corrsteer_core.method.prediction import ClassSums, answer_of, mean_gradients, predict
 from corrsteer_core.method.run_setup import Setup
 from corrsteer_core.models.prompts import render
-from corrsteer_core.runs import feature_facts, feature_lists, predictions
+from corrsteer_core.runs import feature_facts, feature_lists, measurements, predictions
 from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.runs.run_config import RunConfig
 from corrsteer_core.runs.steering_set import SteeringRow
@@ -24,6 +27,7 @@ from corrsteer_core.saes.sae import ref_of
 from corrsteer_core.storage.writing import Writer
 from corrsteer_core.tasks import Item, get_task
 from tests.engine.test_gradients import difference, double, whole_logits
+from tests.made import runs as tiny_run
 from tests.made.models import random_sae, tiny
 
 STYLE = PromptStyle(chat=False)
@@ -321,3 +325,27 @@ def test_steering_after_a_prediction_is_what_it_was_before():
     before = [batch.tokens for batch in answers(setup.model, ids, max_new_tokens=5)]
     predict(setup.run, setup=setup)
     assert [batch.tokens for batch in answers(setup.model, ids, max_new_tokens=5)] == before
+
+
+def test_the_command_line_predicts_and_ranks_by_it(capsys):
+    model, saes = tiny_run.load()
+    run = tiny_run.make_run(model, saes)
+
+    def said(*arguments):
+        capsys.readouterr()
+        assert main.main([*arguments, "--quiet", "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    found = said("predict", run, "--top", "3")
+    assert (found["kind"], found["samples"]) == ("answers", int((measurements.samples(run)["split"] == "train").sum()))
+    assert found["inexact"] == found["samples"]  # the run says one token, its texts have eight
+    assert found["rank_correlation_with_measured"] == {"features": 0, "predicted": None, "r": None}
+    effects = [row["predicted_effect"] for row in found["top"]]
+    assert len(effects) == 3
+    listed = said("features", run, "--ranking", "predicted_effect", "--top", "3")
+    assert [row["predicted_effect"] for row in listed] == effects == sorted(effects, reverse=True)
+    assert {row["layer"] for row in said("features", run, "--ranking", "predicted_effect", "--layer", "2")} == {2}
+    chosen = said("select", run, "--strategy", "S", "--ranking", "predicted_effect")
+    best = (listed[0]["layer"], listed[0]["feature"])
+    assert [(row["layer"], row["feature"]) for row in chosen["rows"]] == [best]
+    assert runs_commands.PREDICTED == predictions.PREDICTED

@@ -7,7 +7,7 @@ import pytest
 from jinja2 import TemplateError
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.saes.training import LARGEST_SEED, TrainConfig
+from corrsteer_core.saes.train_config import LARGEST_SEED, TrainConfig
 from corrsteer_core.saes.training_texts import packed, read_documents
 
 CHAT = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]

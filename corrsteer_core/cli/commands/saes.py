@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.paths import EMBEDDED
 from corrsteer_core.base.progress import Reporter
-from corrsteer_core.cli import arguments, inputs, values
+from corrsteer_core.cli import arguments, choices, inputs, values
 from corrsteer_core.cli.command import Command, no_arguments
 from corrsteer_core.cli.printing import say
 
@@ -18,6 +19,17 @@ def _check_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.pairing(parser)
     parser.add_argument(
         "--prompts", type=values.positive, default=24, help="prompts to measure on (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--card",
+        nargs="+",
+        type=Path,
+        metavar="TEXT",
+        help="measure on text files (.txt or .jsonl, may end in .gz) what the SAEs are worth: also loss recovered, dead and "
+        "dense features, detection; on text that they were not trained on",
+    )
+    parser.add_argument(
+        "--tokens", type=values.positive, default=50_000, help="tokens of text for --card (default: %(default)s)"
     )
 
 
@@ -31,6 +43,8 @@ def _check(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]
 
     name, sources = inputs.model_and_saes(options)
     model = load_model(name, report=report.note)
+    if options.card:
+        return _card(options, model, load_saes(sources, model, options.layers), report)
     style = resolve_style(model, chat=None, task_chat=True)
     prompts = [render(model, item.prompt, style) for item in load_items(get_task("overrefusal"), limit=options.prompts)]
     rows = []
@@ -40,6 +54,18 @@ def _check(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]
             say(f"warning: {sae.source}: {problem}")
         rows.append(_checked_row(sae, own, neighbours))
     return rows
+
+
+def _card(options: argparse.Namespace, model: Any, loaded: list[Any], report: Reporter) -> list[dict[str, Any]]:
+    """What SAEs are worth on text, a row for each."""
+    from corrsteer_core.saes import training_texts
+    from corrsteer_core.saes.activation_files import collect
+    from corrsteer_core.saes.worth import worth
+
+    sequences = training_texts.sequences(options.card, model.tokenizer, options.tokens)
+    with tempfile.TemporaryDirectory() as scratch:
+        stores = collect(model, sequences, [sae.point for sae in loaded], Path(scratch), report)
+        return [{"sae": sae.source, **worth(model, sae, sequences, stores[sae.point], report)} for sae in loaded]
 
 
 def _checked_row(sae: Any, own: Any, neighbours: list[Any]) -> dict[str, Any]:
@@ -94,6 +120,20 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--d-sae", type=values.positive, default=2304, help="features per SAE (default: %(default)s)")
     parser.add_argument("--k", type=values.positive, default=32, help="features active at once (default: %(default)s)")
+    parser.add_argument(
+        "--architecture",
+        choices=choices.architectures(),
+        default="topk",
+        help="topk: k features at every position; batchtopk: k on average; matryoshka: batchtopk with nested dictionaries "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--activations",
+        type=Path,
+        metavar="FOLDER",
+        help="where the collected activations lie and stay, for another training on the same text "
+        "(default: in --out, until all layers are done)",
+    )
     parser.add_argument("--epochs", type=values.positive, default=2)
     parser.add_argument("--seed", type=values.seed, default=0)
 
@@ -101,17 +141,20 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 def _train(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]:
     inputs.quiet_libraries()
     from corrsteer_core.models.loading import load_model
-    from corrsteer_core.saes.training import TrainConfig, train_saes
+    from corrsteer_core.saes.train_config import TrainConfig
+    from corrsteer_core.saes.training import train_saes
 
     config = TrainConfig(
         layers=options.layers,
         tokens=options.tokens,
         d_sae=options.d_sae,
         k=options.k,
+        architecture=options.architecture,
         epochs=options.epochs,
         seed=options.seed,
     )
-    return train_saes(load_model(options.model, report=report.note), options.text, options.out, config, report)
+    model = load_model(options.model, report=report.note)
+    return train_saes(model, options.text, options.out, config, report, options.activations)
 
 
 CHECK = Command(

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 import streamlit as st
 
-from app.shared import components, resources
-from app.steer import exporting, snapshot
+from app.shared import components
+from app.steer import snapshot
+from app.steer.answers import question_form
+from app.steer.desk import Desk, file_stem
 from app.steer.snapshot import Snapshot
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.runs import measurements
 
-if TYPE_CHECKING:
-    from app.steer.playing import Question
-    from app.steer.set_panel import Desk
-
-SAMPLE, TYPED = "From the task", "My own"
 LINKED = "page"
 FOLLOWED = "followed"
 
@@ -29,7 +24,7 @@ def draw(desk: Desk) -> None:
     st.download_button(
         "Download the page",
         now.to_json(),
-        f"{exporting.file_stem(now.steering)} page.json",
+        f"{file_stem(now.steering)} page.json",
         "application/json",
         key="download-page",
         width="stretch",
@@ -63,31 +58,6 @@ def open_link(desk: Desk) -> None:
 
 def show(desk: Desk, kept: Snapshot) -> None:
     """Put a kept page back, before its widgets are drawn. Raises CorrSteerError for a sample that the run lacks."""
-    asked = _widgets(desk.run, kept.question) if kept.question else {}
+    asked = question_form.put(kept.question) if kept.question else {}
     desk.load(kept.steering)
     st.session_state.update(asked)
-
-
-def _widgets(run: str, question: Question) -> dict[str, object]:
-    """What the widgets of the answers hold when they ask this question."""
-    own = float(question.steering.scale)
-    kind = "sample" if question.sample else "typed"
-    asked: dict[str, object] = {
-        "prompt_kind": SAMPLE if question.sample else TYPED,
-        f"length-{kind}-{run}": question.max_new_tokens,
-        "temperature": question.temperature,
-        "seed": question.seed,
-        f"scales-{run}": [one for one in question.scales if one != own],
-    }
-    if not question.sample:
-        return asked | {
-            "typed": question.prompt,
-            f"turns-{run}": question.turns,
-            f"chat-{run}": bool(question.chat),
-        }
-    samples = resources.ask_fit(measurements.samples, run)
-    splits = samples.loc[samples["sample"] == question.sample, "split"]
-    if splits.empty:
-        name = components.shortened(question.sample, 40)
-        raise CorrSteerError(f"The run {run} has no sample {name}; choose one of those it has.")
-    return asked | {"sample_split": splits.iloc[0], f"sample-{run}-{splits.iloc[0]}": question.sample}

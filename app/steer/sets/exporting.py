@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from app.shared import components, models
+from app.steer.desk import file_stem
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.engine import exports
 from corrsteer_core.runs.steering_set import SteeringSet
@@ -26,12 +27,6 @@ class Exports:
     steering: SteeringSet
     files: dict[exports.Format, bytes]
     problems: dict[exports.Format, str]
-
-
-def file_stem(steering: SteeringSet) -> str:
-    """A file name for a set, without ending."""
-    name = components.shortened(steering.name, 40).replace("/", "-").replace("\\", "-").lstrip(".")
-    return name or "set"
 
 
 def made(steering: SteeringSet, bench: models.Bench) -> Exports:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.shared.components import STEERED, UNSTEERED
 from corrsteer_core.base.text_diff import Side, escaped
+from corrsteer_core.reporting.palette import STEERED, UNSTEERED
 
 STYLE = f"""<style>
 .cs-texts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(215px, 1fr)); gap: 0.75rem; }}
@@ -15,7 +15,7 @@ STYLE = f"""<style>
 .cs-text.cs-steered {{ border-top-color: {STEERED}; }}
 .cs-head {{ display: flex; flex-wrap: wrap; justify-content: space-between; gap: .1rem .8rem; font-size: .87rem;
   margin-bottom: .35rem; }}
-.cs-title {{ font-weight: 650; }}
+.cs-title {{ font-weight: 600; }}
 .cs-body, .cs-prompt {{ white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; line-height: 1.55; }}
 .cs-body {{ min-height: 1.6em; }}
 .cs-prompt {{ max-height: 11.5rem; overflow-y: auto; padding: .6rem .8rem; border-radius: 6px; font-size: .93rem;

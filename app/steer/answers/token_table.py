@@ -39,10 +39,13 @@ def draw(playing: Playing, titles: Sequence[str]) -> None:
 
     found = playing.token_steps(place, shown)
     bar.empty()
-    if not found:
+    if found:
+        _shown_steps(found, parts_at(playing.tokens[0], playing.tokens[max(place, 1)]))
+    else:
         st.caption("This answer has no tokens.")
-        return
-    parts = parts_at(playing.tokens[0], playing.tokens[max(place, 1)])
+
+
+def _shown_steps(found: Sequence[TokenStep], parts: int | None) -> None:
     st.markdown(components.for_markdown(_summary(found, parts)))
     st.dataframe(
         table(found, parts),
@@ -92,7 +95,8 @@ def _summary(steps: Sequence[TokenStep], parts: int | None) -> str:
     most = max(steps, key=lambda step: step.kl)
     where = "The two answers have the same tokens" if parts is None else f"The two answers part at token {parts + 1}"
     return (
-        f"{where}. KL is {mean:.2f} nats on average over {len(steps)} tokens, most at \u201c{_shown(most.text)}\u201d "
+        f"{where}. KL is {mean:.2f} nats on average over {components.counted(len(steps), 'token')}, "
+        f"most at \u201c{_shown(most.text)}\u201d "
         f"({most.kl:.2f})."
     )
 

@@ -1,0 +1,71 @@
+"""One evaluation: its verdict, its numbers, and the set against its controls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app.evaluate import rate_chart, sample_table
+from app.shared import components as ui
+from app.shared import verdict_box
+from corrsteer_core.reporting import verdict
+
+
+def draw(run: str, row: pd.Series) -> None:
+    """One evaluation: verdict, numbers, comparison, samples."""
+    summary, name = row["summary"], ui.shortened(row["label"], 60)
+    st.subheader(
+        f"{ui.for_markdown(name)} on {ui.for_markdown(row['task'])}, {row['split']} samples, scale {row['scale']:g}",
+        anchor=False,
+    )
+    verdict_box.draw(verdict.verdict(summary))
+    _numbers(summary)
+    words = (verdict.gain_words(summary), verdict.side_effects(summary), verdict.fluency_words(summary))
+    st.markdown(ui.for_markdown(" ".join(filter(None, words))))
+    _comparison(summary, name)
+    sample_table.draw(run, row)
+
+
+def _numbers(summary: dict[str, Any]) -> None:
+    row = ui.numbers_row()
+    low, high = summary["unsteered_interval"]
+    row.metric(
+        "Unsteered", ui.percent(summary["unsteered_rate"]), help=f"95% interval {ui.percent(low)} to {ui.percent(high)}"
+    )
+    low, high = summary["steered_interval"]
+    row.metric(
+        "Steered",
+        ui.percent(summary["steered_rate"]),
+        ui.points(summary["effect"]),
+        delta_color="off",
+        delta_arrow="off",
+        help=f"95% interval {ui.percent(low)} to {ui.percent(high)}",
+    )
+    flips = f"+{summary['positive_flips']} / {ui.MINUS}{summary['negative_flips']}"
+    row.metric("Won / lost", flips, help="Samples that steering put right, and samples that it put wrong")
+    row.metric(
+        "Could it be luck?",
+        ui.p_value(summary["p"]),
+        help="How often flips this uneven come about if steering does nothing (exact McNemar test)",
+    )
+    ser = "–" if ui.missing(summary["ser"]) else f"{summary['ser']:.2f}"
+    row.metric(
+        "Side effects",
+        ser,
+        help="Side effect ratio (SER): lost / (won + lost). At 0.5 it breaks as much as it fixes.",
+    )
+
+
+def _comparison(summary: dict[str, Any], name: str) -> None:
+    st.subheader("Against its controls", anchor=False)
+    rows = verdict.rates(summary, name)
+    st.caption(
+        "How to read it: each point is a success rate on the same samples, the bar its 95% interval, the dashed line "
+        "the unsteered rate. A set that works stands to the right of the line, random features of like size on it."
+    )
+    if len(rows) == 2:
+        st.caption("No controls were measured with it; measure again with random sets to compare with.")
+    alt = "Success rates with their intervals: unsteered, steered and controls"
+    ui.chart(rate_chart.rates(rows), "rates", alt, rows.drop(columns="kind"))

@@ -1,0 +1,72 @@
+"""The samples of an evaluation one by one, with both answers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app.shared import components as ui
+from app.shared import resources, side_by_side
+from corrsteer_core.base.text_diff import differences, escaped, marked, parting, shared_ends
+from corrsteer_core.reporting import verdict
+from corrsteer_core.runs import measurements
+
+PAGE = 20  # samples shown at once
+WHICH = ("name", "content", "task", "split", "scale", "n")  # what tells one evaluation from another
+FLIPS = {"won": "Won", "lost": "Lost", "changed": "Text changed only", "same": "Unchanged"}
+
+
+def draw(run: str, row: pd.Series) -> None:
+    st.subheader("Sample by sample", anchor=False)
+    samples = verdict.with_flips(
+        resources.ask(
+            measurements.evaluated_samples,
+            *(run, row["name"], row["task"], row["split"], float(row["scale"])),
+            content=row["content"],
+            n=int(row["n"]),
+        )
+    )
+    counts = samples["flip"].value_counts()
+    present = [kind for kind in FLIPS if counts.get(kind)]
+    key = f"flips-{run}-{'-'.join(str(row[name]) for name in WHICH)}"
+    place = st.container(horizontal=True, vertical_alignment="bottom")
+    kind = place.segmented_control(
+        "Which samples",
+        present,
+        default=present[0],
+        required=True,
+        key=key,
+        label_visibility="collapsed",
+        format_func=lambda kind: f"{FLIPS[kind]} ({counts[kind]})",
+    )
+    chosen = samples[samples["flip"] == kind]
+    pages = math.ceil(len(chosen) / PAGE)
+    at = place.number_input(f"Page, of {pages}", 1, pages, 1, key=f"{key}-{kind}-page", width=140) if pages > 1 else 1
+    st.html(side_by_side.STYLE + _table(chosen.iloc[PAGE * (at - 1) : PAGE * at], samples["prompt"].tolist()))
+
+
+def _table(rows: pd.DataFrame, prompts: list[str]) -> str:
+    """Prompts and both texts as HTML; every character of them is text."""
+    head = "".join(f"<th scope='col'>{title}</th>" for title in ("Prompt", "Unsteered", "Steered"))
+    start, end = shared_ends(prompts)
+    body = "".join(_row(row, start, end) for row in rows.itertuples())
+    return f'<table class="cs-flips"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _row(row: Any, start: int, end: int) -> str:
+    found = differences(row.unsteered, row.steered)
+    target = "" if ui.missing(row.target) else f'<div class="cs-foot">Right answer: {escaped(row.target)}</div>'
+    own = row.prompt[start : len(row.prompt) - end].strip() or row.prompt
+    unsteered, steered = (
+        f'<div class="cs-cell" title="{escaped(parting(found))}"><div class="cs-body">{side_by_side.body(markup)}</div>'
+        f"{side_by_side.verdict(outcome)}</div>"
+        for markup, outcome in (
+            (marked(found, "unsteered"), row.outcome_unsteered),
+            (marked(found, "steered"), row.outcome_steered),
+        )
+    )
+    prompt = f'<div class="cs-body" title="{escaped(row.prompt)}">{escaped(own)}</div>{target}'
+    return f"<tr><td>{prompt}</td><td>{unsteered}</td><td>{steered}</td></tr>"

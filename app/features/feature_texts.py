@@ -1,0 +1,115 @@
+"""The texts a feature is active on: the run's, and one that is typed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from app.features import drawing, shades, waiting
+from app.shared import components as ui
+from app.shared.resources import ask_fit
+from corrsteer_core.base.text_diff import escaped, visible
+from corrsteer_core.reporting.palette import UNSTEERED
+from corrsteer_core.runs import feature_facts, run_facts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from corrsteer_core.inspection.feature_profile import Portrait, ShadedSample
+
+
+LONGEST = 600  # characters of a text shown before it is shaded
+TEXTS = 4  # texts of each part of the activations
+TYPED = "own_text"  # the text that was typed, being read or read
+PARTS = ("strongest", "upper quarter", "middle", "lower quarter")
+
+
+def run_texts(run: str, facts: run_facts.RunFacts, layer: int, feature: int, drawn: Portrait | None) -> None:
+    st.markdown("**The texts it is active on**")
+    if drawn is None:
+        found = ask_fit(feature_facts.texts_by_quantile, run, layer, feature, TEXTS)
+        strongest = found[found["part"] == PARTS[0]]
+        st.caption(
+            "The prompt in grey, the model's own (unsteered) answer in blue, the feature's activation on the left."
+        )
+        st.html("".join(_text_card(row) for row in strongest.itertuples()))
+        return
+    st.caption(
+        "The deeper a token's shade, the more active the feature; hover over it for the number. The answer is "
+        "underlined. On the left the activation that counts: the largest where the model is writing its answer, from "
+        "the last token of the prompt (dotted) on."
+        if facts.config["pooling"] == "max"
+        else "The deeper a token's shade, the more active the feature; hover over it for the number. The answer is "
+        "underlined. On the left the activation that the run holds for the text."
+    )
+    st.html(shades.STYLE + shades.scale(drawn.highest))
+    parts = [part for part in PARTS if any(one.part == part for one in drawn.samples)]
+    if not parts:
+        st.caption("It fired in no answer.")
+        return
+    for tab, part in zip(st.tabs([part.capitalize() for part in parts]), parts, strict=True):
+        some = [one for one in drawn.samples if one.part == part]
+        tab.html("".join(_shaded_row(one, drawn.highest, facts.config["pooling"]) for one in some))
+    ui.table_behind(_token_table(drawn.samples[0], facts.config["pooling"]), "The strongest text token by token")
+
+
+def _shaded_row(one: ShadedSample, highest: float, pooling: Any) -> str:
+    outcome = "correct" if one.outcome > 0.5 else "incorrect"
+    return shades.row(one.shading, highest, one.stored, f"{outcome} · {one.split}", pooling)
+
+
+def _token_table(one: ShadedSample, pooling: Any) -> pd.DataFrame:
+    table = shades.numbers(one.shading, pooling)
+    return table.assign(token=[visible(text) for text in table["token"]])
+
+
+def own_text(run: str, facts: run_facts.RunFacts, layer: int, feature: int, drawn: Portrait) -> None:
+    st.markdown("**Test your own text**")
+    with st.form("own_text_form", border=True):
+        prompt = st.text_area(
+            "Prompt", key="own_prompt", height=80,
+            help="Put to the model as the run's prompts were; the feature is read, nothing is generated.",
+        )  # fmt: skip
+        answer = st.text_input("Answer that follows it (may be left out)", key="own_answer")
+        asked = st.form_submit_button("Read it", icon=":material/visibility:")
+    about = (run, layer, feature)
+    if asked:
+        if prompt.strip():
+            st.session_state[TYPED] = about, drawing.own_text(*about, facts.config["model"], prompt, answer)
+        else:
+            ui.problem("The prompt is empty; type something for the model to read.")
+    of, work = st.session_state.get(TYPED, (None, None))
+    if of != about or work is None:
+        return
+    if not work.ready:
+        waiting.wait_for(work, "What was read follows here.")
+    elif work.problem:
+        ui.problem(work.problem)
+    else:
+        found = work.result
+        highest = max(drawn.highest, *found.values)
+        st.html(shades.STYLE + shades.row(found, highest, max(found.values), "largest of all tokens"))
+        table = shades.numbers(found)
+        table = table.assign(token=[visible(text) for text in table["token"]])
+        ui.table_behind(table, "Your text token by token")
+
+
+def _text_card(row: Any) -> str:
+    """One text as HTML, everything in it escaped."""
+    outcome = "" if ui.missing(row.outcome) else ("correct" if row.outcome > 0.5 else "incorrect")
+    value = "min-width:3.5rem;text-align:right;font-variant-numeric:tabular-nums;font-weight:600"
+    words = "flex:1;white-space:pre-wrap;overflow-wrap:anywhere"
+    aside = "min-width:9rem;opacity:.7;font-size:.85em;text-align:right"
+    return (
+        f'<div style="display:flex;gap:1rem;padding:.55rem 0;border-bottom:1px solid rgba(128,128,128,.25)">'
+        f'<div style="{value}">{row.value:.2f}</div><div style="{words}">'
+        f'<span style="opacity:.75">{_shown(row.prompt)}</span> '
+        f'<span style="color:{UNSTEERED};font-weight:600">{_shown(row.output)}</span></div>'
+        f'<div style="{aside}">{outcome} · {escaped(row.split)}</div></div>'
+    )
+
+
+def _shown(text: object) -> str:
+    whole = "" if ui.missing(text) else str(text).strip()
+    return escaped(whole if len(whole) <= LONGEST else whole[:LONGEST] + " …")

@@ -1,0 +1,1 @@
+"""The right half of the Steer page: what is asked, and the answers."""

@@ -1,0 +1,178 @@
+"""The right half of the Steer page: what is asked, and the unsteered and steered answers side by side."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app.shared import components, models, side_by_side
+from app.shared.side_by_side import Column
+from app.steer import remembered
+from app.steer.answers import own_prompt, question_form, token_table
+from app.steer.browser_side import GENERATE
+from app.steer.desk import Desk
+from app.steer.playing import Playing, Question
+from corrsteer_core.base.text_diff import differences, escaped, marked, parting
+
+PLAYING = "playing"
+STREAMING = "streaming"  # whether the page was drawn while texts grew
+ASKED = "asked"  # Generate was pressed
+GONE_ON = "gone_on"  # an answer has just become part of the conversation
+POLL = 0.25  # seconds between two looks at growing texts
+
+
+def draw(desk: Desk) -> None:
+    """Prompt, settings, and the answers. What is asked is left on the desk."""
+    st.html(side_by_side.STYLE)
+    bench = models.bench(desk.config.model)  # starts loading while the prompt is being chosen
+    question = desk.question = question_form.draw(desk)
+    _begin(question, bench)
+    playing: Playing | None = st.session_state.get(PLAYING)
+    if playing and playing.question.run != desk.run:
+        playing.cancel()
+        playing = None
+    running = st.session_state[STREAMING] = playing is not None and playing.running
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button(
+            "Generate",
+            key=GENERATE,
+            type="primary",
+            icon=":material/play_arrow:",
+            disabled=running,
+            on_click=_ask,
+            help="Ctrl+Enter in the box of your prompt does the same." if question_form.is_typed() else None,
+        )
+        if playing and running:
+            st.button("Cancel", icon=":material/stop:", on_click=playing.cancel)
+        st.caption(_remark(desk, playing, question))
+    if playing:
+        answers = st.fragment(components.page_of(_answers), run_every=POLL if running else None)
+        answers()
+    if playing and not running and playing.texts:
+        # Outside of the fragment, whose clicks wait for each other: here the next click ends what the last one began.
+        token_table.draw(playing, _titles(playing))
+
+
+def playing_now() -> Playing | None:
+    """What is being answered in this tab, or was last."""
+    return st.session_state.get(PLAYING)
+
+
+def bring_back(page: remembered.Page | None) -> None:
+    """Show what a page that was reloaded showed."""
+    if page is not None and page.playing is not None:
+        st.session_state[PLAYING] = page.playing
+
+
+def _ask() -> None:
+    """Remember the press: the click that takes the pointer out of the box of the prompt also sends what was typed there,
+    so what is asked is known only when the page has been drawn with it."""
+    st.session_state[ASKED] = True
+
+
+def _begin(question: Question | None, bench: models.Bench) -> None:
+    """Begin to answer if Generate was pressed."""
+    if not st.session_state.pop(ASKED, False) or question is None:
+        return
+    if bench.problem:
+        models.try_again(bench.name)
+        bench = models.bench(bench.name)
+    st.session_state[PLAYING] = Playing(question, bench)
+
+
+def _remark(desk: Desk, playing: Playing | None, question: Question | None) -> str:
+    """What is worth knowing before Generate is pressed."""
+    if question is None:
+        return "Type a prompt first."
+    if playing and playing.running:
+        return ""
+    if playing and playing.question != question:
+        return "Something has changed since these answers; Generate makes new ones."
+    if not desk.editor.current.active_rows:
+        return "No feature is switched on, so both answers will be the same."
+    return ""
+
+
+def _answers() -> None:
+    """The texts as they are now; drawn again and again while they grow, and once with the page when they are done."""
+    if st.session_state.pop(GONE_ON, False):
+        st.rerun()  # the conversation and the box for the next turn are not part of this fragment
+    playing: Playing = st.session_state[PLAYING]
+    running = playing.running
+    playing.looked()
+    st.subheader("Answers")
+    if playing.problem:
+        components.problem(playing.problem)
+    elif not playing.texts:
+        st.caption(f"{playing.stage} …" if running else "Stopped before anything was written.")
+    if playing.texts:
+        st.html(side_by_side.texts(_columns(playing, running)))
+        _closing(playing, running)
+    if st.session_state[STREAMING] and not running:
+        st.rerun()  # the page was drawn before the end: Generate is to come back
+
+
+def _titles(playing: Playing) -> list[str]:
+    scales = playing.question.scales
+    return ["Unsteered", *([f"Steered, scale {scale:g}" for scale in scales] if len(scales) > 1 else ["Steered"])]
+
+
+def _columns(playing: Playing, running: bool) -> list[Column]:
+    unsteered, *steered = playing.texts
+    outcomes: list[float | None] = [*playing.outcomes] or [None] * len(playing.texts)
+    titles = _titles(playing)[1:]
+    if running:
+        growing = [
+            Column(title, "steered", escaped(text), writing=True) for title, text in zip(titles, steered, strict=True)
+        ]
+        return [Column("Unsteered", "unsteered", escaped(unsteered), writing=True), *growing]
+    found = [differences(unsteered, text) for text in steered]
+    first = marked(found[0], "unsteered") if len(found) == 1 else escaped(unsteered)
+    feet = [parting(one) for one in found] if len(found) > 1 else [""]
+    return [
+        Column("Unsteered", "unsteered", first, outcomes[0]),
+        *(
+            Column(title, "steered", marked(one, "steered"), outcome, foot)
+            for title, one, outcome, foot in zip(titles, found, outcomes[1:], feet, strict=True)
+        ),
+    ]
+
+
+def _closing(playing: Playing, running: bool) -> None:
+    """What is said below the texts."""
+    if running:
+        stage = "Stopping" if playing.cancelled else playing.stage
+        st.caption(
+            f"{stage} … {playing.steps} of at most {components.counted(playing.question.max_new_tokens, 'token')}"
+        )
+        return
+    said = []
+    if len(playing.texts) == 2:
+        said.append(parting(differences(*playing.texts)))
+    if not any(text.strip() for text in playing.texts) and not playing.question.chat and not playing.question.sample:
+        said.append("The model ended at once; asked as in a chat, it may answer.")
+    if playing.cancelled:
+        said.append(f"Stopped after {components.counted(playing.steps, 'token')}.")
+    st.markdown(components.for_markdown(" ".join(said)))
+    _next_turn(playing)
+
+
+def _go_on(question: Question, answer: str) -> None:
+    own_prompt.reply(question, answer)
+    st.session_state[GONE_ON] = True
+
+
+def _next_turn(playing: Playing) -> None:
+    """In a chat of the user's own: go on from one of the answers. The same words then lie before both new answers."""
+    question = playing.question
+    if question.sample or not question.chat or playing.problem:
+        return
+    with st.container(horizontal=True):
+        for title, text in zip(_titles(playing), playing.texts, strict=True):
+            st.button(
+                f"Reply to: {title.lower()}",
+                key=f"reply-{title}",
+                icon=":material/reply:",
+                on_click=_go_on,
+                args=(question, text),
+                help="Go on with the conversation from this answer",
+            )

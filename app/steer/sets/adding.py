@@ -1,0 +1,76 @@
+"""Features that come into the set: by number, or picked on the Features page."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app.shared import components, resources, state
+from app.steer import editing
+from app.steer.desk import Desk, Note
+from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.runs import feature_facts
+
+COEFFICIENT = "add_coefficient"
+
+
+def by_number(desk: Desk) -> None:
+    sizes = {sae.layer: sae.d_sae for sae in desk.config.saes}
+    with st.form("add_feature", border=False):
+        st.selectbox("Layer", sorted(sizes), key="add_layer")
+        st.number_input("Feature number", 0, max(sizes.values()) - 1, 0, key="add_feature_number")
+        st.number_input(
+            "Coefficient",
+            -editing.STRONGEST,
+            editing.STRONGEST,
+            None,
+            key=COEFFICIENT,
+            placeholder="its usual strength",
+            help="How much of it is added, in units of its own activation. Empty: its mean over successful answers.",
+        )
+        st.form_submit_button(
+            "Add to the set", on_click=desk.attempt, args=(_added, desk), kwargs={"close": "Add"}, width="stretch"
+        )
+
+
+def _added(desk: Desk) -> None:
+    layer, feature = int(st.session_state["add_layer"]), int(st.session_state["add_feature_number"])
+    found = resources.ask(feature_facts.one_feature, desk.run, layer, feature) or {}
+    coefficient = st.session_state[COEFFICIENT]
+    if coefficient is None and not (coefficient := found.get("coefficient")):
+        raise CorrSteerError(
+            f"Feature {feature} of layer {layer} fired in no successful training sample of this run, so it has no usual "
+            f"strength; give a coefficient."
+        )
+    desk.editor.add(layer, feature, coefficient, _note(found))
+    st.session_state[COEFFICIENT] = None  # the next feature has a strength of its own
+
+
+def take_picked(desk: Desk) -> None:
+    """Take features picked on the Features page into the set: there it was said that they are to be."""
+    picked = state.tray()
+    if not picked:
+        return
+    state.clear_tray()
+    there = {(row.layer, row.feature) for row in desk.editor.current.rows}
+    new = [row for row in picked if (row["layer"], row["feature"]) not in there]
+    for row in new:
+        found = resources.ask(feature_facts.one_feature, desk.run, row["layer"], row["feature"]) or {}
+        desk.editor.add(row["layer"], row["feature"], row["coefficient"], _note(found))
+    names = ", ".join(components.feature_name(row["layer"], row["feature"]) for row in new[:6])
+    more = f" and {len(new) - 6} more" if len(new) > 6 else ""
+    said = (
+        f"Added to the set: {names}{more}. Undo takes it out again."
+        if new
+        else "What you picked is in the set already."
+    )
+    desk.note = Note("done", said)
+
+
+def _note(found: dict) -> str:
+    """Where a row added by hand comes from."""
+    if not found:
+        return "added by hand"
+    note = f"added by hand, r {components.signed(found.get('r'))}"
+    if not components.missing(found.get("effect")):
+        note += f", best effect alone {components.points(found['effect'])} at {found['effect_scale']:g}x"
+    return note

@@ -1,0 +1,128 @@
+"""Loading and saving the set on the Steer page: with the run, as a file, as the whole page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import streamlit as st
+
+from app.shared import components
+from app.steer import editing, snapshot
+from app.steer.desk import Desk, kept_sets
+from app.steer.sets import exporting, keeping
+from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.runs import stored_run
+from corrsteer_core.runs.steering_set import SteeringSet
+
+REPLACING = "replacing"  # a set that waits for a word before it takes the place of another of its name
+KINDS = {
+    "S": "the one feature that goes best with success",
+    "A": "the best-correlated feature of each layer",
+    "P": "those of A that help when steered alone",
+    "V": "chosen by what they do, not by correlation",
+}
+BUSY = 1.0  # seconds that saving waits for a run that is being written: whoever pressed waits too
+
+
+def load(desk: Desk) -> None:
+    kept = kept_sets(desk.run)
+    st.markdown("**Sets of this run**")
+    if not kept:
+        st.caption("None yet; an automatic choice (S, A or V) is made by `select` or the demo.")
+    for name, steering in kept.items():
+        label = components.for_markdown(f"{name}: {KINDS.get(name, 'saved by hand')} ({_counted(steering)})")
+        st.button(
+            label,
+            key=f"load-{name}",
+            width="stretch",
+            on_click=desk.attempt,
+            args=(desk.load, steering),
+            kwargs={"close": "Load"},
+        )
+    nothing = editing.empty(desk.run, desk.config)
+    st.button(
+        "An empty set",
+        key="load-nothing",
+        width="stretch",
+        on_click=desk.attempt,
+        args=(desk.load, nothing),
+        kwargs={"close": "Load"},
+    )
+    st.file_uploader(
+        "A set or a page from a file", type=["json"], key="set_file", on_change=_upload, args=(desk,), max_upload_size=2
+    )
+
+
+def _upload(desk: Desk) -> None:
+    file = st.session_state.get("set_file")
+    if file is None:
+        return
+    name = components.shortened(file.name, 60)
+    desk.attempt(
+        lambda: keeping.show(desk, snapshot.from_file(file.getvalue(), name, desk.run, desk.config)),
+        done=f"Loaded {name}.",
+        close="Load",
+    )
+
+
+def save(desk: Desk) -> None:
+    current = desk.editor.current
+    with st.form("save_set", border=False):
+        own = current.name.removesuffix(editing.EDITED)
+        proposed = "" if own in editing.STRATEGIES else own
+        box = f"save_name-{own}"
+        st.text_input("Name", value=proposed, key=box, max_chars=60, placeholder="my set")
+        st.form_submit_button(
+            "Save with the run",
+            on_click=desk.attempt,
+            args=(_save_as, desk, box),
+            width="stretch",
+            icon=":material/save:",
+        )
+    _replacing(desk)
+    st.download_button(
+        "Download the set",
+        current.to_json(),
+        f"{exporting.file_stem(current)}.json",
+        "application/json",
+        width="stretch",
+        on_click="ignore",
+        icon=":material/download:",
+    )
+    keeping.draw(desk)
+    try:
+        exporting.draw(current)
+    except CorrSteerError as error:
+        components.problem(error)
+
+
+def _save_as(desk: Desk, box: str) -> None:
+    """Save under the name in the box, unless it is another set's: then only once that has been said."""
+    steering = desk.editor.named(st.session_state[box])
+    if kept_sets(desk.run).get(steering.name, steering) != steering:
+        st.session_state[REPLACING] = steering
+    else:
+        _keep(desk, steering)
+
+
+def _replacing(desk: Desk) -> None:
+    """That the name is taken, and the way to save under it all the same."""
+    steering: SteeringSet | None = st.session_state.get(REPLACING)
+    if steering is None or steering != replace(desk.editor.current, name=steering.name):
+        return
+    name = components.for_markdown(components.shortened(steering.name, 40))
+    st.warning(f"**{name}** is the name of another set of this run. Save under another name, or replace that set.")
+    st.button("Replace it", key="replace_set", width="stretch", on_click=_keep, args=(desk, steering))
+
+
+def _keep(desk: Desk, steering: SteeringSet) -> None:
+    def keep() -> None:
+        st.session_state.pop(REPLACING, None)
+        stored_run.keep_set(desk.run, steering, wait=BUSY)
+        desk.editor.saved(steering)
+
+    desk.attempt(keep, done="Saved with the run; Load lists it.", close="Save")
+
+
+def _counted(steering: SteeringSet) -> str:
+    return components.counted(len(steering.rows), "feature")

@@ -1,0 +1,74 @@
+"""The left half of the Steer page: the steering set that is being edited."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app.shared import components
+from app.steer.desk import Desk, kept_sets, popover
+from app.steer.editing import Editor
+from app.steer.sets import adding, set_files, set_rows
+
+
+def draw(desk: Desk) -> None:
+    """The set with everything that changes it."""
+    editor = desk.editor
+    _say_in_link(desk)
+    adding.take_picked(desk)
+    _title(editor)
+    _toolbar(desk)
+    if desk.note is not None:
+        note, desk.note = desk.note, None
+        components.problem(note.text) if note.kind == "problem" else st.success(components.for_markdown(note.text))
+    chosen = kept_sets(desk.run).get("V")
+    if chosen is not None and not chosen.rows:
+        st.caption("Set V is empty: no feature that was tried alone helped beyond noise.")
+    if not editor.current.rows:
+        components.nothing_yet(
+            "The set is empty.", "Load one, or add a feature by its number. Empty, steered equals unsteered."
+        )
+    for row in editor.current.rows:
+        set_rows.card(desk, row)
+    set_rows.scale_of_all(desk)
+
+
+def _say_in_link(desk: Desk) -> None:
+    """Let the address name the run's set that this one started from; the one that was there by itself need not be."""
+    start, named = desk.editor.start, st.query_params.get("set")
+    if kept_sets(desk.run).get(start.name) != start:
+        st.query_params.pop("set", None)
+    elif start.name != named and (named or desk.editor.can_undo):
+        st.query_params["set"] = start.name
+
+
+def _title(editor: Editor) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
+        st.subheader(
+            f"Set: {components.for_markdown(components.shortened(editor.current.name, 40))}",
+            anchor=False,
+            width="stretch",
+            help="A steering set: features of the model's inner workings, each added with a strength of its own "
+            "while the model answers.",
+        )
+        components.icon_button(
+            "Undo the last change",
+            "undo",
+            "undo",
+            type="tertiary",
+            disabled=not editor.can_undo,
+            on_click=editor.undo,
+        )
+        reset = f"Reset: go back to {components.for_markdown(editor.start.name)} as it was loaded"
+        components.icon_button(
+            reset, "restart_alt", "reset", type="tertiary", disabled=not editor.edited, on_click=editor.reset
+        )
+
+
+def _toolbar(desk: Desk) -> None:
+    with st.container(horizontal=True, gap="xsmall"):
+        with popover("Load", "folder_open"):
+            set_files.load(desk)
+        with popover("Add", "add"):
+            adding.by_number(desk)
+        with popover("Save", "save"):
+            set_files.save(desk)

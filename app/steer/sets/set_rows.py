@@ -1,0 +1,165 @@
+"""The rows of the set on the Steer page, a card each, and the scale of all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from app.shared import components, resources, state
+from app.steer import editing
+from app.steer.desk import Desk
+from corrsteer_core.runs import feature_facts
+from corrsteer_core.runs.steering_set import SteeringRow
+from corrsteer_core.statistics.rates import NOISE
+
+
+def card(desk: Desk, row: SteeringRow) -> None:
+    layer, feature = row.layer, row.feature
+    key = f"row-{desk.run}-{layer}-{feature}"
+    with st.container(border=True, gap="xsmall"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
+            _shown(f"{key}-on", row.enabled)
+            with st.container(key=f"name-{key}"):
+                st.toggle(
+                    f"Layer {layer} · feature {feature}",
+                    row.enabled,
+                    key=f"{key}-on",
+                    width="stretch",
+                    on_change=_switch,
+                    args=(desk, layer, feature, f"{key}-on"),
+                )
+            _feature_link(desk.run, layer, feature)
+            components.icon_button(
+                f"Remove feature {feature} of layer {layer} from the set",
+                "close",
+                f"{key}-out",
+                type="tertiary",
+                on_click=desk.editor.remove,
+                args=(layer, feature),
+            )
+        st.caption(components.for_markdown(_where_from(desk.run, row)))
+        _strength(desk, row, key)
+
+
+def _feature_link(run: str, layer: int, feature: int) -> None:
+    page = st.session_state.get(state.PAGES, {}).get("features")
+    if page is not None:
+        query = {"run": run, "layer": str(layer), "feature": str(feature)}
+        hint = f"The texts in which feature {feature} of layer {layer} is active"
+        with st.container(key=f"look-{layer}-{feature}", width="content"):
+            # What is emphasized is for screen readers (components.STYLE): by "Look" alone they could not tell the cards.
+            st.page_link(page, label=f"Look *at feature {feature} of layer {layer}*", query_params=query, help=hint)
+
+
+def _where_from(run: str, row: SteeringRow) -> str:
+    """The row's note, and its coefficient against what is usual for the feature."""
+    found = resources.ask(feature_facts.one_feature, run, row.layer, row.feature)
+    usual = (found or {}).get("coefficient")
+    if usual:
+        now = f"Now {row.coefficient / usual:.1f} times its usual strength."
+    else:
+        where = "fires in no successful training sample" if found else "is silent in the training samples"
+        now = f"This feature {where}, so it has no usual strength."
+        now += "" if row.coefficient else " With coefficient 0 it does nothing."
+    said = (row.note, "" if "alone" in row.note else _effect_alone(found or {}), now)
+    return " ".join(part if part.endswith(".") else f"{part}." for part in said if part)
+
+
+def _effect_alone(found: Mapping[str, Any]) -> str:
+    """What steering with this feature alone did to the validation samples, at the scale where it did best."""
+    effect: float | None = found.get("effect")
+    if effect is None:
+        return "Not tried alone"
+    p = components.p_value(found["effect_p"])
+    alone = f"{components.points(effect)} steered alone, at best ({found['effect_scale']:g}×, {p})"
+    return f"Harmful: {alone}" if effect < 0 and found["effect_p"] < NOISE else alone
+
+
+def _strength(desk: Desk, row: SteeringRow, key: str) -> None:
+    """The coefficient as slider and number: two views of the one value that the set holds."""
+    values = resources.ask_fit(feature_facts.pooled_values, desk.run, row.layer, row.feature)["value"]
+    end = _slider_end(float(values.max()) if len(values) else 0.0, row.coefficient)
+    arguments = (desk, row.layer, row.feature)
+    name = f"Coefficient of feature {row.feature} of layer {row.layer}"
+    sliding, typing = st.columns([4, 4], vertical_alignment="bottom", gap="small")
+    sliding.caption(
+        "Coefficient",
+        help="How much of the feature is added, in units of its own activation; below 0 it is taken away. "
+        "The slider ends at four times the strongest activation seen in this run.",
+    )
+    _shown(f"{key}-slider", row.coefficient)
+    sliding.slider(
+        f"{name}, as a slider",
+        -end,
+        end,
+        row.coefficient,
+        step=end / 100,
+        format="%.3g",
+        key=f"{key}-slider",
+        disabled=not row.enabled,
+        on_change=_strengthen,
+        label_visibility="collapsed",
+        args=(*arguments, f"{key}-slider"),
+    )
+    _shown(f"{key}-number", row.coefficient)
+    typing.number_input(
+        name,
+        -editing.STRONGEST,
+        editing.STRONGEST,
+        row.coefficient,
+        step=end / 40,
+        format="%.2f",
+        key=f"{key}-number",
+        disabled=not row.enabled,
+        label_visibility="collapsed",
+        on_change=_strengthen,
+        args=(*arguments, f"{key}-number"),
+    )
+
+
+def _slider_end(strongest: float, coefficient: float) -> float:
+    """Four times the strongest activation (more if the coefficient is beyond it), rounded up to two digits."""
+    end = max(4 * strongest, 1.25 * abs(coefficient)) or 1.0
+    unit = 10.0 ** (math.floor(math.log10(end)) - 1)
+    return math.ceil(end / unit - 1e-9) * unit
+
+
+def _shown(key: str, value: object) -> None:
+    """Let a widget show what the set holds, whoever changed it.
+
+    The widget must be given the value as its default too: a browser that misses the drawing in which the value came
+    begins with the default, and says so to the set.
+    """
+    if st.session_state.get(key) != value:
+        st.session_state[key] = value
+
+
+def _switch(desk: Desk, layer: int, feature: int, key: str) -> None:
+    desk.editor.switch(layer, feature, bool(st.session_state[key]))
+
+
+def _strengthen(desk: Desk, layer: int, feature: int, key: str) -> None:
+    value = st.session_state[key]
+    if value is not None:
+        desk.attempt(desk.editor.strengthen, layer, feature, value)
+
+
+def scale_of_all(desk: Desk) -> None:
+    if not desk.editor.current.rows:
+        return
+    key = f"scale-{desk.run}"
+    _shown(key, float(desk.editor.current.scale))
+    st.number_input(
+        "Global scale",
+        -editing.LARGEST_SCALE,
+        editing.LARGEST_SCALE,
+        float(desk.editor.current.scale),
+        step=0.25,
+        format="%.2f",
+        key=key,
+        on_change=lambda: desk.editor.rescale(st.session_state[key]),
+        help="Multiplies every coefficient. 0 gives the unsteered answer, a negative scale pushes the other way.",
+    )
