@@ -806,7 +806,7 @@ def test_a_run_deleted_in_another_window_is_no_error_here():
 
 
 def explained(*records: dict) -> bytes:
-    return gzip.compress("\n".join(map(json.dumps, records)).encode())
+    return gzip.compress("\n".join(map(json.dumps, records)).encode(), mtime=0)
 
 
 def test_neuronpedias_descriptions_come_in_by_upload_as_plain_text(cache):
