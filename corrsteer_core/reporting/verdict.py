@@ -173,7 +173,9 @@ def _named(rival: str, group: str) -> str:
 
 def _uncontrolled(summary: Mapping[str, Any], moved: str) -> Verdict | None:
     """The verdict while what "works" takes has not been measured."""
-    if not [name for name in summary.get("controls", {}) if name != FLIPPED]:
+    if "chosen_on" not in summary:
+        lacking = "it was measured by a release that did not look for a shifted prior; measure it anew"
+    elif not [name for name in summary.get("controls", {}) if name != FLIPPED]:
         lacking = "it has not been compared with random features yet"
     elif summary.get("strategy") in SELECTED and not summary.get("matched"):
         lacking = "it has not been compared with the same choice among random features yet"

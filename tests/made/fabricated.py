@@ -179,6 +179,7 @@ def _evaluation(samples: pd.DataFrame, noise: bool) -> dict:
     summary = {
         "task": "sentiment", "split": "test", "scale": 1.0, **against(gain, loss, 1.0 if noise else 0.012),
         "fluency": {"unsteered": 0.9, "steered": 0.8},
+        "chosen_on": False, "dtype": "float32",
         "controls": {"random 1": against(1, 1, 1.0), "random 2": against(1, 0, 1.0),
                      "sign flipped": against(0, 9, 0.004)},
     }  # fmt: skip
