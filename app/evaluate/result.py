@@ -10,7 +10,7 @@ import streamlit as st
 from app.evaluate import prior_panel, rate_chart, sample_table
 from app.shared import components as ui
 from app.shared import verdict_box
-from corrsteer_core.reporting import verdict
+from corrsteer_core.reporting import prior_words, verdict
 
 
 def draw(run: str, row: pd.Series) -> None:
@@ -67,10 +67,7 @@ def _comparison(summary: dict[str, Any], name: str) -> None:
         "the unsteered rate. A set that works stands to the right of the line, random features of like size on it."
     )
     if (rows["kind"] == "offset").any():
-        st.caption(
-            "Filled diamonds: each model with the one constant per class that serves it best, fitted on validation samples. "
-            "What lies between the two is beyond a changed prior."
-        )
+        st.caption(prior_words.DIAMONDS)
     if not (rows["kind"] == "control").any():
         st.caption("No controls were measured with it; measure again with random sets to compare with.")
     alt = "Success rates with their intervals: unsteered, steered, both with constants per class, and controls"

@@ -19,6 +19,11 @@ EXPLAINED = (
     "added to its log-probability and fitted on validation samples, does that without any feature. Both models get the "
     "constants that serve them best; only what the steered one then has more is beyond a changed prior."
 )
+DIAMONDS = (
+    "Filled diamonds: each model with the one constant per class that serves it best, fitted on validation samples. What "
+    "lies between the two is beyond a changed prior."
+)
+"""How to read them in a chart of rates."""
 CLASS_HEADS = ("Class", "Samples", "Right unsteered", "Right steered")
 NO_CHOICE = "none of them"
 
@@ -91,7 +96,7 @@ def _figures(summary: Mapping[str, Any]) -> Iterator[Figure]:
 
 
 def _between(interval: Sequence[float] | None) -> str:
-    return f", 95% interval {points(interval[0])} to {points(interval[1])}" if interval else ""
+    return f", 95% interval {points(interval[0]).removesuffix(' points')} to {points(interval[1])}" if interval else ""
 
 
 def _class_row(one: ClassChange) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ def test_three_numbers_say_what_constants_do_and_what_is_beyond_them():
     alone, beyond, auc = prior_words(SUMMARY).figures
     assert (alone.value, alone.note) == ("76.7%", "+11.7 points without any feature (p = 0.065)")
     assert beyond.value == "+1.7 points"
-    assert beyond.note == "76.7% to 78.3%, 95% interval −6.0 points to +10.0 points, p = 1.00"
+    assert beyond.note == "76.7% to 78.3%, 95% interval −6.0 to +10.0 points, p = 1.00"
     assert (auc.value, auc.note.split(";")[0]) == ("0.781 → 0.795", "+0.014, 95% interval −0.011 to +0.042")
 
 

@@ -329,7 +329,14 @@ def test_a_changed_prior_is_said_with_its_numbers_and_tables():
     html = report.html(fabricated.make_run(classes=True))
     page = assert_harmless(html)
     words = prior_words.prior_words({"n": 60, **fabricated.OF_CLASSES})
-    for part in (prior_words.TITLE, prior_words.EXPLAINED, words.sentence, words.remark, "Shifts the answers"):
+    for part in (
+        prior_words.TITLE,
+        prior_words.EXPLAINED,
+        prior_words.DIAMONDS,
+        words.sentence,
+        words.remark,
+        "Shifts the answers",
+    ):
         assert part in page.text, part
     for figure in words.figures:
         assert f"{figure.label} {figure.value} {figure.note}" in page.text
