@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from corrsteer_core.engine.generation import UNSTEERED, Vectors
+from corrsteer_core.models.devices import pick_device, pick_dtype
 from corrsteer_core.models.hooks import HookPoint
-from corrsteer_core.models.loading import Model, fingerprint, load_model, pick_device, pick_dtype
+from corrsteer_core.models.loading import Model, fingerprint, load_model
 from corrsteer_core.models.prompts import render, resolve_style
 from corrsteer_core.saes.sae import Sae, _placed, load_saes
 from corrsteer_core.tasks import get_task, load_items

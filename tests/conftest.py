@@ -33,7 +33,7 @@ def pytest_sessionstart(session):
         return
     import torch
 
-    from corrsteer_core.models.loading import pick_dtype, place
+    from corrsteer_core.models.devices import pick_dtype, place
 
     device, spread = place(None)
     said = (

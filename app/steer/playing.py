@@ -13,7 +13,7 @@ from app.shared.components import MOST_TOKENS, log
 from app.shared.models import Bench
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, silent
-from corrsteer_core.engine.generation import sampled
+from corrsteer_core.engine.choosing import sampled
 from corrsteer_core.engine.steering import vectors_of
 from corrsteer_core.inspection import playground
 from corrsteer_core.inspection.token_probabilities import TokenStep, steps

@@ -135,7 +135,7 @@ def generate(
     0 takes the likeliest token; above it, both answers are drawn with the same random numbers. Raises CorrSteerError
     for another model than the set's, an empty prompt, and one too long for the model.
     """
-    from corrsteer_core.engine.generation import sampled
+    from corrsteer_core.engine.choosing import sampled
     from corrsteer_core.inspection.playground import side_by_side
 
     return side_by_side(

@@ -35,7 +35,7 @@ def rankings() -> tuple[str, ...]:
 
 def architectures() -> tuple[str, ...]:
     """Kinds of SAE that can be trained."""
-    from corrsteer_core.saes.training import ARCHITECTURES
+    from corrsteer_core.saes.train_config import ARCHITECTURES
 
     return tuple(ARCHITECTURES)
 

@@ -13,16 +13,15 @@ import torch
 from torch import Tensor
 
 from corrsteer_core.base.errors import CorrSteerError, out_of_memory
+from corrsteer_core.engine.choosing import Choose, greedy
 from corrsteer_core.engine.class_probabilities import ClassTokens, log_probabilities
 from corrsteer_core.engine.generation import (
     UNSTEERED,
-    Choose,
     Opening,
     Step,
     Vectors,
     check_length,
     decode,
-    greedy,
     prefill,
     read_opening,
     tokens_by_row,

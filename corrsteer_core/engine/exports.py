@@ -18,8 +18,9 @@ from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.files import not_written, write_all_new, write_bytes
 from corrsteer_core.engine.export_formats import SUFFIXES, Format  # noqa: F401 - both are used as of this module
 from corrsteer_core.engine.steering import check_model, vectors_of
+from corrsteer_core.models.embedded import embedded_folder
 from corrsteer_core.models.hooks import HookPoint
-from corrsteer_core.models.loading import EMBEDDED, Model, embedded_folder
+from corrsteer_core.models.loading import EMBEDDED, Model
 from corrsteer_core.models.prompts import Message, text_before
 from corrsteer_core.runs.steering_set import SteeringSet
 from corrsteer_core.saes.sae import Sae

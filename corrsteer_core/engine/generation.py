@@ -13,9 +13,8 @@ Rows are numbered prompt by prompt: row = prompt * number of variants + variant.
 
 from __future__ import annotations
 
-import copy
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,18 +22,14 @@ import torch
 from torch import Tensor
 
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.engine.choosing import Choose, greedy
+from corrsteer_core.engine.keys_and_values import ALL, empty_cache, masks, repeated, select_rows
 from corrsteer_core.models.hooks import Action, HookPoint, Site, hooked
 from corrsteer_core.models.loading import Model
 
 Vectors = Mapping[HookPoint, Tensor]
 """One variant's steering: what is added at each hook point, (d,) each. Empty: unsteered."""
-
 UNSTEERED: Vectors = {}
-
-_SEEDS = 2**63  # that PyTorch takes
-
-Choose = Callable[[Tensor, int], Tensor]
-"""Picks the next token of each row from logits (rows, vocabulary) at a step: (rows,)."""
 
 
 class Watch(Protocol):
@@ -79,37 +74,6 @@ class Step:
     logits: Tensor  # (n, vocabulary)
 
 
-def greedy(logits: Tensor, step: int) -> Tensor:
-    """The most probable token of each row."""
-    return logits.argmax(-1)
-
-
-def sampled(temperature: float, seed: int) -> Choose:
-    """Sampling with the same random numbers for every row, so that variants differ only by their steering.
-
-    Adds Gumbel noise to logits / temperature and takes the largest, which samples from the softmax.
-    """
-    if temperature <= 0:
-        return greedy
-
-    def choose(logits: Tensor, step: int) -> Tensor:
-        generator = torch.Generator().manual_seed((seed * 1_000_003 + step) % _SEEDS)
-        noise = -torch.log(-torch.log(torch.rand(logits.shape[-1], generator=generator).clamp_min(1e-20)))
-        return (logits.float() / temperature + noise.to(logits.device)).argmax(-1)
-
-    return choose
-
-
-def constrained(allowed: Sequence[int]) -> Choose:
-    """The most probable of a few tokens (constrained decoding, for multiple choice)."""
-
-    def choose(logits: Tensor, step: int) -> Tensor:
-        ids = torch.tensor(list(allowed), device=logits.device)
-        return ids[logits[:, ids].argmax(-1)]
-
-    return choose
-
-
 @torch.inference_mode()
 def read_opening(model: Model, prompts: Sequence[Sequence[int]], watch: Watch | None = None) -> Opening | None:
     """Read what all prompts begin with (a system prompt, examples); None if there is nothing, or one prompt only."""
@@ -119,7 +83,7 @@ def read_opening(model: Model, prompts: Sequence[Sequence[int]], watch: Watch | 
     length = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
     if len(prompts) < 2 or length == 0:
         return None
-    cache = _empty_cache()
+    cache = empty_cache()
     places = torch.arange(length, device=model.device)[None]
     ids = torch.tensor([prompts[0][:length]], device=model.device)
     _read(model, cache, ids, places, places, watch)
@@ -147,7 +111,7 @@ def prefill(
         ids[row, width - read :] = torch.tensor(prompt[start:-1], dtype=torch.long)
         places[row, start + width - read :] = torch.arange(start, start + read)
     ids, places = ids.to(model.device), places.to(model.device)
-    cache = _repeated(opening.cache, len(prompts)) if opening else _empty_cache()
+    cache = repeated(opening.cache, len(prompts)) if opening else empty_cache()
     if width:
         _read(model, cache, ids, places[:, start:], places, watch)
     last = torch.tensor([prompt[-1] for prompt in prompts], device=model.device)
@@ -161,7 +125,7 @@ def _read(model: Model, cache: Any, ids: Tensor, places: Tensor, keys: Tensor, w
         # The base model: no logits are needed for the prompt, and the vocabulary is wide.
         model.net.base_model(
             input_ids=ids,
-            attention_mask=_masks(model, places, keys),
+            attention_mask=masks(model, places, keys),
             position_ids=places.clamp_min(0),
             past_key_values=cache,
             use_cache=True,
@@ -216,7 +180,7 @@ class _Block:
 
     cache: Any
     places: Tensor  # (prompts, keys) position of every key, -1 for padding
-    owner: Tensor  # (prompts, keys) the variant that a key belongs to, or _ALL
+    owner: Tensor  # (prompts, keys) the variant that a key belongs to, or ALL
     position: Tensor  # (prompts, 1) of the tokens to be decoded next
     rows: Tensor  # (prompts, queries) row numbers
     variant: Tensor  # (prompts, queries)
@@ -229,9 +193,9 @@ class _Block:
         count, device = len(prefix.last), prefix.last.device
         rows = torch.arange(count * n, device=device).view(count, n)
         return cls(
-            cache=_repeated(prefix.cache, 1),
+            cache=repeated(prefix.cache, 1),
             places=prefix.places,
-            owner=torch.full_like(prefix.places, _ALL),
+            owner=torch.full_like(prefix.places, ALL),
             position=prefix.lengths[:, None] - 1,
             rows=rows,
             variant=rows % n,
@@ -243,8 +207,8 @@ class _Block:
         """What the next tokens see; their keys are counted in."""
         self.places = torch.cat([self.places, self.position.expand_as(self.variant)], 1)
         self.owner = torch.cat([self.owner, self.variant], 1)
-        own = (self.owner[:, None] == _ALL) | (self.owner[:, None] == self.variant[:, :, None])
-        return _masks(model, self.position.expand_as(self.variant), self.places, own)
+        own = (self.owner[:, None] == ALL) | (self.owner[:, None] == self.variant[:, :, None])
+        return masks(model, self.position.expand_as(self.variant), self.places, own)
 
     def advance(self, tokens: Tensor, ends: Tensor) -> None:
         """Take the chosen tokens (rows,) as the ones to be decoded next."""
@@ -265,46 +229,8 @@ class _Block:
                 setattr(self, name, getattr(self, name)[keep].gather(1, chosen))
             if len(keep) < len(counts):
                 self.places, self.owner, self.position = self.places[keep], self.owner[keep], self.position[keep]
-                _select(self.cache, keep)
+                select_rows(self.cache, keep)
         return width > 0
-
-
-def continued(model: Model, prefix: Prefix, rows: Sequence[int], outputs: Sequence[Sequence[int]]) -> Tensor:
-    """Log-probabilities (rows, longest output), float32, of given outputs after a prefix, unsteered, in one pass.
-
-    `rows` names the prompt of each output. What lies beyond the end of a shorter output means nothing.
-    """
-    logits = forced(model, prefix, rows, outputs)
-    ids = _padded(outputs).to(logits.device)
-    return logits.float().log_softmax(-1).gather(-1, ids[..., None])[..., 0]
-
-
-def forced(model: Model, prefix: Prefix, rows: Sequence[int], outputs: Sequence[Sequence[int]]) -> Tensor:
-    """Logits (rows, longest output, vocabulary) at the generation positions of given outputs, none empty, in one pass.
-
-    Read are the last prompt token and every token of an output but the last, so hooks see generation positions alone.
-    """
-    chosen = torch.tensor(list(rows), device=prefix.last.device)
-    ids = _padded(outputs).to(prefix.last.device)
-    cache = _repeated(prefix.cache, 1)
-    _select(cache, chosen)
-    places = prefix.lengths[chosen][:, None] - 1 + torch.arange(ids.shape[1], device=chosen.device)
-    # Later tokens are hidden from earlier ones by their positions, so the shorter outputs need no more.
-    return model.net(
-        input_ids=torch.cat([prefix.last[chosen][:, None], ids[:, :-1]], 1),
-        attention_mask=_masks(model, places, torch.cat([prefix.places[chosen], places], 1)),
-        position_ids=places,
-        past_key_values=cache,
-        use_cache=True,
-    ).logits
-
-
-def _padded(outputs: Sequence[Sequence[int]]) -> Tensor:
-    """Ids (outputs, longest), zeros after the end of a shorter one."""
-    ids = torch.zeros(len(outputs), max(map(len, outputs)), dtype=torch.long)
-    for row, output in enumerate(outputs):
-        ids[row, : len(output)] = torch.tensor(list(output), dtype=torch.long)
-    return ids
 
 
 def tokens_by_row(steps: Iterator[Step], n_rows: int) -> list[list[int]]:
@@ -329,59 +255,6 @@ def check_length(model: Model, prompts: Sequence[Sequence[int]], max_new_tokens:
             f"A prompt of {longest} tokens and {max_new_tokens} new ones do not fit {model.name}'s context of "
             f"{limit} tokens; shorten the prompt or ask for fewer tokens."
         )
-
-
-_ALL = -1  # owner of the keys that every variant sees
-
-
-def _masks(model: Model, queries: Tensor, keys: Tensor, own: Tensor | None = None) -> Tensor | dict[str, Tensor]:
-    """What is added to attention: 0 where a query sees a key, the lowest number where not, in the model's form.
-
-    `queries` (prompts, queries) and `keys` (prompts, keys) are positions, -1 for padding; `own` (prompts,
-    queries, keys) says which keys are not another variant's. Sliding windows are counted in positions too,
-    since neither padding nor other variants may take room in them.
-    """
-    gap = queries[:, :, None] - keys[:, None]  # (prompts, queries, keys)
-    seen = (keys[:, None] >= 0) & (gap >= 0)
-    if own is not None:
-        seen = seen & own
-
-    def additive(visible: Tensor) -> Tensor:
-        lowest = torch.finfo(model.dtype).min
-        return torch.zeros(visible.shape, dtype=model.dtype, device=gap.device).masked_fill_(~visible, lowest)[:, None]
-
-    window = getattr(model.text_config, "sliding_window", None)
-    if window is None:
-        return additive(seen)
-    near = additive(seen & (gap < window))
-    if "full_attention" in (getattr(model.text_config, "layer_types", None) or ()):
-        return {"full_attention": additive(seen), "sliding_attention": near}
-    return near
-
-
-def _empty_cache() -> Any:
-    """A cache that keeps all keys of every layer: what lies outside a sliding window is the mask's business."""
-    from transformers import DynamicCache
-
-    return DynamicCache()
-
-
-def _repeated(cache: Any, times: int) -> Any:
-    """A cache of one row seen as several, or another of the same rows: layers replace tensors, never write into them."""
-    new = copy.copy(cache)
-    new.layers = [copy.copy(layer) for layer in cache.layers]
-    if times > 1:
-        for layer in new.layers:
-            layer.keys = layer.keys.expand(times, -1, -1, -1)
-            layer.values = layer.values.expand(times, -1, -1, -1)
-    return new
-
-
-def _select(cache: Any, rows: Tensor) -> None:
-    """Leave some rows in a cache, or rows several times; under a device map its layers lie on several devices."""
-    for layer in cache.layers:
-        if layer.is_initialized:
-            layer.batch_select_indices(rows.to(layer.keys.device))
 
 
 def _both(first: dict[Site, Action], second: dict[Site, Action]) -> dict[Site, Action]:

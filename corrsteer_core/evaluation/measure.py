@@ -15,7 +15,8 @@ import pandas as pd
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, part_of, silent
-from corrsteer_core.engine.generation import Choose, Vectors, greedy
+from corrsteer_core.engine.choosing import Choose, greedy
+from corrsteer_core.engine.generation import Vectors
 from corrsteer_core.engine.steering import check_model, vectors_of
 from corrsteer_core.evaluation import controls
 from corrsteer_core.evaluation.class_view import ClassView, class_view, likely_classes, tokens_of

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from corrsteer_core.base.progress import Progress, part_of
+from corrsteer_core.engine.choosing import constrained
 from corrsteer_core.engine.class_probabilities import class_tokens
-from corrsteer_core.engine.generation import Vectors, constrained
+from corrsteer_core.engine.generation import Vectors
 from corrsteer_core.evaluation.exam import Exam
 from corrsteer_core.evaluation.trials import Comparison, Trial, compare, trial, unsteered_and
 from corrsteer_core.models.loading import Model

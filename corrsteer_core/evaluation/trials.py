@@ -11,8 +11,10 @@ import torch
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, silent
 from corrsteer_core.engine.batches import answers, in_halves, plan, prompts_that_fit, rows_that_fit
+from corrsteer_core.engine.choosing import Choose, greedy
 from corrsteer_core.engine.class_probabilities import ClassTokens
-from corrsteer_core.engine.generation import UNSTEERED, Choose, Vectors, continued, greedy, prefill
+from corrsteer_core.engine.continuing import continued
+from corrsteer_core.engine.generation import UNSTEERED, Vectors, prefill
 from corrsteer_core.models.loading import Model
 from corrsteer_core.models.prompts import answer_text, render
 from corrsteer_core.runs.prompt_style import PromptStyle

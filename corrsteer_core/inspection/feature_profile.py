@@ -17,7 +17,8 @@ from corrsteer_core.base.progress import Progress, silent
 from corrsteer_core.inspection import descriptions, logit_lens, token_activations
 from corrsteer_core.inspection.logit_lens import Neighbour, Promoted
 from corrsteer_core.inspection.token_activations import Shading, Text
-from corrsteer_core.models.loading import Model, dtype_to_go_on, load_model
+from corrsteer_core.models.devices import dtype_to_go_on
+from corrsteer_core.models.loading import Model, load_model
 from corrsteer_core.runs import feature_facts, stored_run
 from corrsteer_core.runs.run_config import RunConfig
 from corrsteer_core.saes import named_saes

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.models.loading import Model, computes_on, weight_of
+from corrsteer_core.models.devices import computes_on
+from corrsteer_core.models.loading import Model, weight_of
 from corrsteer_core.saes.sae import Sae
 
 TOP = 10

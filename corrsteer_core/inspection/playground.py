@@ -10,7 +10,8 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 
 from corrsteer_core.engine.batches import answers
-from corrsteer_core.engine.generation import Choose, check_length, decode, greedy, prefill
+from corrsteer_core.engine.choosing import Choose, greedy
+from corrsteer_core.engine.generation import check_length, decode, prefill
 from corrsteer_core.engine.steering import check_model, vectors_of
 from corrsteer_core.evaluation.trials import unsteered_and
 from corrsteer_core.models.loading import Model, load_model

@@ -9,7 +9,8 @@ from corrsteer_core.base.progress import Progress, part_of, silent
 from corrsteer_core.evaluation.evaluation import Evaluation
 from corrsteer_core.evaluation.measure import evaluate_set
 from corrsteer_core.method.matched import DRAWS, matched_sets
-from corrsteer_core.models.loading import Model, dtype_to_go_on, load_model
+from corrsteer_core.models.devices import dtype_to_go_on
+from corrsteer_core.models.loading import Model, load_model
 from corrsteer_core.runs.steering_set import SteeringSet
 from corrsteer_core.runs.stored_run import stored
 from corrsteer_core.saes.sae import Sae

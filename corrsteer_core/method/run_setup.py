@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.models.loading import EMBEDDED, Model, dtype_to_go_on, load_model
+from corrsteer_core.models.devices import dtype_to_go_on
+from corrsteer_core.models.loading import EMBEDDED, Model, load_model
 from corrsteer_core.models.prompts import resolve_style
 from corrsteer_core.runs.poolings import DEFAULT_POOLING
 from corrsteer_core.runs.run_config import RunConfig

@@ -92,6 +92,7 @@ def select(
     ranking: str = DEFAULT_RANKING,
     negative: bool = False,
     objective: Objective | None = None,
+    name: str = "",
     setup: Setup | None = None,
     progress: Progress = silent,
 ) -> SteeringSet:
@@ -99,7 +100,8 @@ def select(
 
     `per_layer` is how many features of a layer A and P take (1) and V tries (8). `ranking` names one
     of rankings.RANKINGS. What P and V saw on the validation split is kept in `effects`; they choose by `objective`, the gain
-    beyond the prior where the task has classes, else the rate. How surely V's first choice is the best one is kept with it.
+    beyond the prior where the task has classes, else the rate. `name` is the set's own, else made of what was asked. How surely
+    V's first choice is the best one is kept with it.
     """
     if per_layer is not None and per_layer < 1:
         raise CorrSteerError(f"{per_layer} features per layer were asked for; ask for at least 1.")
@@ -113,7 +115,7 @@ def select(
         run=run,
         task=config.task,
         style=config.style,
-        name=_set_name(strategy, per_layer, ranking, negative, scales, longest, objective),
+        name=name or _set_name(strategy, per_layer, ranking, negative, scales, longest, objective),
     )
     desk = ValidationDesk(run, base, features, per_layer, scales, longest, objective, setup, progress)
     chosen = base.with_rows(chooser.choose(desk))

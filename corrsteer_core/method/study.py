@@ -18,6 +18,7 @@ from corrsteer_core.reporting.verdict import verdict
 from corrsteer_core.runs import run_facts, strategies
 from corrsteer_core.runs.fit import FitSettings
 from corrsteer_core.runs.predictions import PREDICTED
+from corrsteer_core.runs.steering_set import SteeringSet
 from corrsteer_core.runs.strategies import STRATEGIES
 
 CONTROLS = 5
@@ -46,10 +47,28 @@ def study(
     """
     collecting.collect(setup, batch_size=batch_size, progress=progress)
     collecting.refit(setup.run, FitSettings(), progress)
-    facts = run_facts.facts(setup.run)
-    chance = run_facts.chance(setup.run)
+    result = _beginning(setup)
+    try:
+        candidates.rankable_features(setup.run)
+    except CorrSteerError as error:  # a constant outcome, or nothing above the floor: said, and no set chosen
+        return {**result, "ranking": str(error)}
+    options: dict[str, Any] = {"setup": setup, "progress": progress}
+    trying: dict[str, Any] = {"per_layer": per_layer, "scales": scales, "longest": longest}
+    sets = [selecting.select(setup.run, one, **options, **(trying if one == "V" else {})) for one in strategies]
+    if PREDICTED in rankings:
+        prediction.predict(setup.run, setup=setup, progress=progress)
+    sets += [selecting.select(setup.run, "A", ranking=ranking, **options) for ranking in rankings]
+    result["sets"] = _measured(setup, sets, split, control_count, progress)
+    if with_baseline:
+        result["baseline"] = _baseline(setup, split, longest, progress)
+    return result
+
+
+def _beginning(setup: Setup) -> dict[str, Any]:
+    """What is known before a set is chosen."""
+    facts, chance = run_facts.facts(setup.run), run_facts.chance(setup.run)
     ranking = of_ranking(facts.fit or {}, chance)
-    result: dict[str, Any] = {
+    return {
         "task": setup.task.name,
         "run": setup.run,
         "model": setup.model.name,
@@ -61,35 +80,26 @@ def study(
         "sets": [],
         "baseline": None,
     }
-    try:
-        candidates.rankable_features(setup.run)
-    except CorrSteerError as error:  # a constant outcome, or nothing above the floor: said, and no set chosen
-        return {**result, "ranking": str(error)}
-    options: dict[str, Any] = {"setup": setup, "progress": progress}
-    trying: dict[str, Any] = {"per_layer": per_layer, "scales": scales, "longest": longest}
-    sets = [selecting.select(setup.run, one, **options, **(trying if one == "V" else {})) for one in strategies]
-    if PREDICTED in rankings:
-        prediction.predict(setup.run, setup=setup, progress=progress)
-    sets += [selecting.select(setup.run, "A", ranking=ranking, **options) for ranking in rankings]
+
+
+def _measured(
+    setup: Setup, sets: Sequence[SteeringSet], split: str, control_count: int, progress: Progress
+) -> list[dict[str, Any]]:
+    """A row for each set, those that chose nothing last."""
     chosen = [one for one in sets if one.rows]
-    if chosen:
-        items = [item for item in setup.items if item.split == split]
-        validation = tuple(item for item in setup.items if item.split == "validation")
-        length, on = setup.config.max_new_tokens, split in ("train", "validation")
-        exam = Exam(setup.task, split, items, setup.config.style, length, validation=validation, chosen_on=on)
-        draws = DRAWS if control_count else 0
-        matched = [matched_sets(one, draws=draws, setup=setup, progress=progress) for one in chosen] if draws else []
-        found = evaluate_sets(
-            chosen, exam, setup.model, setup.saes, control_count=control_count, matched=matched, progress=progress
-        )
-        result["sets"] = [_row(one) for one in found]
-    result["sets"] += [{"set": one.name, "features": 0} for one in sets if not one.rows]
-    features = {one.name: len(one.rows) for one in chosen}
-    for row in result["sets"]:
-        row["features"] = features.get(row["set"], 0)
-    if with_baseline:
-        result["baseline"] = _baseline(setup, split, longest, progress)
-    return result
+    empty = [{"set": one.name, "features": 0} for one in sets if not one.rows]
+    if not chosen:
+        return empty
+    items = [item for item in setup.items if item.split == split]
+    validation = tuple(item for item in setup.items if item.split == "validation")
+    length, on = setup.config.max_new_tokens, split in ("train", "validation")
+    exam = Exam(setup.task, split, items, setup.config.style, length, validation=validation, chosen_on=on)
+    draws = DRAWS if control_count else 0
+    matched = [matched_sets(one, draws=draws, setup=setup, progress=progress) for one in chosen] if draws else []
+    found = evaluate_sets(
+        chosen, exam, setup.model, setup.saes, control_count=control_count, matched=matched, progress=progress
+    )
+    return [{**_row(one), "features": len(of.rows)} for one, of in zip(found, chosen, strict=True)] + empty
 
 
 def _row(one: Evaluation) -> dict[str, Any]:

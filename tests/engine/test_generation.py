@@ -8,16 +8,8 @@ import torch
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.engine import batches
 from corrsteer_core.engine.batches import answers, plan, prompts_that_fit, variants_that_fit
-from corrsteer_core.engine.generation import (
-    UNSTEERED,
-    check_length,
-    constrained,
-    decode,
-    prefill,
-    read_opening,
-    sampled,
-    tokens_by_row,
-)
+from corrsteer_core.engine.choosing import constrained, sampled
+from corrsteer_core.engine.generation import UNSTEERED, check_length, decode, prefill, read_opening, tokens_by_row
 from corrsteer_core.engine.steering import steered
 from corrsteer_core.models.hooks import HookPoint, hooked
 from tests.made.models import ARCHITECTURES, FAST, WIDTH, WINDOWED, prompts, tiny
@@ -380,7 +372,7 @@ def test_rows_of_a_cache_are_chosen_on_the_device_of_each_layer(monkeypatch):
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-    from corrsteer_core.engine.generation import _select
+    from corrsteer_core.engine.keys_and_values import select_rows as _select
 
     cache = DynamicCache()
     cache.layers = [DynamicLayer(), DynamicSlidingWindowLayer(8), DynamicLayer()]
@@ -405,7 +397,7 @@ def test_rows_of_a_cache_are_chosen_on_the_device_of_each_layer(monkeypatch):
 def test_rows_that_leave_and_outputs_that_are_scored_are_chosen_so(monkeypatch):
     from transformers import DynamicCache
 
-    from corrsteer_core.engine.generation import continued
+    from corrsteer_core.engine.continuing import continued
 
     monkeypatch.setattr(DynamicCache, "batch_select_indices", None)
     model = tiny("llama")

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from corrsteer_core.engine.generation import greedy
+from corrsteer_core.engine.choosing import greedy
 from corrsteer_core.evaluation import measure, prior
 from corrsteer_core.evaluation.class_view import ClassView
 from corrsteer_core.evaluation.exam import Exam

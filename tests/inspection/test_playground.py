@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.engine.generation import sampled
+from corrsteer_core.engine.choosing import sampled
 from corrsteer_core.inspection import playground
 from corrsteer_core.inspection.playground import stream
 from corrsteer_core.models.loading import Model

@@ -13,7 +13,8 @@ import torch
 from corrsteer_core.engine.batches import answers
 from corrsteer_core.engine.steering import vectors_of
 from corrsteer_core.evaluation.trials import trial, unsteered_and
-from corrsteer_core.models.loading import DTYPES, load_model
+from corrsteer_core.models.devices import DTYPES
+from corrsteer_core.models.loading import load_model
 from corrsteer_core.models.prompts import render, resolve_style
 from corrsteer_core.runs import feature_lists, measurements, stored_run
 from corrsteer_core.runs.prompt_style import PromptStyle

@@ -18,7 +18,7 @@ from scipy import stats as scipy_stats
 from benchmarks import results
 from corrsteer_core.cli import main
 from corrsteer_core.engine.steering import empty_set
-from corrsteer_core.method import candidates
+from corrsteer_core.method import candidates, validation
 from corrsteer_core.models.hooks import hooked
 from corrsteer_core.models.loading import load_model
 from corrsteer_core.models.prompts import render
@@ -496,7 +496,7 @@ def test_interrupted_while_trying_features_the_finished_ones_are_kept(files, cap
     with writing.Writer(fitted["run"]) as writer:
         writer.connection.execute("DELETE FROM effects")
     memory = psutil.virtual_memory()
-    real, calls = candidates.trial, []
+    real, calls = validation.trial, []
 
     def dying(*positional, **named):
         calls.append(1)
@@ -504,12 +504,12 @@ def test_interrupted_while_trying_features_the_finished_ones_are_kept(files, cap
             raise Killed
         return real(*positional, **named)
 
-    monkeypatch.setattr(candidates, "trial", dying)
+    monkeypatch.setattr(validation, "trial", dying)
     with pytest.raises(Killed):
         candidates.try_candidates(fitted["run"], longest=np.inf)
     assert len(reading.query(fitted["run"], "SELECT * FROM effects")) == 40
     asked = []
-    monkeypatch.setattr(candidates, "trial", lambda *given, **named: asked.append(given[2]) or real(*given, **named))
+    monkeypatch.setattr(validation, "trial", lambda *given, **named: asked.append(given[2]) or real(*given, **named))
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory._replace(available=2**20, free=2**20))
     again = candidates.try_candidates(fitted["run"], longest=np.inf)
     assert [len(variants) for variants in asked] == [21, 5], "the unsteered one is measured with each group"
@@ -522,8 +522,8 @@ def test_interrupted_while_trying_features_the_finished_ones_are_kept(files, cap
 def test_what_was_tried_before_is_left_out_of_its_group_and_moves_no_other(files, capsys, monkeypatch, dtype):
     fitted = fitted_once(files, "--dtype", dtype)
     monkeypatch.setattr(candidates, "TRIED_TOGETHER", 20)
-    real, asked = candidates.trial, []
-    monkeypatch.setattr(candidates, "trial", lambda *given, **named: asked.append(given[2]) or real(*given, **named))
+    real, asked = validation.trial, []
+    monkeypatch.setattr(validation, "trial", lambda *given, **named: asked.append(given[2]) or real(*given, **named))
     whole = candidates.try_candidates(fitted["run"], longest=np.inf)
     groups = asked.copy()
     asked.clear()

@@ -8,17 +8,18 @@ import torch
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.engine.batches import answers
 from corrsteer_core.inspection.logit_lens import token_scores
-from corrsteer_core.models import loading
+from corrsteer_core.models import devices, loading
+from corrsteer_core.models.devices import pick_dtype, place
 from corrsteer_core.models.hooks import HookPoint
-from corrsteer_core.models.loading import fingerprint, load_model, pick_dtype, place
+from corrsteer_core.models.loading import fingerprint, load_model
 from corrsteer_core.saes.sae import load_saes
 from tests.made.models import FAST, prompts, random_sae, tiny
 
 
 @pytest.fixture(autouse=True)
 def nothing_asked(monkeypatch):
-    monkeypatch.delenv(loading.DEVICE_VARIABLE, raising=False)
-    monkeypatch.delenv(loading.DTYPE_VARIABLE, raising=False)
+    monkeypatch.delenv(devices.DEVICE_VARIABLE, raising=False)
+    monkeypatch.delenv(devices.DTYPE_VARIABLE, raising=False)
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def folder(tmp_path):
 def test_what_is_asked_is_what_is_taken(monkeypatch):
     assert place("cpu") == (torch.device("cpu"), False)
     assert place("auto")[1]
-    monkeypatch.setenv(loading.DEVICE_VARIABLE, "cpu")
+    monkeypatch.setenv(devices.DEVICE_VARIABLE, "cpu")
     assert place(None) == (torch.device("cpu"), False)
     assert place("auto")[1], "what is asked goes before what the environment says"
 
@@ -84,33 +85,33 @@ def test_bfloat16_is_taken_only_where_the_hardware_multiplies_it(monkeypatch):
 
 @pytest.mark.parametrize("native", [True, False])
 def test_the_type_that_is_asked_for_is_taken_whatever_the_hardware_does(folder, monkeypatch, native):
-    monkeypatch.setattr(loading, "_cpu_multiplies_bf16", lambda: native)
+    monkeypatch.setattr(devices, "_cpu_multiplies_bf16", lambda: native)
     name = str(folder / "model")
     assert load_model(name).dtype == (torch.bfloat16 if native else torch.float32)
-    for asked, dtype in loading.DTYPES.items():
-        monkeypatch.setenv(loading.DTYPE_VARIABLE, asked)
+    for asked, dtype in devices.DTYPES.items():
+        monkeypatch.setenv(devices.DTYPE_VARIABLE, asked)
         assert load_model(name).dtype == dtype
-        assert loading.dtype_to_go_on("float32") is None, "what is asked goes before what a run was made in"
+        assert devices.dtype_to_go_on("float32") is None, "what is asked goes before what a run was made in"
     assert load_model(name, dtype=torch.float32).dtype == torch.float32
-    monkeypatch.setenv(loading.DTYPE_VARIABLE, "half")
+    monkeypatch.setenv(devices.DTYPE_VARIABLE, "half")
     with pytest.raises(CorrSteerError, match=r"^\$CORRSTEER_DTYPE names the type 'half'; say float32 or bfloat16"):
         load_model(name)
-    monkeypatch.delenv(loading.DTYPE_VARIABLE)
-    assert loading.dtype_to_go_on("float32") == torch.float32
-    assert loading.dtype_to_go_on("bfloat16, float32 head") is None
+    monkeypatch.delenv(devices.DTYPE_VARIABLE)
+    assert devices.dtype_to_go_on("float32") == torch.float32
+    assert devices.dtype_to_go_on("bfloat16, float32 head") is None
 
 
 def test_the_command_line_hands_the_type_on(folder, monkeypatch, capsys):
     from corrsteer_core.cli import choices
     from corrsteer_core.cli import main as cli
 
-    assert tuple(loading.DTYPES) == choices.dtypes()
-    monkeypatch.setenv(loading.DTYPE_VARIABLE, "")
+    assert tuple(devices.DTYPES) == choices.dtypes()
+    monkeypatch.setenv(devices.DTYPE_VARIABLE, "")
     loaded = []
     real = loading.fingerprint
     monkeypatch.setattr(loading, "fingerprint", lambda net: loaded.append(net.dtype) or real(net))
     arguments = ["check", "--model", str(folder / "model"), "--sae", str(folder / "saes"), "--prompts", "2", "--json"]
-    for dtype in loading.DTYPES:
+    for dtype in devices.DTYPES:
         assert cli.main([*arguments, "--dtype", dtype]) == 0
     assert loaded == [torch.float32, torch.bfloat16]
     with pytest.raises(SystemExit):
@@ -127,7 +128,7 @@ def test_pytorch_without_onednn_takes_float32(monkeypatch):
 def test_the_command_line_hands_the_device_on(folder, capsys, monkeypatch):
     from corrsteer_core.cli import main
 
-    monkeypatch.setenv(loading.DEVICE_VARIABLE, "")
+    monkeypatch.setenv(devices.DEVICE_VARIABLE, "")
     arguments = ["check", "--model", str(folder / "model"), "--sae", str(folder / "saes"), "--prompts", "2", "--json"]
     assert main.main([*arguments, "--device", "cuda:99"]) == 1
     assert "has no device 'cuda:99'" in capsys.readouterr().err

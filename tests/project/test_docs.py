@@ -13,7 +13,7 @@ from corrsteer_core.cli import choices, main
 from corrsteer_core.engine import exports
 from corrsteer_core.runs.strategies import LONGEST, PER_LAYER
 from corrsteer_core.saes.presets import PRESETS
-from corrsteer_core.saes.training import TrainConfig
+from corrsteer_core.saes.train_config import TrainConfig
 from corrsteer_core.tasks import JUDGES, SCORERS, TASKS
 
 ROOT = Path(__file__).parents[2]

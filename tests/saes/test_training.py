@@ -18,7 +18,8 @@ from corrsteer_core.models.hooks import HookPoint, hooked
 from corrsteer_core.saes import activation_files
 from corrsteer_core.saes.activation_files import collect
 from corrsteer_core.saes.sae import load_saes
-from corrsteer_core.saes.training import ARCHITECTURES, TrainConfig, train, train_saes
+from corrsteer_core.saes.train_config import ARCHITECTURES, TrainConfig
+from corrsteer_core.saes.training import train, train_saes
 from corrsteer_core.saes.worth import worth
 from tests.made.models import WIDTH, tiny
 

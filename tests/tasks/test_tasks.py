@@ -243,14 +243,14 @@ def test_every_kind_of_file_gives_the_same_items(tmp_path):
         {"id": str(n), "prompt": f'question "{n}",\nthen', "target": str(n), "split": SPLITS[n % 3]} for n in range(9)
     ]
     lines = write(tmp_path / "x.jsonl", rows)
-    (tmp_path / "x.jsonl.gz").write_bytes(gzip.compress(lines.read_bytes()))
+    (tmp_path / "x.jsonl.gz").write_bytes(gzip.compress(lines.read_bytes(), mtime=0))
     (tmp_path / "x.json").write_text(json.dumps(rows))
     (tmp_path / "bom.jsonl").write_bytes(b"\xef\xbb\xbf" + lines.read_bytes().replace(b"\n", b"\r\n\r\n"))
     with (tmp_path / "x.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    (tmp_path / "x.csv.gz").write_bytes(gzip.compress((tmp_path / "x.csv").read_bytes()))
+    (tmp_path / "x.csv.gz").write_bytes(gzip.compress((tmp_path / "x.csv").read_bytes(), mtime=0))
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "x.parquet")
     expected = load_items(get_task("gsm8k"), data=lines)
     assert [item.prompt for item in expected] == [row["prompt"] for row in rows]
@@ -650,7 +650,7 @@ BAD_FILES = [
     ),
     ("utf16.jsonl", '{"prompt": "p"}'.encode("utf-16"), "is not UTF-8 text (byte 0xff on line 1)"),
     ("plain.jsonl.gz", b'{"prompt": "p"}', "is not a whole gzip file"),
-    ("cut.jsonl.gz", gzip.compress(b'{"prompt": "p"}' * 100)[:30], "is not a whole gzip file"),
+    ("cut.jsonl.gz", gzip.compress(b'{"prompt": "p"}' * 100, mtime=0)[:30], "is not a whole gzip file"),
     ("x.parquet", b"PAR1 and no more", "is not a readable Parquet file"),
     ("x.xlsx", b"p", "ends in '.xlsx'; give JSON lines (.jsonl), CSV (.csv) or Parquet (.parquet)"),
     ("x.gz", b"p", "ends in '.gz'"),

@@ -48,7 +48,8 @@ def _feature_arguments(parser: argparse.ArgumentParser) -> None:
 def _feature(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     inputs.quiet_libraries()
     from corrsteer_core.inspection import descriptions, feature_profile
-    from corrsteer_core.models.loading import dtype_to_go_on, load_model
+    from corrsteer_core.models.devices import dtype_to_go_on
+    from corrsteer_core.models.loading import load_model
     from corrsteer_core.runs import feature_facts, feature_lists, stored_run
     from corrsteer_core.saes import named_saes
 

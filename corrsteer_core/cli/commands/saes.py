@@ -141,7 +141,8 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 def _train(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]:
     inputs.quiet_libraries()
     from corrsteer_core.models.loading import load_model
-    from corrsteer_core.saes.training import TrainConfig, train_saes
+    from corrsteer_core.saes.train_config import TrainConfig
+    from corrsteer_core.saes.training import train_saes
 
     config = TrainConfig(
         layers=options.layers,

@@ -90,7 +90,7 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _generate(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     inputs.quiet_libraries()
-    from corrsteer_core.engine.generation import sampled
+    from corrsteer_core.engine.choosing import sampled
     from corrsteer_core.inspection import playground
     from corrsteer_core.runs.steering_set import load_set
 

