@@ -60,7 +60,18 @@ def main() -> int:
 
 
 def start_demo() -> str | None:
-    """Start (or go on with) the demo's work unless it is done; returns the id of its job."""
+    """Start (or go on with) the demo's work unless it is done; returns the id of its job.
+
+    Where it cannot be started, on a full disk say, that is printed, and the app opens without it.
+    """
+    try:
+        return _demo()
+    except (CorrSteerError, OSError) as error:
+        print(f"warning: {error}", file=sys.stderr, flush=True)
+        return None
+
+
+def _demo() -> str | None:
     if running := jobs.running(DEMO):
         return running.id
     for job in jobs.jobs():

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from campaign.child import Ended, fork
+from corrsteer_core.base import uploads
+from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.cli import main
 from corrsteer_core.storage import checking, reading, run_folder
 from corrsteer_core.storage.writing import Writer
@@ -57,11 +59,18 @@ class Action:
     def run(self, cache: Path) -> int:
         """Do it, in the process at hand."""
         if self.name == "upload":
-            from corrsteer_core.base import uploads
-
-            uploads.keep_upload("mine.jsonl", UPLOAD)
-            return 0
+            return _uploaded()
         return main.main([part.replace("CACHE", str(cache)) for part in self.arguments])
+
+
+def _uploaded() -> int:
+    """Keep an upload, and say what goes wrong as the page does."""
+    try:
+        uploads.keep_upload("mine.jsonl", UPLOAD)
+    except CorrSteerError as error:
+        print(f"error: {error}", flush=True)
+        return 1
+    return 0
 
 
 def actions(place: Place) -> list[Action]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from app.shared.names import SPLITS, task_title
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.runs import measurements, run_facts
 from corrsteer_core.runs.strategies import PREFERRED
-from corrsteer_core.tasks import TASKS
+from corrsteer_core.tasks import SHIFTED, TASKS, has_shifted
 
 if TYPE_CHECKING:  # the page must not load torch, which this does
     from corrsteer_core.runs.steering_set import SteeringSet
@@ -69,7 +70,7 @@ def draw(run: str, bodies: dict[str, str]) -> None:
 
 def _one_set(sets: dict[str, measuring.NamedSet], config: dict[str, Any]) -> measuring.Measurement | None:
     tasks = [config["task"], *(name for name in TASKS if name != config["task"])]
-    with st.form("measure", border=False):
+    with st.container():  # no form: which samples there are depends on the task
         one, two, three = st.columns(3)
         name = one.selectbox("Steering set", list(sets), help="Sets saved with the run, and the one on the Steer page.")
         task = two.selectbox(
@@ -78,7 +79,7 @@ def _one_set(sets: dict[str, measuring.NamedSet], config: dict[str, Any]) -> mea
             format_func=task_title,
             help="The run's own task, or another one to see side effects there. Some need a network the first time.",
         )
-        split = three.selectbox("Samples", list(SPLITS), format_func=SPLITS.__getitem__)
+        split = three.selectbox("Samples", _splits([task]), format_func=SPLITS.__getitem__)
         one, two, three = st.columns(3, vertical_alignment="bottom")
         limit = one.number_input("Most samples", 1, None, None, placeholder="all of them")
         controls = two.number_input(
@@ -89,7 +90,7 @@ def _one_set(sets: dict[str, measuring.NamedSet], config: dict[str, Any]) -> mea
             help="Each replaces every feature by a random one that fires as often and pushes as hard. If they do as "
             "much, the set's features are nothing special. The set with its sign turned round is measured as well.",
         )
-        asked = three.form_submit_button("Measure", type="primary", icon=":material/play_arrow:", width="stretch")
+        asked = three.button("Measure", type="primary", icon=":material/play_arrow:", width="stretch")
     if not asked:
         return None
     return measuring.Measurement(sets[name], task, split, int(limit) if limit else None, int(controls))
@@ -106,13 +107,14 @@ def _several_scales(sets: dict[str, measuring.NamedSet], config: dict[str, Any])
         tasks = two.multiselect("Tasks", _named_tasks(config), default=_own(config), format_func=task_title)
         one, two, three, four = st.columns([2, 1.2, 1.2, 1], vertical_alignment="bottom")
         scales = one.multiselect("Scales", SCALES, default=[0.5, 1.0, 1.5, 2.0], format_func="{:g}".format)
-        split = two.selectbox("Samples", list(SPLITS), format_func=SPLITS.__getitem__)
+        split = two.selectbox("Samples", _splits(TASKS), format_func=SPLITS.__getitem__)
         limit = three.number_input("Most samples", 1, None, None, placeholder="all of them")
         asked = four.form_submit_button("Measure", type="primary", icon=":material/play_arrow:", width="stretch")
     if not asked:
         return None
     if not tasks or not scales:
         raise CorrSteerError("Choose at least one task and one scale to measure.")
+    _check_shifted(tasks, split)
     return measuring.Sweep(sets[name], tuple(tasks), tuple(sorted(scales)), split, int(limit) if limit else None)
 
 
@@ -126,13 +128,14 @@ def _sets_on_tasks(sets: dict[str, measuring.NamedSet], config: dict[str, Any]) 
         names = one.multiselect("Steering sets", list(sets), default=list(sets)[:3])
         tasks = two.multiselect("Tasks", _named_tasks(config), default=_own(config), format_func=task_title)
         one, two, three = st.columns(3, vertical_alignment="bottom")
-        split = one.selectbox("Samples", list(SPLITS), format_func=SPLITS.__getitem__)
+        split = one.selectbox("Samples", _splits(TASKS), format_func=SPLITS.__getitem__)
         limit = two.number_input("Most samples of each task", 1, None, None, placeholder="all of them")
         asked = three.form_submit_button("Measure", type="primary", icon=":material/play_arrow:", width="stretch")
     if not asked:
         return None
     if not tasks or not names:
         raise CorrSteerError("Choose at least one set and one task to measure.")
+    _check_shifted(tasks, split)
     return measuring.Transfer(tuple(sets[name] for name in names), tuple(tasks), split, int(limit) if limit else None)
 
 
@@ -144,6 +147,21 @@ def _named_tasks(config: dict[str, Any]) -> list[str]:
 def _not_offered(config: dict[str, Any]) -> str:
     """Why the run's own task is not offered, if it is not."""
     return "" if _own(config) else " This run's own task is a file of yours: that is measured under *One set*."
+
+
+def _splits(tasks: Iterable[str]) -> list[str]:
+    """The splits that any of the tasks has. Whether a file of the user's has shifted rows is seen when it is measured."""
+    shifted = any(task not in TASKS or has_shifted(TASKS[task]) for task in tasks)
+    return [split for split in SPLITS if split != SHIFTED or shifted]
+
+
+def _check_shifted(tasks: Iterable[str], split: str) -> None:
+    """CorrSteerError that names the tasks without shifted samples, where these are asked for."""
+    lacking = [task_title(task) for task in tasks if split == SHIFTED and not has_shifted(TASKS[task])]
+    if lacking:
+        raise CorrSteerError(
+            f"There are no shifted samples of {', '.join(lacking)}; leave it out or choose other samples."
+        )
 
 
 def _own(config: dict[str, Any]) -> list[str]:

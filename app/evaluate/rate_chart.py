@@ -11,8 +11,12 @@ from app.shared import components
 from corrsteer_core.reporting.figures import FONT_SIZE
 from corrsteer_core.reporting.palette import DIVERGING, QUIET, STEERED, UNSTEERED
 
-COLOURS = {"unsteered": UNSTEERED, "steered": STEERED, "control": QUIET}
-SYMBOLS = {"unsteered": "square", "steered": "circle", "control": "diamond-open"}
+COLOURS = {
+    "unsteered": UNSTEERED, "steered": STEERED, "offset": UNSTEERED, "steered-offset": STEERED, "control": QUIET,
+}  # fmt: skip
+SYMBOLS = {
+    "unsteered": "square", "steered": "circle", "offset": "diamond", "steered-offset": "diamond", "control": "diamond-open",
+}  # fmt: skip
 
 
 def rates(rows: pd.DataFrame) -> go.Figure:

@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app.evaluate import rate_chart, sample_table
+from app.evaluate import prior_panel, rate_chart, sample_table
 from app.shared import components as ui
 from app.shared import verdict_box
-from corrsteer_core.reporting import verdict
+from corrsteer_core.reporting import prior_words, verdict
 
 
 def draw(run: str, row: pd.Series) -> None:
@@ -21,6 +21,7 @@ def draw(run: str, row: pd.Series) -> None:
         anchor=False,
     )
     verdict_box.draw(verdict.verdict(summary))
+    prior_panel.draw(summary)
     _numbers(summary)
     words = (verdict.gain_words(summary), verdict.side_effects(summary), verdict.fluency_words(summary))
     st.markdown(ui.for_markdown(" ".join(filter(None, words))))
@@ -65,7 +66,9 @@ def _comparison(summary: dict[str, Any], name: str) -> None:
         "How to read it: each point is a success rate on the same samples, the bar its 95% interval, the dashed line "
         "the unsteered rate. A set that works stands to the right of the line, random features of like size on it."
     )
-    if len(rows) == 2:
+    if (rows["kind"] == "offset").any():
+        st.caption(prior_words.DIAMONDS)
+    if not (rows["kind"] == "control").any():
         st.caption("No controls were measured with it; measure again with random sets to compare with.")
-    alt = "Success rates with their intervals: unsteered, steered and controls"
+    alt = "Success rates with their intervals: unsteered, steered, both with constants per class, and controls"
     ui.chart(rate_chart.rates(rows), "rates", alt, rows.drop(columns="kind"))

@@ -15,6 +15,7 @@ KEPT: dict[str, Any] = {"persist_state": "session"}
 SORTS: dict[feature_lists.SortKey, str] = {
     "r": "r (goes with success)",
     "effect": "measured effect",
+    "predicted_effect": "predicted effect",
     "coefficient": "coefficient",
     "support": "support",
     "frequency_correct": "fires in correct answers",

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.features import feature_panel, pictures, ranking_table
+from app.features import feature_panel, pictures, prediction_panel, ranking_table
 from app.shared import components as ui
 from app.shared import state
 from app.shared.resources import ask
@@ -14,8 +14,8 @@ from corrsteer_core.reporting import ranking_words
 from corrsteer_core.runs import feature_lists, run_facts
 
 TABLE, EFFECT, LAYERS, HEAT, CLOUD = "Table", "r and effect", "r by layer", "r by rank", "r and frequency"
-SAMPLES = "Samples needed"
-PANES = (TABLE, EFFECT, LAYERS, HEAT, CLOUD, SAMPLES)
+SAMPLES, PREDICTED = "Samples needed", "Predicted against measured"
+PANES = (TABLE, EFFECT, PREDICTED, LAYERS, HEAT, CLOUD, SAMPLES)
 
 
 def page() -> None:
@@ -51,6 +51,7 @@ def _ranking(run: str, facts: run_facts.RunFacts) -> None:
     panes = (
         ranking_table.draw,
         pictures.effects,
+        prediction_panel.draw,
         pictures.layers,
         pictures.ranks,
         pictures.cloud,

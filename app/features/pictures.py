@@ -30,7 +30,7 @@ def effects(run: str, facts: run_facts.RunFacts) -> None:
         f"of {len(best)} dots, luck alone would fill about {0.05 * len(best):.1f}."
     )
     figure = figures.r_against_effect(best, state.current_feature())
-    _pickable(figure, f"chart-effect-{run}", "Best effect of each feature tried, by its r", best)
+    pickable(figure, f"chart-effect-{run}", "Best effect of each feature tried, by its r", best)
 
 
 def layers(run: str, facts: run_facts.RunFacts) -> None:
@@ -45,7 +45,7 @@ def layers(run: str, facts: run_facts.RunFacts) -> None:
         f"(95% of {permutations} shuffles stay below). A bar that does not pass its mark, drawn grey, is noise."
     )
     alt = "Highest r in each layer, and what chance reaches there"
-    _pickable(figures.best_by_layer(best), f"chart-layers-{run}", alt, best)
+    pickable(figures.best_by_layer(best), f"chart-layers-{run}", alt, best)
 
 
 def ranks(run: str, facts: run_facts.RunFacts) -> None:
@@ -57,7 +57,7 @@ def ranks(run: str, facts: run_facts.RunFacts) -> None:
         f"Each row is a layer, each square one of its {feature_lists.RANKS} features of highest r, the highest on the left: "
         "yellow goes with success most. Only squares in an orange frame are beyond what chance reaches in their layer."
     )
-    _pickable(figures.r_by_rank(ranks), f"chart-ranks-{run}", "r by layer and rank", ranks)
+    pickable(figures.r_by_rank(ranks), f"chart-ranks-{run}", "r by layer and rank", ranks)
 
 
 def convergence(run: str, facts: run_facts.RunFacts) -> None:
@@ -91,10 +91,10 @@ def cloud(run: str, facts: run_facts.RunFacts) -> None:
         f"that go with failure.{some}"
     )
     figure = figures.frequency_against_r(points, chance and chance["level"], state.current_feature())
-    _pickable(figure, f"chart-cloud-{run}", "How often each feature fires, by its r", points)
+    pickable(figure, f"chart-cloud-{run}", "How often each feature fires, by its r", points)
 
 
-def _pickable(figure: Any, key: str, alt: str, behind: pd.DataFrame) -> None:
+def pickable(figure: Any, key: str, alt: str, behind: pd.DataFrame) -> None:
     """A chart in which a click on a feature opens it."""
     ui.chart(figure, key, alt, behind, on_select=lambda: _open_point(key), selection_mode="points")
 

@@ -24,6 +24,7 @@ WORDS = """
 - **q**: of the features with a q as small as this, about this share are there by chance (Benjamini-Hochberg).
 - **Effect**: success rate with the feature steered alone, minus the rate without, in percentage points, on validation
   samples, at the scale where it did best. Only the features of highest r in each layer are tried.
+- **Predicted**: the same, predicted to first order from gradients at scale 1, on training samples, without steering.
 - **Coeff.**: its mean activation over the successful samples; steering adds this much of it, times a scale.
 - **Support**: training samples in which it fired at all. Below the floor a feature is not ranked: few samples
   prove little.
@@ -51,10 +52,11 @@ def draw(run: str, facts: run_facts.RunFacts) -> None:
     rows = ask(feature_lists.features, run, wanted, limit=ROWS, offset=(number - 1) * ROWS)
     with st.spinner("Drawing samples again …"):
         bounds = ask_fit(reliability.intervals, run, rows[FEATURE], resamples=RESAMPLES)
+    predicted = bool(ask(feature_lists.predicted_features, run))
     rows = rows.join(bounds.drop(columns=FEATURE))
     key = f"features-{run}-{hash(wanted)}-{number}"
     place.dataframe(
-        _for_show(rows),
+        _for_show(rows, predicted=predicted),
         alt="Features. Arrow keys move, Shift and Space open a row.",
         key=key,
         hide_index=True,
@@ -70,18 +72,23 @@ def draw(run: str, facts: run_facts.RunFacts) -> None:
     description_panel.uploads_from_neuronpedia(run)
 
 
-def _for_show(rows: pd.DataFrame) -> pd.DataFrame:
-    """The columns in the units they are shown in."""
+def _for_show(rows: pd.DataFrame, *, predicted: bool) -> pd.DataFrame:
+    """The columns in the units they are shown in; that of predictions where there are any."""
     shares = ["frequency_correct", "frequency_incorrect"]
-    shown = ["layer", "feature", "described", "r", "between", "q", "effect", "coefficient", "support"]
+    foretold = ["predicted_effect"] if predicted else []
+    shown = ["layer", "feature", "described", "r", "between", "q", "effect", *foretold, "coefficient", "support"]
     words = {
         "r": [ui.signed(value, 3) for value in rows["r"]],
-        "effect": [None if ui.missing(value) else ui.points(value).removesuffix(" points") for value in rows["effect"]],
+        **{name: [_points(value) for value in rows[name]] for name in ("effect", *foretold)},
         "q": [_probability(value) for value in rows["q"]],
         "between": [_between(row.r_low, row.r_high) for row in rows.itertuples()],
         "described": [_description(row.description, row.description_source) for row in rows.itertuples()],
     }
     return rows.assign(**{name: 100 * rows[name] for name in shares}, **words)[[*shown, *shares]]
+
+
+def _points(value: float) -> str | None:
+    return None if ui.missing(value) else ui.points(value).removesuffix(" points")
 
 
 def _between(low: float, high: float) -> str | None:
@@ -116,6 +123,11 @@ def _columns() -> dict[str, Any]:
         "r": words("r", "How closely its activation goes with success, −1 to 1.", 62),
         "q": words("q", q_help()),
         "effect": words("Effect", "Points of success that steering with it alone adds, at its best scale.", 58),
+        "predicted_effect": words(
+            "Predicted",
+            "Points of success that gradients say steering with it at scale 1 adds; nothing was steered.",
+            72,
+        ),
         "coefficient": number("Coeff.", 60, "%.2f", "Coefficient: mean activation over the successful samples."),
         "support": number("Support", 66, "localized", "Training samples in which it fired."),
         "frequency_correct": number("Correct", 64, "%.1f%%", "Share of the correct answers in which it fired."),

@@ -14,6 +14,7 @@ from corrsteer_core.base.progress import seconds
 WHERE = {
     "fit": "Its run is in the table below.",
     "select": "The set is ready on the Steer page.",
+    "predict": "The predictions are on the Features page.",
     "describe": "The descriptions are on the Features page.",
     "evaluate": "The numbers are on the Evaluate page.",
     "sweep": "The numbers are on the Evaluate page.",

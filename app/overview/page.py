@@ -155,6 +155,12 @@ def _result(summary: dict[str, Any]) -> None:
         ui.p_value(summary["p"]),
         help="Chance of flips this uneven if steering did nothing (exact McNemar test).",
     )
+    if beyond := summary.get("beyond_prior"):
+        row.metric(
+            "Beyond a changed prior",
+            ui.points(beyond["effect"]),
+            help="Points that the set adds after both models got the one constant per class that serves them best.",
+        )
 
 
 def _champions(best: pd.DataFrame, layers: pd.DataFrame) -> None:

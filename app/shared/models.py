@@ -107,5 +107,5 @@ def bench(name: str) -> Bench:
 
 
 def try_again(name: str) -> None:
-    """Forget a model that could not be loaded, so that the next call of `bench` loads it anew."""
+    """Forget a model that could not be loaded, so that the next call of `bench` loads it again."""
     bench.clear(name)

@@ -9,6 +9,7 @@ SPLITS = {
     "test": "Test (held back)",
     "validation": "Validation (used to choose)",
     "train": "Training (used to rank)",
+    "shifted": "Shifted: made otherwise, never chosen on",
 }
 
 

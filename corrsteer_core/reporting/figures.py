@@ -265,6 +265,27 @@ def activation_histogram(bins: pd.DataFrame) -> go.Figure:
     return _laid_out(figure, height=300, legend=True)
 
 
+def predicted_against_measured(points: pd.DataFrame) -> go.Figure:
+    """Dots: the predicted change of the success rate to the right, the measured one up, in points; equal on the dashed line."""
+    figure = go.Figure(
+        go.Scatter(
+            x=100 * points["predicted"],
+            y=100 * points["effect"],
+            mode="markers",
+            marker={"size": 11, "color": STEERED, "opacity": 0.8, "line": {"width": 0.5, "color": QUIET}},
+            customdata=points[["layer", "feature", "scale", "r"]],
+            hovertemplate="layer %{customdata[0]} · feature %{customdata[1]} at scale %{customdata[2]:g}<br>"
+            "predicted %{x:+.1f}, measured %{y:+.1f} points<br>r %{customdata[3]:+.3f}<extra></extra>",
+        )
+    )
+    ends = [100 * float(min(points["predicted"].min(), 0)), 100 * float(max(points["predicted"].max(), 0))]
+    line = {"color": QUIET, "width": 1.5, "dash": "dash"}
+    figure.add_trace(go.Scatter(x=ends, y=ends, mode="lines", line=line, hoverinfo="skip"))
+    figure.update_xaxes(title="Predicted effect (points)", zeroline=True)
+    figure.update_yaxes(title="Measured effect (points)", zeroline=True)
+    return _laid_out(figure)
+
+
 def _ring(figure: go.Figure, frame: pd.DataFrame, x: str, y: str, chosen: tuple[int, int] | None) -> None:
     """Draw a ring around the chosen feature."""
     if chosen is None:

@@ -146,6 +146,7 @@ def _point(kind: str, x: float, y: float) -> str:
         return f'<rect class="point" x="{x - 5.5:.1f}" y="{y - 5.5:.1f}" width="11" height="11"/>'
     if kind == "steered":
         return f'<circle class="point" cx="{x:.1f}" cy="{y:.1f}" r="6"/>'
+    # a diamond; the style fills those of the constants per class and leaves those of controls open
     return f'<path class="point" d="M{x - 6:.1f} {y}L{x:.1f} {y - 6}L{x + 6:.1f} {y}L{x:.1f} {y + 6}Z"/>'
 
 

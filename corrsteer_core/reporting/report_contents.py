@@ -16,7 +16,7 @@ from markupsafe import Markup
 from corrsteer_core.base.formatting import NOTHING, missing, p_value, percent, points, signed
 from corrsteer_core.base.paths import EMBEDDED
 from corrsteer_core.base.text_diff import differences, marked, parting, shared_ends
-from corrsteer_core.reporting import pictures, ranking_words, verdict
+from corrsteer_core.reporting import pictures, prior_words, ranking_words, verdict
 from corrsteer_core.reporting.glossary import GLOSSARY, Point
 from corrsteer_core.runs import feature_lists, measurements, run_facts
 from corrsteer_core.runs.poolings import POOLINGS
@@ -32,6 +32,7 @@ SPLITS = {
     "train": "Training: rank the features",
     "validation": "Validation: choose among them",
     "test": "Test: held back, to measure the choice",
+    "shifted": "Shifted: made otherwise, never chosen on",
 }
 
 
@@ -83,6 +84,8 @@ def contents(run: str) -> dict[str, Any]:
         "ranking": _ranking(facts),
         "tried": ranking_words.of_effects(effects),
         "rates": verdict.rates(main.summary, _set_name(main.name)) if main else None,
+        "prior": prior_words.prior_words(main.summary) if main else None,
+        "prior_words": prior_words,
         "best": best,
         "effects": effects,
         "top_effects": effects.head(8).to_dict("records"),
@@ -255,11 +258,13 @@ def _limits_of(main: Measured, every: list[Measured], task: str) -> Iterator[Poi
     )
     yield Point("Side effects", verdict.side_effects(summary))
     yield Point("Fluency", verdict.fluency_words(summary) or "How natural the steered texts are was not measured.")
-    if main.split != "test":
+    if main.split in ("train", "validation"):
         used = "choose" if main.split == "validation" else "rank"
         yield Point(
             "Not held back", f"The samples are those that helped to {used} the features, so the rates flatter the set."
         )
+    if main.split == "shifted":
+        yield Point("Shifted", "The samples were made otherwise than those of the run; nothing was chosen on them.")
     if not summary.get("controls"):
         yield Point(
             "No controls", "The set was not compared with random features of the same size; any push may do as much."

@@ -19,6 +19,7 @@ from corrsteer_core.runs.strategies import chosen_by_steering
 from corrsteer_core.statistics.classes import ClassChange
 from corrsteer_core.statistics.classes import sentence as by_class
 from corrsteer_core.statistics.power import samples_needed
+from corrsteer_core.statistics.rates import wilson
 from corrsteer_core.statistics.rival import control_p
 
 Kind = Literal[
@@ -40,6 +41,8 @@ FLIPPED = "sign flipped"
 """Name of the control that turns the set's sign round; the others are random features of like frequency and norm."""
 CONSTRAINED = "constrained"
 """Name of the unsteered answers to multiple choice that may only be one of the choices."""
+UNSTEERED_OFFSET, STEERED_OFFSET = "unsteered + its constants", "steered + its constants"
+"""Names in a chart of both models with the constant per class that serves them best."""
 FLUENCY_LOST = 1.0
 """Nats per token by which steered texts may be less likely than unsteered ones before the verdict mentions it."""
 SMALL = 0.02
@@ -172,7 +175,9 @@ def _named(rival: str, group: str) -> str:
 
 def _uncontrolled(summary: Mapping[str, Any], moved: str) -> Verdict | None:
     """The verdict while what "works" takes has not been measured."""
-    if not [name for name in summary.get("controls", {}) if name != FLIPPED]:
+    if "chosen_on" not in summary:
+        lacking = "it was measured by a release that did not look for a shifted prior; measure it again"
+    elif not [name for name in summary.get("controls", {}) if name != FLIPPED]:
         lacking = "it has not been compared with random features yet"
     elif chosen_by_steering(summary.get("strategy")) and not summary.get("matched"):
         lacking = "it has not been compared with the same choice among random features yet"
@@ -256,9 +261,10 @@ def fluency_words(summary: Mapping[str, Any]) -> str:
 
 
 def rates(summary: Mapping[str, Any], name: str) -> pd.DataFrame:
-    """Success rates for a chart, one row each: label, kind (unsteered, steered, control), rate, low, high, effect.
+    """Success rates for a chart, one row each: label, kind, rate, low, high, effect.
 
-    `name` is the set's. Unsteered first, then the set, then its controls. Intervals are Wilson's at 95%.
+    `name` is the set's. Unsteered first, then the set, then both with one constant per class (kinds offset and
+    steered-offset, where it was measured), then the controls, matched sets among them. Intervals are Wilson's at 95%.
     """
     return pd.DataFrame(list(_rate_rows(summary, name)))
 
@@ -270,8 +276,15 @@ def _rate_rows(summary: Mapping[str, Any], name: str) -> Iterator[dict[str, Any]
 
     yield row("unsteered", "unsteered", summary["unsteered_rate"], summary["unsteered_interval"])
     yield row(name, "steered", summary["steered_rate"], summary["steered_interval"])
-    for control, one in summary.get("controls", {}).items():
-        yield row(control, "control", one["steered_rate"], one["steered_interval"])
+    if summary.get("offset") and summary.get("beyond_prior"):
+        for label, kind, rate in (
+            (UNSTEERED_OFFSET, "offset", summary["offset"]["rate"]),
+            (STEERED_OFFSET, "steered-offset", summary["beyond_prior"]["steered_rate"]),
+        ):
+            yield row(label, kind, rate, wilson(round(rate * summary["n"]), summary["n"]))
+    for group in ("controls", "matched"):
+        for control, one in summary.get(group, {}).items():
+            yield row(control, "control", one["steered_rate"], one["steered_interval"])
 
 
 def with_flips(samples: pd.DataFrame) -> pd.DataFrame:

@@ -254,6 +254,12 @@ def best_effects(run: str) -> pd.DataFrame:
     return best.merge(worst, on=["layer", "feature"]).merge(tries, on=["layer", "feature"])
 
 
+def predicted_features(run: str) -> int:
+    """How many features have a prediction that holds for the fit of today."""
+    sql = f"WITH {foretold(run)} SELECT count(predicted_effect) AS n FROM foretold"
+    return int(query(run, sql)["n"][0])
+
+
 def described_features(run: str) -> int:
     """How many features have a description."""
     sql = f"WITH {described(run)} SELECT count(*) AS n FROM described"

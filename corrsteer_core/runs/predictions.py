@@ -18,6 +18,8 @@ PREDICTED = "predicted_effect"
 
 def predictions(run: str) -> pd.DataFrame:
     """All features with what was predicted, as in docs/schema.md; empty where nothing was, or not with today's fit."""
+    if query(run, "SELECT table_name FROM duckdb_tables() WHERE table_name = 'predictions'").empty:
+        return pd.DataFrame()  # a run of before there were any
     found = query(run, "SELECT * EXCLUDE run FROM predictions ORDER BY layer, feature")
     if found.empty:
         return found

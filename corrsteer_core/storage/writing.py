@@ -72,7 +72,11 @@ class Writer:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         try:
-            self.connection.close()  # closing folds the write-ahead log into the file
+            try:
+                if error is None:
+                    self._checkpoint(self.connection)
+            finally:
+                self.connection.close()
             if error is None:
                 self._publish_private()
             elif isinstance(error, duckdb.InterruptException):
@@ -105,11 +109,15 @@ class Writer:
 
     def _fold_log(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Fold what the log holds into the file. One without a whole change in it DuckDB neither reads nor removes."""
+        self._checkpoint(connection)
+        self._log.unlink(missing_ok=True)
+
+    def _checkpoint(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Fold the log into the file; closing would do it too, but not say why it could not."""
         try:
             connection.execute("CHECKPOINT")
         except duckdb.Error as error:
             raise unwritable(self.run, self.private, error) from error
-        self._log.unlink(missing_ok=True)
 
     def _begun_from_published(self) -> duckdb.DuckDBPyConnection:
         """A private copy of what is published, open; an empty file where nothing is."""
@@ -145,7 +153,7 @@ class Writer:
         return connection
 
     def _publish_private(self) -> None:
-        if self._log.exists():  # DuckDB does not say why it could not fold it in
+        if self._log.exists():
             raise unwritable(self.run, self.private, duckdb.IOException("its log is not in the file"))
         with self._on_disk():
             move(self.private, self.published)

@@ -71,6 +71,14 @@ def test_effects_are_drawn_in_points_and_both_champions_are_named():
     assert {note.text for note in figure.layout.annotations} == {"highest r: layer 22 · 7", "best effect: layer 8 · 41"}
 
 
+def test_predicted_and_measured_effects_are_drawn_in_points_with_a_line_where_they_are_equal():
+    points = TRIED.assign(predicted=[0.02, -0.01, 0.05])
+    dots, line = figures.predicted_against_measured(points).data
+    np.testing.assert_allclose(dots.x, [2, -1, 5])
+    np.testing.assert_allclose(dots.y, [-15, 16, 1])
+    assert list(line.x) == list(line.y) == [-1, 5]
+
+
 def test_a_feature_s_effects_run_along_its_scales():
     rows = pd.DataFrame(
         {

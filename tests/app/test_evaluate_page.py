@@ -10,15 +10,18 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from app.evaluate import measuring
+from app.shared import verdict_box
 from corrsteer_core.base import jobs
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.reporting import prior_words, verdict
 from corrsteer_core.runs import measurements, run_facts, stored_run
 from corrsteer_core.runs.steering_set import SteeringSet, load_set
 from corrsteer_core.storage.writing import Writer
-from corrsteer_core.tasks import TASKS
+from corrsteer_core.tasks import TASKS, has_shifted
 from tests.app import ready_runs
 from tests.made import fabricated
 from tests.made import runs as tiny
@@ -455,3 +458,92 @@ def test_many_samples_come_in_pages():
     page.set_value(2).run()
     assert flips(test) != first
     assert first.count("<tr>") == 21
+
+
+# --- tasks with classes --------------------------------------------------------------------------
+
+
+def test_a_changed_prior_is_said_under_the_verdict_in_the_report_s_words():
+    ready_runs.make_run(classes=True)
+    test = opened()
+    text = said(test)
+    words = prior_words.prior_words({"n": 60, **fabricated.OF_CLASSES})
+    assert "Shifts the answers:" in text
+    assert not test.success
+    for part in (prior_words.TITLE, words.sentence, words.remark, *(one.note for one in words.figures)):
+        assert part in text, part
+    for one in words.figures:
+        assert f"{one.label} {one.value}" in text
+    tables = [one.value for one in test.dataframe if one.value.columns[0] in ("Class", "Right answer")]
+    assert [list(map(tuple, one.to_numpy())) for one in tables] == [
+        list(one.rows) for one in (words.classes, *words.confusion)
+    ]
+
+
+def test_constants_and_matched_sets_stand_in_the_chart():
+    ready_runs.make_run(classes=True)
+    (chart,) = opened().get("plotly_chart")
+    traces = {trace["y"][0]: trace for trace in json.loads(chart.proto.spec)["data"]}
+    assert list(traces) == [
+        *("unsteered", "V", verdict.UNSTEERED_OFFSET, verdict.STEERED_OFFSET),
+        *("random 1", "random 2", "sign flipped", "matched 1"),
+    ]
+    symbols = {label: trace["marker"]["symbol"] for label, trace in traces.items()}
+    assert symbols[verdict.UNSTEERED_OFFSET] == symbols[verdict.STEERED_OFFSET] == "diamond"
+    assert symbols["matched 1"] == "diamond-open"
+    assert traces[verdict.STEERED_OFFSET]["x"] == [47 / 60]
+
+
+def test_a_measurement_without_classes_has_no_such_block():
+    ready_runs.make_run()
+    assert prior_words.TITLE not in said(opened())
+
+
+def test_names_of_classes_are_only_text():
+    run = ready_runs.make_run(classes=True)
+    with Writer(run) as store:
+        rows = store.query("SELECT * FROM evaluations").drop(columns="run")
+        hostile = json.dumps(fabricated.HOSTILE)[1:-1]
+        store.replace("evaluations", rows.assign(summary=rows["summary"].str.replace("Negative", hostile, regex=False)))
+    test = opened()
+    assert not test.error
+    raw = "\n".join(str(one.value) for kind in ("markdown", "caption", "warning") for one in test.get(kind))
+    assert "<script>" not in raw
+    assert "\u202e" not in raw
+
+
+def test_every_kind_of_verdict_has_a_sign_and_only_what_works_looks_like_success():
+    assert set(verdict_box.SIGNS) == set(verdict.WORDS)
+    green = [kind for kind, (box, _) in verdict_box.SIGNS.items() if box == st.success]
+    assert green == ["works"]
+    assert verdict_box.SIGNS["shifts"][0] == st.warning
+
+
+def test_shifted_samples_are_offered_for_tasks_that_have_them(started):
+    ready_runs.make_run()
+    test = opened()
+
+    def offered() -> list[str]:
+        return next(one for one in test.selectbox if one.label == "Samples").options
+
+    assert "Shifted: made otherwise, never chosen on" in offered()
+    without = next(name for name, task in TASKS.items() if not has_shifted(task))
+    choose(test, "Task", without)
+    test.run()
+    assert not any("Shifted" in one for one in offered())
+    choose(test, "Task", "sentiment")
+    test.run()
+    choose(test, "Samples", "shifted")
+    press(test, "Measure")
+    assert started[0][5:7] == ["--split", "shifted"]
+
+
+def test_a_sweep_names_the_task_that_has_no_shifted_samples(started):
+    ready_runs.make_run()
+    test = kind(opened(), "scales")
+    without = next(name for name, task in TASKS.items() if not has_shifted(task))
+    next(one for one in test.multiselect if one.label == "Tasks").set_value(["sentiment", without])
+    choose(test, "Samples", "shifted")
+    press(test, "Measure")
+    assert f"no shifted samples of {TASKS[without].title}" in said(test)
+    assert not started

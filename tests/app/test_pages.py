@@ -23,6 +23,7 @@ from corrsteer_core.inspection import descriptions
 from corrsteer_core.runs import feature_facts, feature_lists, run_facts
 from corrsteer_core.runs.fit import FitSettings, fit
 from corrsteer_core.storage import deleting, run_folder, writing
+from corrsteer_core.storage.writing import Writer
 from tests.app import ready_runs
 from tests.made import fabricated
 
@@ -191,6 +192,17 @@ def test_the_overview_tells_what_came_of_the_run():
     assert "Layer 22 · feature 7" in said
     assert "Layer 8 · feature 41" in said
     assert "A high r often marks what follows from success" in said
+
+
+def test_shifted_answers_are_said_above_the_numbers_and_do_not_look_like_success():
+    ready_runs.make_run(classes=True)
+    test = opened()
+    (box,) = [one.value.replace("\\", "") for one in test.warning if "Set V on unseen samples" in one.value]
+    assert "Shifts the answers: success rises from 65.0% to 80.0%" in box
+    assert "takes the unsteered model to 76.7%, and the steered one to 78.3%" in box
+    assert "right on Negative 40% to 84%" in box
+    assert not test.success
+    assert "Beyond a changed prior +1.7 points" in words(test)
 
 
 def test_a_run_of_noise_is_called_noise():
@@ -615,6 +627,58 @@ def test_the_best_features_can_be_described(started):
     assert started == [["describe", run]]
 
 
+def test_the_effects_can_be_predicted(started):
+    run = ready_runs.make_run()
+    test = opened("features")
+    assert "predicted_effect" not in table(test).columns
+    test.button_group(key="pane").set_value("Predicted against measured").run()
+    assert f"corrsteer predict {run}" in words(test)
+    press(test, "Predict them")
+    assert started == [["predict", run]]
+
+
+def predicted(run: str) -> None:
+    """Predict of every feature a thousandth of its number."""
+    with Writer(run) as store:
+        fitted = store.query("SELECT layer, feature, coefficient FROM features")
+        shares = {"shift": None, "tilt": None, "toward": None, "share": 0.1}
+        store.replace(
+            "predictions",
+            fitted.assign(own=True, predicted_effect=fitted["feature"] / 1000, **shares),
+        )
+
+
+def test_predictions_stand_in_the_table_and_in_a_picture_beside_what_was_measured():
+    run = ready_runs.make_run()
+    predicted(run)
+    test = opened("features")
+    shown = table(test).set_index("feature")["predicted_effect"]
+    assert shown.loc[7] == "+0.7"
+    test.button_group(key="pane").set_value("Predicted against measured").run()
+    assert not test.exception
+    found = feature_lists.effects(run)
+    tried = found.loc[found.groupby(["layer", "feature"])["scale"].idxmin()]
+    said = words(test)
+    assert (
+        f"Prediction and effect {tried['feature'].rank().corr(tried['effect'].rank()):+.2f}".replace("-", "−") in said
+    )
+    assert f"r and effect {tried['r'].rank().corr(tried['effect'].rank()):+.2f}".replace("-", "−") in said
+    assert len(test.get("plotly_chart")) == 1
+    behind = table(test).set_index(["layer", "feature"])
+    assert behind["predicted"].to_dict() == pytest.approx(
+        {(row.layer, row.feature): row.feature / 1000 * row.scale for row in tried.itertuples()}
+    )
+
+
+def test_predictions_without_any_feature_tried_are_said_to_wait():
+    run = ready_runs.make_run(measured=False)
+    predicted(run)
+    test = opened("features")
+    test.button_group(key="pane").set_value("Predicted against measured").run()
+    assert "nothing to compare with" in words(test)
+    assert not test.exception
+
+
 def test_descriptions_stand_in_the_table_and_on_the_features_page():
     run = ready_runs.make_run()
     rows = [
@@ -806,7 +870,7 @@ def test_a_run_deleted_in_another_window_is_no_error_here():
 
 
 def explained(*records: dict) -> bytes:
-    return gzip.compress("\n".join(map(json.dumps, records)).encode())
+    return gzip.compress("\n".join(map(json.dumps, records)).encode(), mtime=0)
 
 
 def test_neuronpedias_descriptions_come_in_by_upload_as_plain_text(cache):

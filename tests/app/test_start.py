@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -72,6 +73,7 @@ def started(cache: Path, **environment: str) -> tuple[subprocess.Popen, psutil.P
     fake = cache / "fake" / "corrsteer_core"
     fake.mkdir(parents=True)
     (fake / "__init__.py").touch()
+    shutil.copytree(PACKAGE / "base", fake / "base", ignore=shutil.ignore_patterns("__pycache__"))
     (fake / "cli").mkdir()
     (fake / "cli" / "__init__.py").touch()
     (fake / "cli" / "job_process.py").write_bytes((PACKAGE / "cli" / "job_process.py").read_bytes())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from app import __main__ as start
 from corrsteer_core.base import files, jobs
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.paths import PACKAGE
@@ -271,6 +272,16 @@ def test_a_job_that_the_disk_has_no_room_for_is_a_sentence_and_leaves_nothing(ca
                 jobs.resume(old.name)
     assert [path.name for path in (cache / "jobs").iterdir()] == [old.name]
     assert ended(jobs.start(["runs"], "List the runs")).state == "finished"
+
+
+def test_the_app_opens_on_a_full_disk_without_the_first_run(cache, monkeypatch, capsys):
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.disk, "create", full)
+    assert start.start_demo() is None
+    assert "No space left on device; make room" in capsys.readouterr().err
+    assert jobs.jobs() == []
 
 
 def test_a_damaged_job_folder_is_passed_over(cache):

@@ -33,8 +33,8 @@ def in_every_kind(folder) -> dict[str, bytes]:
         "x.ndjson": lines,
         "x.csv": b"prompt,target\none,1\ntwo,2\nthree,3\n",
         "x.parquet": (folder / "x.parquet").read_bytes(),
-        "my x (2).jsonl.gz": gzip.compress(lines),
-        "x.json.gz": gzip.compress(json.dumps(ROWS).encode()),
+        "my x (2).jsonl.gz": gzip.compress(lines, mtime=0),
+        "x.json.gz": gzip.compress(json.dumps(ROWS).encode(), mtime=0),
     }
 
 
@@ -107,7 +107,7 @@ def test_a_cache_that_cannot_be_written_is_a_sentence(tmp_path, monkeypatch):
 
 def test_a_file_that_unpacks_to_more_than_it_may_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("corrsteer_core.tasks.rows.LARGEST", 1_000)
-    (tmp_path / "x.csv.gz").write_bytes(gzip.compress(b"prompt\n" + b"x" * 2_000))
+    (tmp_path / "x.csv.gz").write_bytes(gzip.compress(b"prompt\n" + b"x" * 2_000, mtime=0))
     with pytest.raises(CorrSteerError, match="more than 1,000 bytes"):
         load_items(custom_task("refusal", tmp_path / "x.csv.gz"))
 

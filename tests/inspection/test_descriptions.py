@@ -42,7 +42,7 @@ def test_the_forms_neuronpedia_exports_are_read(run, tmp_path):
     whole = tmp_path / "e.json"
     whole.write_text(json.dumps(records))
     packed = tmp_path / "e.jsonl.gz"
-    packed.write_bytes(gzip.compress(lines.read_bytes()))
+    packed.write_bytes(gzip.compress(lines.read_bytes(), mtime=0))
     for path in (lines, whole, packed):
         assert import_file(run, path) == descriptions.Imported(kept=3, repeated=0, other=1)
         assert told(run)[0]["description"] == "praise"

@@ -25,6 +25,23 @@ HOSTILE = (
     "www.x.evil x@x.evil"
 )
 
+OF_CLASSES = {
+    "offset": {"bias": {"Negative": 0.4, "Positive": -0.4}, "steered_bias": {"Negative": 0.0, "Positive": 0.0},
+               "fitted_on": 60, "rate": 46 / 60, "effect": 7 / 60, "positive_flips": 9, "negative_flips": 2, "p": 0.065,
+               "interval": [0.01, 0.22]},
+    "beyond_prior": {"unsteered_rate": 46 / 60, "steered_rate": 47 / 60, "effect": 1 / 60, "positive_flips": 3,
+                     "negative_flips": 2, "p": 1.0, "interval": [-0.06, 0.1]},
+    "auc": {"unsteered": 0.781, "steered": 0.795, "interval": [-0.011, 0.042]},
+    "classes": [{"class": "Negative", "n": 25, "unsteered_rate": 10 / 25, "steered_rate": 21 / 25},
+                {"class": "Positive", "n": 35, "unsteered_rate": 29 / 35, "steered_rate": 27 / 35}],
+    "confusion": {"names": ["Negative", "Positive"], "unsteered": [[10, 14, 1], [4, 29, 2]],
+                  "steered": [[21, 4, 0], [7, 27, 1]]},
+    "answers": {"unsteered": {"commonest": "Positive", "share": 43 / 60, "no_choice": 3 / 60},
+                "steered": {"commonest": "Positive", "share": 31 / 60, "no_choice": 1 / 60}},
+    "majority_rate": 35 / 60, "near_ties": 4, "against": {}, "strategy": "V", "dtype": "float32", "chosen_on": False,
+}  # fmt: skip
+"""Of a measurement of 60 samples, 39 right unsteered and 48 steered: a constant per class does almost as much."""
+
 
 def make_run(
     run: str = "sentiment-0fab1e00",
@@ -37,13 +54,15 @@ def make_run(
     collected: float = 1.0,
     text: str = "What a lovely film",
     seed: int = 0,
+    classes: bool = False,
 ) -> str:
     """Write a run into the cache and return its name.
 
     `constant`: every answer is right; `noise`: no feature goes with the outcome; `measured`: with
-    effects, sets and evaluations; `collected`: share of the samples that have been answered.
+    effects, sets and evaluations; `collected`: share of the samples that have been answered; `classes`: the evaluation
+    says what one constant per class does, and that the set does no more.
     """
-    asked = (run, task, constant, noise, fitted, measured, collected, text, seed)
+    asked = (run, task, constant, noise, fitted, measured, collected, text, seed, classes)
     return copied(("fabricated", *asked), lambda: _write(*asked))
 
 
@@ -57,6 +76,7 @@ def _write(
     collected: float,
     text: str,
     seed: int,
+    classes: bool,
 ) -> str:
     rng = np.random.default_rng(seed)
     samples = _samples(rng, text, constant)
@@ -70,7 +90,7 @@ def _write(
         if measured:
             store.replace("effects", _effects(store, noise))
             store.replace("sets", pd.DataFrame([_set(run, name) for name in ("S", "A", "V")]))
-            store.replace("evaluations", pd.DataFrame([_evaluation(samples, noise)]))
+            store.replace("evaluations", pd.DataFrame([_evaluation(samples, noise, classes)]))
     return run
 
 
@@ -161,7 +181,7 @@ def _set(run: str, name: str) -> dict:
     return {"name": name, "strategy": name, "created": NOW, "body": json.dumps(body)}
 
 
-def _evaluation(samples: pd.DataFrame, noise: bool) -> dict:
+def _evaluation(samples: pd.DataFrame, noise: bool, classes: bool) -> dict:
     test = samples[samples["split"] == "test"]
     n, gained, lost = len(test), (1, 1) if noise else (10, 1), None
     gain, loss = gained
@@ -179,9 +199,12 @@ def _evaluation(samples: pd.DataFrame, noise: bool) -> dict:
     summary = {
         "task": "sentiment", "split": "test", "scale": 1.0, **against(gain, loss, 1.0 if noise else 0.012),
         "fluency": {"unsteered": 0.9, "steered": 0.8},
+        "chosen_on": False, "dtype": "float32",
         "controls": {"random 1": against(1, 1, 1.0), "random 2": against(1, 0, 1.0),
                      "sign flipped": against(0, 9, 0.004)},
     }  # fmt: skip
+    if classes:
+        summary |= {**OF_CLASSES, "matched": {"matched 1": against(2, 1, 1.0)}}
     rows = pd.DataFrame(
         {"sample": test["sample"], "prompt": test["prompt"], "target": test["target"], "unsteered": test["output"],
          "steered": " Positive", "outcome_unsteered": test["outcome"], "outcome_steered": 1.0}

@@ -16,6 +16,7 @@ from corrsteer_core.evaluation.trials import trial, unsteered_and
 from corrsteer_core.models.devices import DTYPES
 from corrsteer_core.models.loading import load_model
 from corrsteer_core.models.prompts import render, resolve_style
+from corrsteer_core.reporting.verdict import verdict
 from corrsteer_core.runs import feature_lists, measurements, stored_run
 from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.saes.reconstruction import explained, looks_broken
@@ -117,16 +118,24 @@ def test_alone_and_in_a_batch_of_mixed_lengths(pair):
     assert np.mean(others) > 0.5, "another prompt's features would not pass"
 
 
-def test_the_main_job_helps_on_unseen_samples_and_controls_do_not(demo):
+def test_the_main_job_tells_a_shifted_prior_from_a_better_model(demo):
+    """In float32 and in bfloat16, whichever set is chosen: success rises, and one constant per class does as much."""
     evaluation = measurements.evaluations(demo)
     summary = evaluation[evaluation["name"] == "V"].iloc[0]["summary"]
     assert summary["n"] >= 160
-    assert summary["effect"] >= 0.08
-    assert summary["p"] < 0.01
+    assert summary["effect"] > 0.02
+    assert summary["p"] < 0.05
+    assert summary["offset"]["effect"] > 0.05, "one constant for each class"
+    assert summary["beyond_prior"]["effect"] < 0.03
+    assert abs(summary["auc"]["steered"] - summary["auc"]["unsteered"]) < 0.02
+    negative, positive = (
+        next(row for row in summary["classes"] if row["class"] == name) for name in ("Negative", "Positive")
+    )
+    assert negative["steered_rate"] > negative["unsteered_rate"]
+    assert positive["steered_rate"] < positive["unsteered_rate"]
+    assert verdict(summary).kind == "shifts"
     random = [one["effect"] for name, one in summary["controls"].items() if name.startswith("random")]
     assert len(random) >= 3
-    assert abs(np.mean(random)) < summary["effect"] / 2, "random features of like frequency and norm do far less"
-    assert max(random) < summary["effect"]
     assert summary["controls"]["sign flipped"]["effect"] < 0
 
 

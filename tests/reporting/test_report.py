@@ -15,7 +15,7 @@ import pytest
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.cli.main import main
-from corrsteer_core.reporting import pictures, report, report_contents, verdict
+from corrsteer_core.reporting import pictures, prior_words, report, report_contents, verdict
 from corrsteer_core.runs import feature_lists, measurements, run_facts
 from corrsteer_core.storage import writing
 from tests.made import fabricated
@@ -323,3 +323,34 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CorrSteerError, match="could not be written"):
         report.write(run, tmp_path / "file" / "report.html")
+
+
+def test_a_changed_prior_is_said_with_its_numbers_and_tables():
+    html = report.html(fabricated.make_run(classes=True))
+    page = assert_harmless(html)
+    words = prior_words.prior_words({"n": 60, **fabricated.OF_CLASSES})
+    for part in (
+        prior_words.TITLE,
+        prior_words.EXPLAINED,
+        prior_words.DIAMONDS,
+        words.sentence,
+        words.remark,
+        "Shifts the answers",
+    ):
+        assert part in page.text, part
+    for figure in words.figures:
+        assert f"{figure.label} {figure.value} {figure.note}" in page.text
+    for table in (words.classes, *words.confusion):
+        for row in (table.heads, *table.rows):
+            assert " ".join(row) in page.text
+    assert 'class="headline shifts"' in html
+    assert prior_words.TITLE not in report.html(fabricated.make_run())
+
+
+def test_shifted_samples_are_not_called_used_to_choose():
+    run = fabricated.make_run()
+    summary = measurements.evaluations(run)["summary"][0]
+    change(run, split="shifted", summary=json.dumps({**summary, "split": "shifted"}))
+    text = Page(report.html(run)).text
+    assert "made otherwise than those of the run" in text
+    assert "helped to" not in text

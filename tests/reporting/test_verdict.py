@@ -27,7 +27,8 @@ def compared(won: int, lost: int, n: int = 160, before: float = 0.6) -> dict:
 
 def summary(won: int, lost: int, fluency: float = 1.2, **controls: tuple[int, int]) -> dict:
     rivals = {name.replace("_", " "): compared(*flips) for name, flips in controls.items()}
-    return {**compared(won, lost), "fluency": {"unsteered": 1.0, "steered": fluency}, "controls": rivals}
+    measured = {"fluency": {"unsteered": 1.0, "steered": fluency}, "controls": rivals, "chosen_on": False}
+    return {**compared(won, lost), **measured}
 
 
 def beside(won: int, lost: int, n: int = 160) -> dict:
@@ -63,6 +64,11 @@ CLASSES = [
             summary(27, 1, random_1=(2, 3), random_2=(3, 2)),
             "works",
             "2 random sets of like size: +0.0 points on average, −0.6 points to +0.6 points",
+        ),
+        (
+            {name: value for name, value in summary(27, 1, random_1=(2, 3)).items() if name != "chosen_on"},
+            "uncontrolled",
+            "did not look for a shifted prior; measure it again",
         ),
         (summary(27, 1), "uncontrolled", "not been compared with random"),
         (summary(27, 1, sign_flipped=(2, 3)), "uncontrolled", "not been compared with random"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,9 +11,10 @@ import scipy.stats
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.method import collecting
 from corrsteer_core.reporting import ranking_words
-from corrsteer_core.runs import feature_facts, feature_lists, measurements, run_facts
+from corrsteer_core.runs import feature_facts, feature_lists, measurements, predictions, run_facts
 from corrsteer_core.runs.feature_lists import FeatureFilter
 from corrsteer_core.storage import deleting, reading, run_folder
+from corrsteer_core.storage.writing import Writer
 from tests.made import fabricated
 
 
@@ -361,3 +363,25 @@ def test_a_run_of_which_answers_are_missing_is_not_fitted():
     run = fabricated.make_run(fitted=False, measured=False, collected=0.5)
     with pytest.raises(CorrSteerError, match=r"has 140 of its 280 samples answered; run 'fit' again"):
         collecting.refit(run)
+
+
+def test_a_run_of_before_there_were_predictions_has_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
+    old = fabricated.make_run()
+    with duckdb.connect(run_folder.database_path(old)) as file:
+        file.execute("DROP TABLE predictions")
+    assert predictions.predictions(old).empty
+    assert feature_lists.predicted_features(old) == 0
+    with pytest.raises(CorrSteerError, match="Nothing is predicted yet"):
+        predictions.predicted_against_measured(old)
+
+
+def test_only_predictions_of_the_fit_of_today_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
+    name = fabricated.make_run()
+    with Writer(name) as store:
+        fitted = store.query("SELECT layer, feature, coefficient FROM features WHERE coefficient IS NOT NULL")
+        stale = fitted.assign(own=True, predicted_effect=0.01, shift=None, tilt=None, toward=None, share=0.1)
+        stale.loc[stale.index[:3], "coefficient"] += 1
+        store.replace("predictions", stale)
+    assert feature_lists.predicted_features(name) == len(fitted) - 3

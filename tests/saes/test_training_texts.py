@@ -26,7 +26,7 @@ CHAT = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hel
 )
 def test_every_form_is_read_gzipped_or_not(tmp_path, row, document):
     (tmp_path / "x.jsonl").write_text(json.dumps(row) + "\n\n")
-    (tmp_path / "x.jsonl.gz").write_bytes(gzip.compress(json.dumps(row).encode()))
+    (tmp_path / "x.jsonl.gz").write_bytes(gzip.compress(json.dumps(row).encode(), mtime=0))
     assert read_documents(tmp_path / "x.jsonl") == read_documents(tmp_path / "x.jsonl.gz") == [document]
 
 
@@ -56,7 +56,7 @@ def test_what_is_wrong_is_said_with_its_line_blank_ones_counted(tmp_path, line, 
 
 
 @pytest.mark.parametrize(
-    "content", [gzip.compress(b"text\n" * 1_000, mtime=0)[:-12], b"no gzip", gzip.compress(b"a") + b"b"]
+    "content", [gzip.compress(b"text\n" * 1_000, mtime=0)[:-12], b"no gzip", gzip.compress(b"a", mtime=0) + b"b"]
 )
 def test_a_damaged_gzip_file_is_a_sentence(tmp_path, content):
     (tmp_path / "x.txt.gz").write_bytes(content)
@@ -65,7 +65,7 @@ def test_a_damaged_gzip_file_is_a_sentence(tmp_path, content):
 
 
 def test_a_gzip_file_whose_middle_is_damaged_is_a_sentence(tmp_path):
-    content = bytearray(gzip.compress(bytes(range(256)) * 100))
+    content = bytearray(gzip.compress(bytes(range(256)) * 100, mtime=0))
     content[20:60] = b"\xff" * 40
     (tmp_path / "x.txt.gz").write_bytes(bytes(content))
     with pytest.raises(CorrSteerError, match="could not be read"):

@@ -6,6 +6,8 @@ import errno
 import os
 import random
 import shutil
+import subprocess
+import sys
 
 import duckdb
 import pandas as pd
@@ -19,6 +21,7 @@ from corrsteer_core.runs import fit, measurements, run_facts
 from corrsteer_core.runs.fit import FitSettings
 from corrsteer_core.storage import database, deleting, problems, reading, run_folder, writing
 from tests.made import fabricated
+from tests.made.places import ROOT
 
 GOOD, BAD = "sentiment-good0000", "sentiment-bad00000"
 SETTINGS = FitSettings(permutations=19, seed=1)
@@ -280,6 +283,28 @@ def test_what_a_full_disk_does_to_duckdb_is_told_by_trying(good, monkeypatch):
             raise duckdb.IOException("Could not write file")
     with pytest.raises(CorrSteerError, match="because the disk is full"), reading.reading(GOOD):
         raise duckdb.IOException("Could not write file")
+
+
+LIMITED = """
+import resource, signal, sys
+from corrsteer_core.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+sys.exit(main.main(["refit", sys.argv[2], "--permutations", "19", "--quiet"]))
+"""
+
+
+def test_what_duckdb_cannot_fold_into_its_file_is_said_with_the_cause(good):
+    before = everything(good)
+    size = run_folder.database_path(good).stat().st_size
+    ended = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(size), good], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    assert os.strerror(errno.EFBIG) in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert everything(good) == before
+    collecting.refit(GOOD, SETTINGS)
 
 
 # --- folders and locks ---------------------------------------------------------------------------

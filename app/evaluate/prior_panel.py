@@ -1,0 +1,42 @@
+"""Is it more than a changed prior? The block under an evaluation's verdict, in the report's own words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app.shared import components as ui
+from corrsteer_core.reporting import prior_words
+
+
+def draw(summary: dict[str, Any]) -> None:
+    """The three numbers, the classes one by one, the confusion tables folded; nothing where the task has no classes."""
+    words = prior_words.prior_words(summary)
+    if words is None:
+        return
+    with st.container(border=True):
+        st.markdown(f"**{prior_words.TITLE}**", help=prior_words.EXPLAINED)
+        for place, one in zip(st.columns(len(words.figures)), words.figures, strict=True):
+            place.metric(one.label, one.value)
+            place.caption(ui.for_markdown(one.note))
+        if words.sentence:
+            st.markdown(ui.for_markdown(words.sentence))
+        _table(words.classes)
+        if words.remark:
+            st.caption(ui.for_markdown(words.remark))
+        if words.confusion:
+            with st.expander("Which classes were answered where which are right"):
+                for table in words.confusion:
+                    st.caption(table.title)
+                    _table(table)
+
+
+def _table(table: prior_words.Table) -> None:
+    """A table of the words as they are: names of classes may be a user's own."""
+    heads = [ui.plain(head) for head in table.heads]
+    rows = [[ui.plain(cell) for cell in row] for row in table.rows]
+    right = {head: st.column_config.TextColumn(alignment="right") for head in heads[1:]}
+    frame = pd.DataFrame(rows, columns=heads)
+    st.dataframe(frame, hide_index=True, width="stretch", alt=table.title, column_config=right)

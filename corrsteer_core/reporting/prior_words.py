@@ -1,0 +1,133 @@
+"""Is it more than a changed prior? The answer of an evaluation in numbers, words and tables, the same on page and report.
+
+Takes the summary that is stored with an evaluation; one whose task has no classes, or of before this was measured, has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from corrsteer_core.base.formatting import NOTHING, p_value, percent, points, signed
+from corrsteer_core.statistics.classes import ClassChange
+from corrsteer_core.statistics.classes import sentence as by_class
+
+TITLE = "Is it more than a changed prior?"
+EXPLAINED = (
+    "Where answers are classes, success can rise merely because one class is answered more often. One constant per class, "
+    "added to its log-probability and fitted on validation samples, does that without any feature. Both models get the "
+    "constants that serve them best; only what the steered one then has more is beyond a changed prior."
+)
+DIAMONDS = (
+    "Filled diamonds: each model with the one constant per class that serves it best, fitted on validation samples. What "
+    "lies between the two is beyond a changed prior."
+)
+"""How to read them in a chart of rates."""
+CLASS_HEADS = ("Class", "Samples", "Right unsteered", "Right steered")
+NO_CHOICE = "none of them"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number with what it is and what stands beside it."""
+
+    label: str
+    value: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table in words."""
+
+    title: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class PriorWords:
+    """What one constant per class does, what the set does beyond it, and the classes one by one."""
+
+    figures: tuple[Figure, ...]
+    classes: Table
+    sentence: str
+    """The classes' rates before and after, in words; empty without classes that are ever right."""
+    confusion: tuple[Table, ...]
+    """Right classes against answers, unsteered and steered."""
+    remark: str
+    """What the task's majority class reaches, the commonest answers, and answers that are nearly ties."""
+
+
+def prior_words(summary: Mapping[str, Any]) -> PriorWords | None:
+    """The block of an evaluation; None where the task has no classes or nothing of it was measured."""
+    if not summary.get("offset") or not summary.get("beyond_prior"):
+        return None
+    classes = summary.get("classes") or []
+    changes = [ClassChange(row["class"], row["n"], row["unsteered_rate"], row["steered_rate"]) for row in classes]
+    said = by_class(changes)
+    return PriorWords(
+        figures=tuple(_figures(summary)),
+        classes=Table("Right answers by class", CLASS_HEADS, tuple(map(_class_row, changes))),
+        sentence=f"{said[:1].upper()}{said[1:]}." if said else "",
+        confusion=tuple(_confusion(summary.get("confusion") or {})),
+        remark=" ".join(_remarks(summary)),
+    )
+
+
+def _figures(summary: Mapping[str, Any]) -> Iterator[Figure]:
+    offset, beyond, auc = summary["offset"], summary["beyond_prior"], summary.get("auc")
+    yield Figure(
+        "One constant per class alone",
+        percent(offset["rate"]),
+        f"{points(offset['effect'])} without any feature ({p_value(offset['p'])})",
+    )
+    rates = f"{percent(beyond['unsteered_rate'])} to {percent(beyond['steered_rate'])}"
+    between = _between(beyond.get("interval"))
+    yield Figure("The set beyond it", points(beyond["effect"]), f"{rates}{between}, {p_value(beyond['p'])}")
+    if auc is None:
+        yield Figure("AUC", NOTHING, "not defined: on these samples the classes cannot be ranked")
+        return
+    low_high = auc.get("interval")
+    change = signed(auc["steered"] - auc["unsteered"], 3)
+    spread = f", 95% interval {signed(low_high[0], 3)} to {signed(low_high[1], 3)}" if low_high else ""
+    yield Figure("AUC", f"{auc['unsteered']:.3f} → {auc['steered']:.3f}", f"{change}{spread}; no constant changes it")
+
+
+def _between(interval: Sequence[float] | None) -> str:
+    return f", 95% interval {points(interval[0]).removesuffix(' points')} to {points(interval[1])}" if interval else ""
+
+
+def _class_row(one: ClassChange) -> tuple[str, ...]:
+    return one.name, f"{one.n:,}", percent(one.unsteered_rate), percent(one.steered_rate)
+
+
+def _confusion(found: Mapping[str, Any]) -> Iterator[Table]:
+    names = [str(name) for name in found.get("names", ())]
+    for side in ("unsteered", "steered"):
+        if names and found.get(side):
+            rows = tuple(
+                (name, *(f"{count:,}" for count in counts)) for name, counts in zip(names, found[side], strict=True)
+            )
+            yield Table(
+                f"Answers {side}", ("Right answer", *(f"answered {name}" for name in (*names, NO_CHOICE))), rows
+            )
+
+
+def _remarks(summary: Mapping[str, Any]) -> Iterator[str]:
+    majority, ties = summary.get("majority_rate"), summary.get("near_ties")
+    if majority is not None:
+        yield f"Always answering the commonest right class would reach {percent(majority)}."
+    answers = summary.get("answers") or {}
+    before, after = (answers.get(side) or {} for side in ("unsteered", "steered"))
+    if before.get("commonest") is not None and after.get("commonest") is not None:
+        yield (
+            f"The commonest answer is {before['commonest']} ({percent(before['share'])}) unsteered and "
+            f"{after['commonest']} ({percent(after['share'])}) steered."
+        )
+    if ties:
+        yield (
+            f"{ties:,} of {summary['n']:,} samples are near ties between the best two classes: other arithmetic may turn "
+            f"their answers."
+        )
