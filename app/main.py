@@ -1,4 +1,4 @@
-"""The app's entry: page settings, navigation, and the run that is looked at. `streamlit run app/main.py`."""
+"""The app's entry: page settings, navigation, and the run that is shown. `streamlit run app/main.py`."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def home(readable: pd.DataFrame) -> str | None:
     """The run to begin with: the newest with a measured set; where there is none, the newest ranked, else the newest."""
     if readable.empty:
         return None
-    told = (readable["measured"].astype(int) > 0) * 2 + readable["fitted"].astype(bool)
-    return str(readable["run"][told.idxmax()])  # the first of the highest: runs come newest first
+    completeness = (readable["measured"].astype(int) > 0) * 2 + readable["fitted"].astype(bool)
+    return str(readable["run"][completeness.idxmax()])  # the first of the highest: runs come newest first
 
 
 def sidebar() -> None:

@@ -1,7 +1,7 @@
 """docs/results.md: the whole method on each task, as `study` measures it. Run by `make results DATA=folder`.
 
 Each task is studied by the command line in a process of its own, and the numbers it returned are kept
-beside the page (docs/results.json), so that a later run measures only what is asked anew. Sentences are
+beside the page (docs/results.json), so that a later run measures only what is asked again. Sentences are
 made of them when the page is written, and so are always in the words that the tool uses now.
 """
 
@@ -171,7 +171,7 @@ was chosen on. *unsteered → steered* is the success rate with Wilson's 95% int
 that turned right / wrong; *p* is the exact McNemar test; *SER* the share of flips that went wrong; *fluency* the nats per
 token that the unsteered model needs for unsteered → steered texts (higher is worse). *Random* is the mean effect, and the
 range, of random features of like frequency and equal vector length in the set's place; *flipped* that of the set with its
-sign turned round. *Constrained* is the unsteered model held to the choices. A set that is empty found no candidate beyond
+sign turned round. *Constrained* is the unsteered model limited to the choices. A set that is empty found no candidate beyond
 noise. The verdict is given by a stated rule (corrsteer_core/reporting/verdict.py). One task in twenty would show p < 0.05 by luck.
 """
 

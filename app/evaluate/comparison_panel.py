@@ -50,7 +50,7 @@ def _scales(swept: pd.DataFrame, name: str, split: str) -> None:
     if len(tasks) == 1:
         st.caption(
             "How to read it: the success rate at each scale with its 95% interval; the dashed line is the unsteered "
-            "rate. Where the intervals overlap, scales cannot be told apart."
+            "rate. Where the intervals overlap, scales cannot be distinguished."
         )
         figure = rate_chart.by_scale(swept)
     else:

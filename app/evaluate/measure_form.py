@@ -14,6 +14,7 @@ from app.shared import resources, state
 from app.shared.names import SPLITS, task_title
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.runs import measurements, run_facts
+from corrsteer_core.runs.strategies import PREFERRED
 from corrsteer_core.tasks import SHIFTED, TASKS, has_shifted
 
 if TYPE_CHECKING:  # the page must not load torch, which this does
@@ -53,7 +54,7 @@ def draw(run: str, bodies: dict[str, str]) -> None:
         key="measure_kind",
         label_visibility="collapsed",
     )
-    names = sorted(bodies, key=lambda name: (name != "V", name))
+    names = sorted(bodies, key=lambda name: (name != PREFERRED[0], name))
     sets = {name: measuring.NamedSet(run, name, bodies[name]) for name in names}
     config = resources.ask(run_facts.facts, run).config
     try:
@@ -80,7 +81,7 @@ def _one_set(sets: dict[str, measuring.NamedSet], config: dict[str, Any]) -> mea
         )
         split = three.selectbox("Samples", _splits([task]), format_func=SPLITS.__getitem__)
         one, two, three = st.columns(3, vertical_alignment="bottom")
-        limit = one.number_input("At most so many samples", 1, None, None, placeholder="all of them")
+        limit = one.number_input("Most samples", 1, None, None, placeholder="all of them")
         controls = two.number_input(
             "Random sets to compare with",
             0,
@@ -107,7 +108,7 @@ def _several_scales(sets: dict[str, measuring.NamedSet], config: dict[str, Any])
         one, two, three, four = st.columns([2, 1.2, 1.2, 1], vertical_alignment="bottom")
         scales = one.multiselect("Scales", SCALES, default=[0.5, 1.0, 1.5, 2.0], format_func="{:g}".format)
         split = two.selectbox("Samples", _splits(TASKS), format_func=SPLITS.__getitem__)
-        limit = three.number_input("At most so many samples", 1, None, None, placeholder="all of them")
+        limit = three.number_input("Most samples", 1, None, None, placeholder="all of them")
         asked = four.form_submit_button("Measure", type="primary", icon=":material/play_arrow:", width="stretch")
     if not asked:
         return None
@@ -128,7 +129,7 @@ def _sets_on_tasks(sets: dict[str, measuring.NamedSet], config: dict[str, Any]) 
         tasks = two.multiselect("Tasks", _named_tasks(config), default=_own(config), format_func=task_title)
         one, two, three = st.columns(3, vertical_alignment="bottom")
         split = one.selectbox("Samples", _splits(TASKS), format_func=SPLITS.__getitem__)
-        limit = two.number_input("At most so many samples of each task", 1, None, None, placeholder="all of them")
+        limit = two.number_input("Most samples of each task", 1, None, None, placeholder="all of them")
         asked = three.form_submit_button("Measure", type="primary", icon=":material/play_arrow:", width="stretch")
     if not asked:
         return None

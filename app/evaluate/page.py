@@ -1,4 +1,4 @@
-"""Evaluate: measure a steering set on held-out samples, and read what came of it sample by sample."""
+"""Evaluate: measure a steering set on held-out samples, and read the result sample by sample."""
 
 from __future__ import annotations
 

@@ -82,9 +82,9 @@ def _heading(row: dict[str, Any]) -> None:
 
 def _meaning(run: str, facts: run_facts.RunFacts, layer: int, feature: int, work: drawing.Work) -> None:
     """What it is said to mean, by whom, and where to read more."""
-    told = ask(feature_facts.descriptions, run, layer, feature)
-    imported = told[told["source"] == "neuronpedia"]
-    own = told[told["source"] == "own"]["description"].tolist()
+    described = ask(feature_facts.descriptions, run, layer, feature)
+    imported = described[described["source"] == "neuronpedia"]
+    own = described[described["source"] == "own"]["description"].tolist()
     if work.ready and work.result is not None:
         own = [work.result.guess]  # of more texts than the one that was stored
     for text in imported["description"]:
@@ -101,7 +101,7 @@ def _meaning(run: str, facts: run_facts.RunFacts, layer: int, feature: int, work
 
 def _numbers(run: str, row: dict[str, Any]) -> None:
     feature = pd.DataFrame([{"layer": row["layer"], "feature": row["feature"]}])
-    with st.spinner("Drawing samples anew …"):
+    with st.spinner("Drawing samples again …"):
         bounds = ask_fit(reliability.intervals, run, feature).iloc[0]
     between = "" if ui.missing(bounds["r_low"]) else f"{ui.signed(bounds['r_low'])} and {ui.signed(bounds['r_high'])}"
     numbers = ui.numbers_row()

@@ -26,7 +26,7 @@ def effects(run: str, facts: run_facts.RunFacts) -> None:
     st.caption(
         "Each dot is a feature, steered alone at the scale where it did best. To the right: goes with success "
         "more. Up: brings success "
-        "about. If r told what works, the dots would lie on a rising line. A filled dot has p < 0.05 (two-sided): "
+        "about. If r showed what works, the dots would lie on a rising line. A filled dot has p < 0.05 (two-sided): "
         f"of {len(best)} dots, luck alone would fill about {0.05 * len(best):.1f}."
     )
     figure = figures.r_against_effect(best, state.current_feature())

@@ -50,7 +50,7 @@ def draw(run: str, facts: run_facts.RunFacts) -> None:
         )
     left.caption(f"{ui.counted(found, 'feature')}, sorted by {SORTS[wanted.sort]}. Select a row to look at it.")
     rows = ask(feature_lists.features, run, wanted, limit=ROWS, offset=(number - 1) * ROWS)
-    with st.spinner("Drawing samples anew …"):
+    with st.spinner("Drawing samples again …"):
         bounds = ask_fit(reliability.intervals, run, rows[FEATURE], resamples=RESAMPLES)
     predicted = bool(ask(feature_lists.predicted_features, run))
     rows = rows.join(bounds.drop(columns=FEATURE))

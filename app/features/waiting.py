@@ -26,7 +26,7 @@ def portrait(work: drawing.Work, run: str, facts: run_facts.RunFacts, layer: int
 
 
 def wait_for(work: drawing.Work, follows: str) -> None:
-    """Say what is being worked out and what will come of it, and draw the page anew once it is there."""
+    """Say what is being worked out and what will come of it, and draw the page again once it is there."""
 
     def look() -> None:
         if work.ready:

@@ -1,4 +1,4 @@
-"""Runs beside one another: what each asked of which model, what its ranking amounts to, and what came of it."""
+"""Runs beside one another: what each asked of which model, what its ranking amounts to, and its result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def draw(runs: Sequence[str]) -> None:
     table = compared(runs)
     st.markdown("**Side by side**")
     st.dataframe(
-        table.reset_index(names=""), alt="What came of each run", hide_index=True, width="stretch", height="content"
+        table.reset_index(names=""), alt="The result of each run", hide_index=True, width="stretch", height="content"
     )
     settings = settings_apart(runs)
     same = "The runs were made with the same settings." if settings.empty else "Settings in which they differ:"
@@ -38,7 +38,7 @@ def draw(runs: Sequence[str]) -> None:
 
 
 def compared(runs: Sequence[str]) -> pd.DataFrame:
-    """What came of each run, in words and rounded numbers: things down, runs across."""
+    """The result of each run, in words and rounded numbers: things down, runs across."""
     return pd.DataFrame({ui.plain(run): _of(run) for run in runs})
 
 

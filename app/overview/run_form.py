@@ -14,6 +14,7 @@ from corrsteer_core import tasks
 from corrsteer_core.base import jobs, uploads
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.paths import EMBEDDED
+from corrsteer_core.runs import poolings
 from corrsteer_core.saes.presets import PRESETS
 
 STARTED = "new_run_job"  # the job that this tab's form started last
@@ -119,11 +120,8 @@ def _settings() -> dict[str, Any]:
         "Longest answer (tokens)", 1, ui.MOST_TOKENS, None, placeholder="the task's own", key="new_run_tokens"
     )
     found["pooling"] = pooling.selectbox(
-        "Activation of an answer", ["max", "mean", "all"], key="new_run_pooling",
-        help=(
-            "max: the strongest moment while answering (as the paper does); mean: the average; all: the prompt "
-            "counts too."
-        ),
+        "Activation of an answer", list(poolings.POOLINGS), key="new_run_pooling",
+        help=f"{poolings.in_words()}. The paper takes {poolings.DEFAULT_POOLING}.",
     )  # fmt: skip
     return {**found, **_prompt_settings()}
 
@@ -141,7 +139,7 @@ def _prompt_settings() -> dict[str, Any]:
         ),
         "shots": shots.number_input(
             "Examples before each prompt", 0, 64, 0, key="new_run_shots",
-            help="So many training samples are shown with their answers (few-shot), and used for nothing else.",
+            help="This many training samples are shown with their answers (few-shot), and used for nothing else.",
         ),
         "system": system.text_input(
             "System prompt", key="new_run_system", placeholder="none", help="Needs the chat template."

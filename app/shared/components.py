@@ -102,7 +102,7 @@ FIELDS = {
 
 
 def page_of(view: Callable[[], None]) -> Callable[[], None]:
-    """A page that never shows a traceback: what the user can mend as one sentence, a bug as an apology."""
+    """A page that never shows a traceback: what the user can fix as one sentence, a bug as an apology."""
 
     @functools.wraps(view)
     def shown() -> None:
@@ -141,7 +141,7 @@ def in_words_of_the_page(text: str) -> str:
 
 
 def problem(error: Exception | str) -> None:
-    """One sentence about something the user can mend."""
+    """One sentence about something the user can fix."""
     st.error(for_markdown(in_words_of_the_page(str(error))), icon=":material/error:")
 
 

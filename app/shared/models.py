@@ -53,25 +53,25 @@ class Bench:
             raise CorrSteerError(self._problem)
         return self._model
 
-    def let_others(self) -> None:
-        """Let who waits for the lock, which the caller has, take a step."""
+    def give_way(self) -> None:
+        """Let those who wait for the lock, which the caller holds, take a step."""
         self.lock.release()
         try:
-            time.sleep(0.01)  # without it nobody else would get hold of it
+            time.sleep(0.01)  # without this pause no other thread would get the lock
         finally:
             self.lock.acquire()
 
     def sharing(self, progress: Progress) -> Progress:
-        """`progress`, at every call of which others are let (see `let_others`)."""
+        """`progress`, at every call of which others may go first (see `give_way`)."""
 
         def told(stage: str, done: int, total: int) -> None:
             progress(stage, done, total)
-            self.let_others()
+            self.give_way()
 
         return told
 
     def saes(self, refs: Sequence[SaeRef]) -> list[Sae]:
-        """The SAEs a set names, each loaded the first time. Raises CorrSteerError if they are not to be had."""
+        """The SAEs a set names, each loaded the first time. Raises CorrSteerError if they cannot be loaded."""
         from corrsteer_core.saes.named_saes import saes_of
 
         model = self.model()

@@ -18,7 +18,7 @@ SCRIPT = f"""export default function(component) {{
   const pressed = event => {{
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return
     if (!event.target.matches || !event.target.matches(".st-key-{BOX} textarea")) return
-    // The box sends its text at the same keys; the press is told after it.
+    // The box sends its text at the same keys; the press is reported after it.
     window.setTimeout(() => document.querySelector(".st-key-{GENERATE} button")?.click(), 60)
   }}
   document.addEventListener("keydown", pressed)

@@ -11,12 +11,13 @@ import streamlit as st
 
 from app.shared import components, resources, state
 from app.steer import editing
-from app.steer.editing import STRATEGIES, Editor
+from app.steer.editing import Editor
 from app.steer.playing import Question
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.runs import measurements, run_facts, stored_run
 from corrsteer_core.runs.run_config import RunConfig
 from corrsteer_core.runs.steering_set import SteeringSet
+from corrsteer_core.runs.strategies import STRATEGIES, preference
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Desk:
     config: RunConfig
     editor: Editor
     begun: pd.Timestamp
-    """When the run was: one that is deleted and made anew has the same name."""
+    """When the run was: one that is deleted and made again has the same name."""
     question: Question | None = None
     """What is asked at present; None while there is no prompt."""
     note: Note | None = None
@@ -106,7 +107,7 @@ def _first(run: str) -> SteeringSet | None:
     kept = kept_sets(run)
     if (linked := st.query_params.get("set", "")) in kept:
         return kept[linked]
-    automatic = [kept[name] for name in reversed(STRATEGIES) if name in kept]
+    automatic = [kept[name] for name in sorted(STRATEGIES, key=preference) if name in kept]
     return next((one for one in automatic if one.rows), automatic[0] if automatic else None)
 
 

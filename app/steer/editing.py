@@ -11,12 +11,11 @@ from dataclasses import dataclass, field, replace
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.runs.run_config import RunConfig
 from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
+from corrsteer_core.runs.strategies import STRATEGIES
 
 REMEMBERED = 200
 """Changes that can be undone."""
 EDITED = " (edited)"
-STRATEGIES = ("A", "S", "P", "V")
-"""Names of automatic choices, the best last."""
 LONGEST_FILE = 2_000_000  # bytes
 STRONGEST = 1e6
 """Of the coefficients that the page can show, either way from 0."""
@@ -158,10 +157,10 @@ def brought(content: bytes, where: str, run: str, config: RunConfig) -> Steering
     if steering.model_fingerprint != config.model_fingerprint:
         raise CorrSteerError(f"{where} belongs to another model ({steering.model}) than this run's ({config.model}).")
     own = {(sae.layer, sae.fingerprint) for sae in config.saes}
-    if strange := sorted(
+    if unknown := sorted(
         {sae.layer for sae in steering.saes if (sae.layer, sae.fingerprint) not in own} & _used(steering)
     ):
-        raise CorrSteerError(f"{where} was made with another SAE for layer {strange[0]} than this run's.")
+        raise CorrSteerError(f"{where} was made with another SAE for layer {unknown[0]} than this run's.")
     # The run's own SAEs: what a file says of where they lie is not followed.
     return replace(steering, saes=config.saes, run=run)
 

@@ -102,8 +102,8 @@ def _question(asked: Any, where: str, steering: SteeringSet, run: str, config: R
             chat=None if asked["chat"] is None else bool(asked["chat"]),
             turns=tuple((_text(words, LONGEST_PROMPT), _text(answer, 100_000)) for words, answer in asked["turns"]),
         )
-        if strange := set(found.scales) - {steering.scale, *MORE_SCALES}:
-            raise ValueError(f"the scale {min(strange):g} is none that the page offers")
+        if unknown := set(found.scales) - {steering.scale, *MORE_SCALES}:
+            raise ValueError(f"the scale {min(unknown):g} is none that the page offers")
     except (KeyError, TypeError, ValueError) as error:
         raise CorrSteerError(f"{where} asks for what the page does not have: {error}.") from error
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -96,9 +96,7 @@ class Run(RunPictures):
             )
         stored_run.keep_set(self.name, steering)
 
-    def select(
-        self, strategy: Literal["S", "A", "P", "V"] = "V", *, progress: Progress = silent, **options: Any
-    ) -> Steering:
+    def select(self, strategy: str = "V", *, progress: Progress = silent, **options: Any) -> Steering:
         """Choose a steering set by a strategy, keep it with the run, and return it.
 
         S takes the feature of highest r, A that of each layer, P those of A that help alone on the validation split, V
@@ -107,8 +105,9 @@ class Run(RunPictures):
         longest, ranking, negative. Raises CorrSteerError when nothing can be ranked.
         """
         from corrsteer_core.method.selecting import select
+        from corrsteer_core.runs.strategies import get_strategy
 
-        setup = self._opened() if strategy in ("P", "V") else self._setup
+        setup = self._opened() if get_strategy(strategy).by_steering else self._setup
         return Steering.of(select(self.name, strategy, setup=setup, progress=progress, **options))
 
     def _opened(self) -> Setup:

@@ -78,7 +78,7 @@ def _vectors(steering: SteeringSet, model: Model) -> dict[Any, Tensor]:
     from corrsteer_core.engine.steering import vectors_of
     from corrsteer_core.saes.named_saes import saes_of
 
-    # SAEs are told by the model's name; a checked model goes by the name that the set knows it by.
+    # SAEs are recognised by the model's name; a checked model goes by the name that the set knows it by.
     known = replace(model, name=steering.model)
     return vectors_of(steering, saes_of(steering.active_saes, known))
 

@@ -50,7 +50,7 @@ def fit(
     ...) is a task of its own: leave `task` out. `judge` scores in place of the task's rules. `model` is what `load_model` returns or
     takes (None: the embedded one); `sae` names the SAEs (a folder, "release/id", "owner/repository/folder"), of which
     `layers` picks some. `limit` is how many items, `shots` how many of them are shown with their answers before every
-    prompt, `progress(stage, done, total)` is told how far it is.
+    prompt, `progress(stage, done, total)` is called with how far it is.
     The same arguments give the same run; what is in the cache is not done again, but for the ranking. Raises
     CorrSteerError for a task, model, SAE or pairing that is not there or cannot be right.
     """
@@ -97,7 +97,7 @@ def evaluate(
     `task` is the set's own unless named. `controls` is how many random sets of like frequency and length are measured
     beside it; the set with its sign turned round is then, too, and, for a set that P or V chose, `matched` sets that
     were chosen alike among random features (None: 5). `scale` takes the place of the set's own. `model` is
-    the one in memory or loaded anew. Rates and effects are shares (0 to 1), fluency is in nats per token;
+    the one in memory or loaded again. Rates and effects are shares (0 to 1), fluency is in nats per token;
     `.verdict` prints as a sentence, `.samples` is a DataFrame with both texts and outcomes of every sample.
     Raises CorrSteerError for another model, an empty split, and controls of a set whose run is not in the cache.
     """

@@ -8,7 +8,7 @@ _FULL = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 class CorrSteerError(Exception):
-    """Something the user can mend: bad input, a wrong pairing, a missing file."""
+    """Something the user can fix: bad input, a wrong pairing, a missing file."""
 
 
 def out_of_memory(error: BaseException) -> bool:

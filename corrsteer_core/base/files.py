@@ -246,7 +246,7 @@ def _lives(process: int, entry: os.DirEntry[str]) -> bool:
 
 
 def refused(folder: Path) -> OSError | None:
-    """Why nothing can be written into a folder at the moment, told by trying; None if it can be."""
+    """Why nothing can be written into a folder at the moment, found by trying; None if it can be."""
     scratch = scratch_path(folder)
     try:
         with scratch.open("xb") as file:

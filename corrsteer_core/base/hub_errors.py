@@ -6,7 +6,7 @@ from __future__ import annotations
 def hub_reason(error: BaseException) -> str | None:
     """What an error of the hub's client means, as the end of a sentence; None when it is not about reaching the hub.
 
-    Libraries wrap these errors in their own, so causes are looked at too.
+    Libraries wrap these errors in their own, so their causes are checked too.
     """
     from huggingface_hub import errors
 

@@ -36,12 +36,12 @@ INSTANCE = "CORRSTEER_INSTANCE"
 State = Literal["running", "finished", "failed", "cancelled"]
 
 GOES_ON = ("fit", "select", "study", "demo", "train-sae")
-"""Commands that go on where they were stopped; all others begin anew."""
+"""Commands that go on where they were stopped; all others begin again."""
 KEPT = {
     "sweep": "The numbers of the tasks it has finished are kept",
     "transfer": "The numbers of the tasks it has finished are kept",
 }
-"""What a command that begins anew leaves of its work, where it leaves something."""
+"""What a command that begins again leaves of its work, where it leaves something."""
 
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
 _ERROR_LINE = re.compile(r"(?:^|: )error: (.+)$")
@@ -185,7 +185,7 @@ def if_stopped(command: str) -> str:
     """What stopping a command leaves of its work, and what going on with it, by the same command again, does."""
     if command in GOES_ON:
         return "What is finished is kept; it goes on from there."
-    return f"{KEPT.get(command, 'Nothing of it is kept')}; going on begins anew."
+    return f"{KEPT.get(command, 'Nothing of it is kept')}; it will begin again from the start."
 
 
 # --- reading a job's folder ----------------------------------------------------------------------

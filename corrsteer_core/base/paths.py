@@ -19,7 +19,7 @@ EMBEDDED_SAES = PACKAGE / "saes_smollm2"
 def cache_dir() -> Path:
     """The cache folder: `$CORRSTEER_CACHE`, else `cache/` of the checkout, else, installed, the user's own cache folder.
 
-    A checkout is told by the pyproject.toml beside the package; what is installed has none, and a package manager
+    A checkout is recognised by the pyproject.toml beside the package; what is installed has none, and a package manager
     may replace or remove all that lies there.
     """
     if asked := os.environ.get("CORRSTEER_CACHE"):

@@ -86,7 +86,7 @@ def _writing() -> Iterator[None]:
 
 
 def _holds(path: Path, content: bytes) -> bool:
-    """Whether a file is there with this content; a damaged one is written anew."""
+    """Whether a file is there with this content; a damaged one is written again."""
     try:
         return path.stat().st_size == len(content) and path.read_bytes() == content
     except OSError:

@@ -62,7 +62,7 @@ def measured_on(parser: argparse.ArgumentParser) -> None:
     """The tasks, items and part of them that sets are measured on."""
     parser.add_argument("--task", action="append", help="task to measure on; repeat (default: the sets' own)")
     split(parser)
-    parser.add_argument("--limit", type=values.positive, help="at most so many samples of each task")
+    parser.add_argument("--limit", type=values.positive, help="most samples of each task")
 
 
 def own_task(parser: argparse.ArgumentParser) -> None:
@@ -112,7 +112,7 @@ def run_settings(parser: argparse.ArgumentParser) -> None:
         help=f"score by a small model of the hub instead of by rules: {choices.listed(choices.judges())}",
     )
     pairing(parser)
-    parser.add_argument("--limit", type=values.positive, help="at most so many samples, over all splits")
+    parser.add_argument("--limit", type=values.positive, help="most samples, over all splits")
     parser.add_argument("--max-new-tokens", type=values.positive, help="tokens to generate (default: the task's)")
     parser.add_argument("--batch-size", type=values.positive, help="prompts at a time (default: what fits in memory)")
     parser.add_argument(

@@ -5,9 +5,9 @@ Read when a parser is made, and only for the command that was asked for: some ta
 
 from __future__ import annotations
 
-from corrsteer_core.engine.export_formats import SUFFIXES
+from corrsteer_core.engine.export_formats import FORMATS
 from corrsteer_core.runs.objectives import OBJECTIVES
-from corrsteer_core.runs.poolings import POOLINGS
+from corrsteer_core.runs.poolings import POOLINGS, in_words
 from corrsteer_core.runs.run_config import DTYPES
 from corrsteer_core.tasks import JUDGES, SCORERS, TASKS
 from corrsteer_core.tasks.base import SHIFTED, SPLITS
@@ -52,7 +52,13 @@ def poolings() -> tuple[str, ...]:
 
 def export_formats() -> tuple[str, ...]:
     """What a set can be written as."""
-    return tuple(SUFFIXES)
+    return tuple(FORMATS)
+
+
+def files_beside() -> str:
+    """Which formats write more than one file, for a help text."""
+    more = {one.name: one.beside for one in FORMATS.values() if one.beside}
+    return "; ".join(f"{name} also writes a {' and a '.join(beside)} beside it" for name, beside in more.items())
 
 
 def splits() -> tuple[str, ...]:
@@ -80,6 +86,13 @@ def listed(names: tuple[str, ...]) -> str:
     return ", ".join(names)
 
 
+def strategy_words() -> str:
+    """The strategies in words, for a help text."""
+    from corrsteer_core.runs.strategies import STRATEGIES
+
+    return "; ".join(f"{one.name}: {one.what}" for one in STRATEGIES.values())
+
+
 def pooling_words() -> str:
     """The poolings in words, for a help text."""
-    return "; ".join(f"{one.name}, the {one.what}" for one in POOLINGS.values())
+    return in_words()

@@ -52,7 +52,7 @@ def some_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
     def read(given: str) -> tuple[str, ...]:
         names = tuple(dict.fromkeys(name for name in given.split(",") if name))
         if unknown := [name for name in names if name not in known]:
-            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(known)}")
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not one of {', '.join(known)}")
         return names
 
     return read

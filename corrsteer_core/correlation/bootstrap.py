@@ -1,4 +1,4 @@
-"""Intervals of r and coefficients by drawing the samples anew."""
+"""Intervals of r and coefficients by drawing the samples again."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ FEWEST = 4  # prompts read together, however many variants each has
 
 @dataclass(frozen=True)
 class Answers:
-    """What came of one batch of prompts."""
+    """The result of one batch of prompts."""
 
     prompts: list[int]
     """Which prompts, by their place in the list that was asked."""

@@ -1,7 +1,7 @@
 """How likely each of a task's classes is at the first generation position (METHOD: l_ik).
 
 A class counts only by tokens that are a whole answer: for the class "Positive" the tokens of "Positive", " Positive",
-"positive" and " positive". Classes are then told apart by one forward pass, whatever the text goes on to say.
+"positive" and " positive". Classes are then distinguished by one forward pass, whatever the text goes on to say.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a vector added where steering adds would change, to first order: one backward pass per sample.
 
 A zero vector is added at a sample's generation positions, at every hook point at once; the gradient with respect to it says
-how a small steering vector moves what is looked at (METHOD.md, "Predicted effect"). The prompt before its last token is
+how a small steering vector moves what is measured (METHOD.md, "Predicted effect"). The prompt before its last token is
 never steered: it is read once without gradients, and the backward pass goes through generation positions alone.
 """
 
@@ -92,7 +92,7 @@ def class_gradients(
     """Gradients of class margins at the first generation position, batch by batch; `classes` holds each prompt's tokens.
 
     The class without tokens, if there is one, is that of all other tokens. Costs a forward pass and K - 1 backward passes
-    through the last prompt token alone. `told` hears how many prompts are done.
+    through the last prompt token alone. `told` is called with how many prompts are done.
     """
 
     def work(batch: list[int], prefix: Prefix) -> ClassGradients:

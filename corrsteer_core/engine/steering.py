@@ -104,7 +104,7 @@ def _last_is_the_one() -> Callable[[nn.Module, tuple, dict[str, Any]], None]:
         mask, cache = kwargs.get("attention_mask"), kwargs.get("past_key_values")
         if isinstance(mask, Tensor) and mask.dim() == 2 and not bool(mask[:, -1].all()):
             raise CorrSteerError(
-                "A prompt is padded on the right, where steering acts; set tokenizer.padding_side = 'left' and tokenize anew."
+                "A prompt is padded on the right, where steering acts; set tokenizer.padding_side = 'left' and tokenize again."
             )
         if cache is not None and int(cache.get_seq_length()) and ids is not None and ids.shape[1] > 1:
             raise CorrSteerError(

@@ -45,10 +45,10 @@ def _as_long(own: Sequence[SteeringRow], others: Sequence[int], sae: Sae) -> lis
     """Rows of other features, each as long as its original, then together as long as the originals together."""
     layer = own[0].layer
     directions = sae.directions([row.feature for row in own])
-    strange = sae.directions(others)
+    random = sae.directions(others)
     coefficients = directions.new_tensor([row.coefficient for row in own])
-    alike = coefficients * directions.norm(dim=-1) / strange.norm(dim=-1)
-    together, sum_of_others = (coefficients @ directions).norm(), (alike @ strange).norm()
+    alike = coefficients * directions.norm(dim=-1) / random.norm(dim=-1)
+    together, sum_of_others = (coefficients @ directions).norm(), (alike @ random).norm()
     if float(sum_of_others):  # else the originals cancel, or have no length
         alike = alike * together / sum_of_others
     return [SteeringRow(layer, other, float(c)) for other, c in zip(others, alike, strict=True)]

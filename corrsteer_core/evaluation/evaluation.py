@@ -1,4 +1,4 @@
-"""What came of measuring a set, as a value."""
+"""The result of measuring a set, as a value."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def _as_fitted(fitted: RunConfig, asked: Task) -> Task:
     if scorer_name(asked.scorer) not in (scorer_name(own.scorer), scorer_name(get_scorer(fitted.scorer))):
         raise CorrSteerError(
             f"The set was fitted with answers scored by {fitted.scorer}, and {scorer_name(asked.scorer)} was asked for; "
-            f"give --scorer {fitted.scorer}, or fit anew with the other one."
+            f"give --scorer {fitted.scorer}, or fit again with the other one."
         )
     return own
 
@@ -121,7 +121,7 @@ def _check_fixed(steering: SteeringSet, task: Task, data: Path | None, every: Se
     if any(other[item.id] != item.split for item in every):
         raise CorrSteerError(
             f"The set {steering.name!r} was fitted on {task.name} in the run {steering.run}, which is not cached, so it is "
-            f"not known which samples were held back; give a file that names the split of every row, or make the run anew."
+            f"not known which samples were held back; give a file that names the split of every row, or make the run again."
         )
 
 

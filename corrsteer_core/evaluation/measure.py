@@ -103,13 +103,13 @@ def evaluate_sets(
         _rivals(one, saes, control_count, seed, matched[place] if matched else ()) for place, one in enumerate(sets)
     ]
     vectors = [vectors_of(one, saes) for one in (*sets, *(rival for of_set in rivals for rival in of_set.every))]
-    held_too = bool(control_count) and one_token_choices(exam, model)
-    share = 1 - CONSTRAINED_SHARE * held_too
+    limited_too = bool(control_count) and one_token_choices(exam, model)
+    share = 1 - CONSTRAINED_SHARE * limited_too
     measured = measured_sets(exam, sets, vectors, model, choose, part_of(progress, 0, share))
     rest = part_of(progress, share, 1 - share)
     held = (
         constrained_comparisons(exam, measured[0].trial, vectors[: len(sets)], model, rest)
-        if held_too
+        if limited_too
         else [{} for _ in sets]
     )
     results, place = [], 1 + len(sets)

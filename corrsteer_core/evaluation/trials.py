@@ -31,7 +31,7 @@ LOGITS_BYTES = 2**29
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of some items under several variants; the first axis is the item, the second the variant."""
+    """Results of some items under several variants; the first axis is the item, the second the variant."""
 
     items: tuple[Item, ...]
     texts: list[list[str]]

@@ -39,7 +39,7 @@ _NEURONPEDIA_ID = re.compile(r"^[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,100}$")
 
 @dataclass(frozen=True)
 class Imported:
-    """What came of importing a file."""
+    """The result of importing a file."""
 
     kept: int
     """Features that have a description from it now."""

@@ -162,7 +162,7 @@ def answered(model: Model, prompt: str, output: str, tokens: int, style: PromptS
 
     `tokens` is their stored number, the end token included. The output is tokenized again; where that
     gives another number (a model may write a word in unusual pieces, or special tokens, which are not
-    stored), the answer is generated anew, unsteered and greedily as the run's was.
+    stored), the answer is generated again, unsteered and greedily as the run's was.
     """
     ids = tuple(render(model, prompt, style))
     written = _plain(model, output)

@@ -108,7 +108,7 @@ def try_candidates(
 
 def tried(setup: Setup, wanted: pd.DataFrame, progress: Progress) -> pd.DataFrame:
     """The effects of some candidates, measured where they are not known yet."""
-    # Collecting more and fitting anew moves the coefficient: then what was tried is another thing.
+    # Collecting more and fitting again moves the coefficient: then what was tried is another thing.
     same = [*CANDIDATE, "coefficient"]
     known = query(setup.run, "SELECT * FROM effects")
     if default_objective(setup) == "beyond_prior":  # what an older release measured lacks it

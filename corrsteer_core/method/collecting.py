@@ -56,7 +56,7 @@ def _store_batch(store: Writer, setup: Setup, places: list[int], tokens: list[li
 
 
 def refit(run: str, settings: FitSettings = FitSettings(), progress: Progress = silent) -> None:
-    """Fit a cached run anew; needs no model."""
+    """Fit a cached run again; needs no model."""
     run_path(run)
     with Writer(run) as store:
         fit(store, settings, progress)

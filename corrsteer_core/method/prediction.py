@@ -205,7 +205,7 @@ def _of_answers(setup: Setup, items: list[Item], progress: Progress) -> MeanGrad
 def answer_of(model: Model, text: str, tokens: int, most: int) -> tuple[Answer, bool]:
     """The answer that a stored text is, of so many tokens (the end token included) of at most `most`; whether surely so.
 
-    A run keeps texts, not tokens: they are cut anew. Special tokens are not in the text, and a tokenizer may cut a text
+    A run keeps texts, not tokens: they are cut again. Special tokens are not in the text, and a tokenizer may cut a text
     otherwise than the model wrote it; where the number of tokens shows that, the answer is taken as inexact.
     """
     ids = tuple(model.tokenizer.encode(text, add_special_tokens=False))

@@ -143,12 +143,13 @@ def _set_name(
     longest: float,
     objective: Objective | None,
 ) -> str:
+    chooser = get_strategy(strategy)
     parts = [str(strategy)]
-    parts += [f"top {per_layer}"] if per_layer and strategy != "S" else []
+    parts += [f"top {per_layer}"] if per_layer and chooser.counts_per_layer else []
     parts += [ranking.replace("_", " ")] if ranking != DEFAULT_RANKING else []
     parts += ["with negative"] if negative else []
     parts += [f"by {objective.replace('_', ' ')}"] if objective else []
-    if strategy == "V":
+    if chooser.best_of_many:
         parts += [f"scales {' '.join(f'{one:g}' for one in scales)}"] if tuple(scales) != strategies.SCALES else []
         parts += [f"up to {100 * longest:g}%"] if longest != strategies.LONGEST else []
     return ", ".join(parts)

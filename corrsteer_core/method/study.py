@@ -54,7 +54,10 @@ def study(
         return {**result, "ranking": str(error)}
     options: dict[str, Any] = {"setup": setup, "progress": progress}
     trying: dict[str, Any] = {"per_layer": per_layer, "scales": scales, "longest": longest}
-    sets = [selecting.select(setup.run, one, **options, **(trying if one == "V" else {})) for one in strategies]
+    sets = [
+        selecting.select(setup.run, one, **options, **(trying if STRATEGIES[one].best_of_many else {}))
+        for one in strategies
+    ]
     if PREDICTED in rankings:
         prediction.predict(setup.run, setup=setup, progress=progress)
     sets += [selecting.select(setup.run, "A", ranking=ranking, **options) for ranking in rankings]

@@ -55,7 +55,7 @@ GLOSSARY = (
     ),
     Point(
         "Side effect ratio (SER)",
-        "Lost flips as a share of all flips: 0 means nothing was broken, 0.5 as much broken as mended.",
+        "Lost flips as a share of all flips: 0 means nothing was broken, 0.5 as much broken as put right.",
     ),
     Point(
         "Sparse autoencoder (SAE)",

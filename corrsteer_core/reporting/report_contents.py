@@ -19,7 +19,8 @@ from corrsteer_core.base.text_diff import differences, marked, parting, shared_e
 from corrsteer_core.reporting import pictures, prior_words, ranking_words, verdict
 from corrsteer_core.reporting.glossary import GLOSSARY, Point
 from corrsteer_core.runs import feature_lists, measurements, run_facts
-from corrsteer_core.runs.strategies import PREFERRED, STRATEGIES
+from corrsteer_core.runs.poolings import POOLINGS
+from corrsteer_core.runs.strategies import STRATEGIES, preference
 from corrsteer_core.tasks import TASKS
 
 EXAMPLES = 6
@@ -130,14 +131,13 @@ def _measured(row: Any) -> Measured:
 
 
 def _main(every: list[Measured], task: str) -> Measured | None:
-    """The evaluation that tells most: on the run's own task, on held-back samples, of the set chosen with most care.
+    """The evaluation that says most: on the run's own task, on held-back samples, of the set chosen with most care.
 
     Then at the scale the set is kept with, and on the most samples.
     """
 
     def rank(one: Measured) -> tuple:
-        by_name = PREFERRED.index(one.name) if one.name in PREFERRED else len(PREFERRED)
-        return one.task != task, one.split != "test", by_name, not one.own_scale, -one.summary["n"]
+        return one.task != task, one.split != "test", preference(one.name), not one.own_scale, -one.summary["n"]
 
     return min(every, key=rank, default=None)  # the newest of equals: they come newest first
 
@@ -240,7 +240,7 @@ def _limits(facts: run_facts.RunFacts, every: list[Measured], main: Measured | N
     )
     yield Point(
         "Many features",
-        f"{facts.features:,} features were looked at. Among so many, the best look good by chance; that is why the "
+        f"{facts.features:,} features were examined. Among so many, the best look good by chance; that is why the "
         f"correlation is compared with shuffled outcomes, and the choice measured on samples that played no part in it.",
     )
     yield Point(
@@ -326,11 +326,8 @@ def _prompts(config: Mapping[str, Any]) -> str:
 
 
 def _pooling(kind: str) -> str:
-    return {
-        "max": "while the model writes: the strongest activation from the last prompt token on",
-        "mean": "while the model writes: the mean activation from the last prompt token on",
-        "all": "over prompt and answer: the strongest activation",
-    }.get(kind, kind)
+    known = POOLINGS.get(kind)
+    return kind if known is None else known.plainly or f"the {known.what}"
 
 
 def _version(package: str) -> str:

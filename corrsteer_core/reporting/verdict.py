@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from corrsteer_core.runs.strategies import chosen_by_steering
 from corrsteer_core.statistics.classes import ClassChange
 from corrsteer_core.statistics.classes import sentence as by_class
 from corrsteer_core.statistics.power import samples_needed
@@ -39,17 +40,15 @@ NOISE = 0.05
 FLIPPED = "sign flipped"
 """Name of the control that turns the set's sign round; the others are random features of like frequency and norm."""
 CONSTRAINED = "constrained"
-"""Name of the unsteered answers to multiple choice that are held to the choices."""
+"""Name of the unsteered answers to multiple choice that may only be one of the choices."""
 UNSTEERED_OFFSET, STEERED_OFFSET = "unsteered + its constants", "steered + its constants"
 """Names in a chart of both models with the constant per class that serves them best."""
-DEBRIS = 1.0
+FLUENCY_LOST = 1.0
 """Nats per token by which steered texts may be less likely than unsteered ones before the verdict mentions it."""
 SMALL = 0.02
 """An effect whose whole interval lies within this is said to be ruled out, not just not shown."""
 MOST_SAMPLES = 100_000
 """More than so many samples are not worth naming."""
-SELECTED = ("P", "V")
-"""Strategies that choose by steering on the validation split: to be compared with the same choice among random features."""
 
 WORDS: dict[Kind, str] = {
     "works": "works",
@@ -145,7 +144,7 @@ def _beaten(summary: Mapping[str, Any], moved: str) -> Verdict | None:
     if free is not None and free["effect"] >= effect - 1e-9:
         return Verdict(
             "no better",
-            f"No better than controls: {moved}, but unsteered answers held to the choices do as much "
+            f"No better than controls: {moved}, but unsteered answers limited to the choices do as much "
             f"({_points(free['effect'])}).",
         )
     for kind, group, opening in (
@@ -180,7 +179,7 @@ def _uncontrolled(summary: Mapping[str, Any], moved: str) -> Verdict | None:
         lacking = "it was measured by a release that did not look for a shifted prior; measure it anew"
     elif not [name for name in summary.get("controls", {}) if name != FLIPPED]:
         lacking = "it has not been compared with random features yet"
-    elif summary.get("strategy") in SELECTED and not summary.get("matched"):
+    elif chosen_by_steering(summary.get("strategy")) and not summary.get("matched"):
         lacking = "it has not been compared with the same choice among random features yet"
     else:
         return None
@@ -212,7 +211,7 @@ def _against(summary: Mapping[str, Any]) -> str:
 
 def _debris(summary: Mapping[str, Any]) -> str:
     loss = fluency_loss(summary)
-    if loss is None or loss <= DEBRIS:
+    if loss is None or loss <= FLUENCY_LOST:
         return ""
     return " But the steered texts are far less fluent: read them before you believe it."
 
@@ -254,7 +253,7 @@ def fluency_words(summary: Mapping[str, Any]) -> str:
     if loss is None:
         return ""
     before, after = summary["fluency"]["unsteered"], summary["fluency"]["steered"]
-    reading = "no less fluent" if loss <= 0 else "a little less fluent" if loss <= DEBRIS else "far less fluent"
+    reading = "no less fluent" if loss <= 0 else "a little less fluent" if loss <= FLUENCY_LOST else "far less fluent"
     return (
         f"The steered texts are {reading}: the unsteered model finds them {after:.2f} nats per token unlikely, its own "
         f"texts {before:.2f}."

@@ -22,7 +22,7 @@ FEWEST_PERMUTATIONS = 19  # that can show a level of 0.95 (per_feature.permutati
 
 @dataclass(frozen=True)
 class FitSettings:
-    """What may change without collecting anew."""
+    """What may change without collecting again."""
 
     floor: int | None = None
     """Least number of training samples in which a ranked feature fired; None: 3% of them, at least 5."""

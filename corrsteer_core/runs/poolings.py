@@ -24,16 +24,33 @@ class Pooling:
     """Whether what was combined is divided by the number of generation positions."""
     prompt_too: bool = False
     """Whether the prompt's own tokens count too, padding excluded."""
+    plainly: str = ""
+    """As the report says it to readers who know nothing of generation positions; empty: as in `what`."""
 
 
 POOLINGS = {
     one.name: one
     for one in (
-        Pooling("max", "largest over the generation positions"),
-        Pooling("mean", "mean over the generation positions", combine="sum", averaged=True),
+        Pooling(
+            "max",
+            "largest over the generation positions",
+            plainly="while the model writes: the strongest activation from the last prompt token on",
+        ),
+        Pooling(
+            "mean",
+            "mean over the generation positions",
+            combine="sum",
+            averaged=True,
+            plainly="while the model writes: the mean activation from the last prompt token on",
+        ),
         # The first token counts too here. In many models its activations are outliers, and the same in every sample:
         # features that fire most there do not vary.
-        Pooling("all", "largest over all positions, those of the prompt too", prompt_too=True),
+        Pooling(
+            "all",
+            "largest over all positions, those of the prompt too",
+            prompt_too=True,
+            plainly="over prompt and answer: the strongest activation",
+        ),
     )
 }
 DEFAULT_POOLING = "max"
@@ -44,3 +61,8 @@ def get_pooling(name: str) -> Pooling:
     if name not in POOLINGS:
         raise CorrSteerError(f"Unknown pooling {name!r}; known are {', '.join(POOLINGS)}.")
     return POOLINGS[name]
+
+
+def in_words() -> str:
+    """All poolings with what they are, for a help text."""
+    return "; ".join(f"{one.name}, the {one.what}" for one in POOLINGS.values())

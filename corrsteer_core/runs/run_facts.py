@@ -33,7 +33,7 @@ def run_row(run: str) -> dict[str, Any]:
     except CorrSteerError as error:
         return {"run": run, "problem": str(error)}
     if found.empty:
-        return {"run": run, "problem": f"The run {run} is empty; delete it and collect it anew."}
+        return {"run": run, "problem": f"The run {run} is empty; delete it and collect it again."}
     return {**found.iloc[0].to_dict(), "run": run, "problem": None}  # a copied folder holds the name of another
 
 
@@ -106,7 +106,7 @@ def facts(run: str) -> RunFacts:
         rows = store.query("SELECT config, created FROM runs")
         if rows.empty:
             raise CorrSteerError(
-                f"The run {run} is empty; delete the folder {database_path(run).parent} and collect it anew."
+                f"The run {run} is empty; delete the folder {database_path(run).parent} and collect it again."
             )
         splits = store.query(
             "SELECT split, count(*) AS samples, count(outcome) AS collected, avg(outcome) AS success_rate FROM "
@@ -156,7 +156,7 @@ CURRENT = "e.content = coalesce(sets.content, e.content)"
 
 
 def headline(run: str) -> Mapping[str, Any] | None:
-    """The evaluation that tells what came of a run: set V on the most unseen test samples of its own task, else None.
+    """The evaluation that says how a run ended: set V on the most unseen test samples of its own task, else None.
 
     Of V as it is kept now, at the scale it is kept with.
     """

@@ -34,7 +34,7 @@ def stored(run: str) -> tuple[RunConfig, list[Item]]:
     """Configuration and items of a cached run."""
     rows = query(run, "SELECT config FROM runs")
     if rows.empty:
-        raise CorrSteerError(f"The run {run} in {run_path(run)} is empty; delete it and collect it anew.")
+        raise CorrSteerError(f"The run {run} in {run_path(run)} is empty; delete it and collect it again.")
     body = json.loads(rows["config"][0])
     body["saes"] = tuple(SaeRef(**sae) for sae in body["saes"])
     body["style"]["shots"] = tuple(map(tuple, body["style"]["shots"]))

@@ -162,7 +162,7 @@ def grown(effects: pd.DataFrame, measure: Measure) -> list[SteeringRow]:
 
 
 def _gentlest_of_the_best(better: pd.DataFrame) -> pd.DataFrame:
-    """Of the candidates that cannot be told from the best one on the same samples, the shortest vector; then the rarest.
+    """Of the candidates that cannot be distinguished from the best one on the same samples, the shortest vector; then the rarest.
 
     Needs the outcomes that effects are kept with; without them (graded outcomes), the best one.
     """
@@ -244,6 +244,10 @@ class Strategy:
     """Whether it chooses by what features do on the validation split, so that the choice itself needs a control."""
     best_of_many: bool = False
     """Whether it takes the best of many tries there."""
+    counts_per_layer: bool = True
+    """Whether it can be asked for so many features of each layer."""
+    nothing: str = "no candidate's effect is beyond noise"
+    """Why its set is empty, where it is."""
 
 
 def _grown(desk: Desk) -> list[SteeringRow]:
@@ -255,7 +259,12 @@ def _grown(desk: Desk) -> list[SteeringRow]:
 STRATEGIES: dict[str, Strategy] = {
     one.name: one
     for one in (
-        Strategy("S", "the one feature that goes best with success", lambda desk: best_overall(desk.features)),
+        Strategy(
+            "S",
+            "the one feature that goes best with success",
+            lambda desk: best_overall(desk.features),
+            counts_per_layer=False,
+        ),
         Strategy(
             "A",
             "the best-correlated feature of each layer",
@@ -266,6 +275,7 @@ STRATEGIES: dict[str, Strategy] = {
             "those of A that help when steered alone",
             lambda desk: pruned(desk.tried_at_once(desk.per_layer or 1)),
             by_steering=True,
+            nothing="no feature of A helps alone",
         ),
         Strategy(
             "V",
@@ -278,6 +288,16 @@ STRATEGIES: dict[str, Strategy] = {
 }
 PREFERRED = ("V", "P", "S", "A")
 """The order in which sets are shown; others come after."""
+
+
+def preference(name: str) -> int:
+    """The place of a set's name when sets are shown, from 0; all that have none of their own come last."""
+    return PREFERRED.index(name) if name in PREFERRED else len(PREFERRED)
+
+
+def chosen_by_steering(name: str | None) -> bool:
+    """Whether a set of this strategy was chosen by what steering does, so that its choice needs a control too."""
+    return name in STRATEGIES and STRATEGIES[name].by_steering
 
 
 def get_strategy(name: str) -> Strategy:

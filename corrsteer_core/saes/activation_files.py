@@ -91,7 +91,7 @@ def _check_finite(rows: Tensor, model: Model, point: HookPoint) -> None:
     if not rows.isfinite().all():
         raise CorrSteerError(
             f"What {model.name} computes at {point.name} is not finite, so its weights are damaged or do not fit its "
-            f"configuration; get both anew."
+            f"configuration; get both again."
         )
 
 

@@ -24,7 +24,7 @@ _SMOOTHING = 0.5  # added to every word's count (Krichevsky-Trofimov)
 
 @dataclass(frozen=True)
 class Detection:
-    """How well features were told from their words."""
+    """How well features were recognised by their words."""
 
     auc: float
     """Mean area under the ROC curve over the features judged, in [0, 1]; 0.5 is a coin's. NaN if none was."""

@@ -42,10 +42,52 @@ class Found:
 
 def saes_in(source: str, model: str) -> list[Found]:
     """The SAEs of a source for a model of this name. Raises CorrSteerError for what is not there."""
-    folders = _folders(source, model)
-    if folders:
-        return [Found(label, _layer_in(folder), partial(_from_folder, folder)) for folder, label in folders]
-    release, id = _release_and_id(source)
+    for find in FORMATS.values():
+        if (found := find(source, model)) is not None:
+            return found
+    raise CorrSteerError(
+        f"There is no folder {source}, and it is not of the form release/id with a release that SAELens knows; "
+        f"search them with 'python -m corrsteer_core saes WORD'."
+    )
+
+
+def _shipped(source: str, model: str) -> list[Found] | None:
+    """Those that come with the tool: "embedded", or one of them as "embedded/layer_8"."""
+    if source != EMBEDDED_SOURCE and not source.startswith(f"{EMBEDDED_SOURCE}/"):
+        return None
+    if model != EMBEDDED:
+        raise CorrSteerError(
+            f"The SAEs that ship with this tool belong to {EMBEDDED}; name SAEs for {model} with --sae."
+        )
+    shipped = [(folder, f"{EMBEDDED_SOURCE}/{folder.name}") for folder in _sae_folders(EMBEDDED_SAES)]
+    found = [_in_folder(folder, label) for folder, label in shipped if source in (EMBEDDED_SOURCE, label)]
+    return found or None
+
+
+def _in_saelens_folders(source: str, model: str) -> list[Found] | None:
+    """A folder that SAELens saved, or a folder of such."""
+    path = Path(source)
+    if path.is_dir():
+        found = _sae_folders(path)
+        if not found:
+            raise CorrSteerError(f"The folder {source} holds no SAE: neither it nor a folder in it has a cfg.json.")
+        return [_in_folder(folder, str(folder)) for folder in found]
+    if path.exists():
+        raise CorrSteerError(f"{source} is a file; give the SAE's folder (the one with cfg.json).")
+    return None
+
+
+def _on_the_hub(source: str, model: str) -> list[Found] | None:
+    """ "release/id" of the SAELens registry, or "owner/repository/folder" of the hub in SAELens' format."""
+    parts = source.split("/")
+    if len(parts) < 2 or not all(parts):
+        return None
+    if parts[0] in releases():
+        release, id = parts[0], "/".join(parts[1:])
+    elif len(parts) > 2:
+        release, id = "/".join(parts[:2]), "/".join(parts[2:])
+    else:
+        return None
     if release == _FOLDED:
         raise CorrSteerError(
             f"The SAE {source} reads attention heads of GPT-2 with its value biases folded away, which the published model "
@@ -54,24 +96,8 @@ def saes_in(source: str, model: str) -> list[Found]:
     return [Found(source, None, partial(_from_hub, source, release, id))]
 
 
-def _folders(source: str, model: str) -> list[tuple[Path, str]]:
-    """The SAELens folders a source names with their labels, or none when it is not a folder."""
-    if source == EMBEDDED_SOURCE or source.startswith(f"{EMBEDDED_SOURCE}/"):
-        if model != EMBEDDED:
-            raise CorrSteerError(
-                f"The SAEs that ship with this tool belong to {EMBEDDED}; name SAEs for {model} with --sae."
-            )
-        shipped = [(folder, f"{EMBEDDED_SOURCE}/{folder.name}") for folder in _sae_folders(EMBEDDED_SAES)]
-        return [(folder, label) for folder, label in shipped if source in (EMBEDDED_SOURCE, label)]
-    path = Path(source)
-    if path.is_dir():
-        found = _sae_folders(path)
-        if not found:
-            raise CorrSteerError(f"The folder {source} holds no SAE: neither it nor a folder in it has a cfg.json.")
-        return [(folder, str(folder)) for folder in found]
-    if path.exists():
-        raise CorrSteerError(f"{source} is a file; give the SAE's folder (the one with cfg.json).")
-    return []
+def _in_folder(folder: Path, label: str) -> Found:
+    return Found(label, _layer_in(folder), partial(_from_folder, folder))
 
 
 def _sae_folders(path: Path) -> list[Path]:
@@ -100,7 +126,7 @@ def _from_folder(folder: Path) -> Any:
     except SafetensorError as error:
         raise CorrSteerError(
             f"The weights of the SAE in {folder} cannot be read ({first_line(error)}); the file is damaged or cut short: "
-            f"get it anew."
+            f"get it again."
         ) from error
     except Exception as error:  # a broken cfg.json fails in as many ways as it can be broken
         raise CorrSteerError(
@@ -120,23 +146,12 @@ def _from_hub(source: str, release: str, id: str) -> Any:
     try:
         with _quiet(), _shapes_from_the_file():
             return SAE.from_pretrained(release, id, device="cpu", dtype="float32")
-    except Exception as error:  # SAELens, the hub client and its transports raise many kinds; all mean: not to be had
+    except (
+        Exception
+    ) as error:  # SAELens, the hub client and its transports raise many kinds; all mean that it cannot be loaded
         if reason := hub_reason(error):
             raise CorrSteerError(f"The SAE {source} {reason}.") from error
         raise CorrSteerError(f"SAELens could not load {source}: {first_line(error)}") from error
-
-
-def _release_and_id(source: str) -> tuple[str, str]:
-    parts = source.split("/")
-    if len(parts) > 1 and all(parts):
-        if parts[0] in releases():
-            return parts[0], "/".join(parts[1:])
-        if len(parts) > 2:
-            return "/".join(parts[:2]), "/".join(parts[2:])
-    raise CorrSteerError(
-        f"There is no folder {source}, and it is not of the form release/id with a release that SAELens knows; "
-        f"search them with 'python -m corrsteer_core saes WORD'."
-    )
 
 
 @contextmanager
@@ -169,3 +184,13 @@ def _shapes_from_the_file() -> Iterator[None]:
         yield
     finally:
         loaders.get_safetensors_tensor_shapes = asking
+
+
+Find = Callable[[str, str], "list[Found] | None"]
+"""From a source and a model's name to SAEs; None where the source is not of this format."""
+FORMATS: dict[str, Find] = {
+    "embedded": _shipped,
+    "folder": _in_saelens_folders,
+    "hub": _on_the_hub,
+}
+"""What SAEs are read from: a source is of the first format that knows it."""

@@ -81,7 +81,7 @@ def _dialogue(chosen: Any, where: str) -> Messages:
 
 def _message(value: Any, where: str) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(value.get(name), str) for name in ("role", "content")):
-        raise CorrSteerError(f'{where} has a message in "chosen" without a text as "role" and as "content"; mend it.')
+        raise CorrSteerError(f'{where} has a message in "chosen" without a text as "role" and as "content"; fix it.')
     return {"role": value["role"], "content": value["content"]}
 
 

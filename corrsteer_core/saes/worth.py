@@ -162,7 +162,7 @@ def _loss(
 def detected(
     sae: Sae, sequences: NDArray, activations: Tensor, features: int = JUDGED, seed: int = 0
 ) -> interpretability.Detection:
-    """How well features drawn at random are told from the words they fire on (see `interpretability`)."""
+    """How well features drawn at random are recognised by the words they fire on (see `interpretability`)."""
     kept, window = sequences.shape[1] - 1, interpretability.WINDOW
     drawn = np.sort(np.random.default_rng(seed).permutation(sae.d_sae)[:features])
     peaks = []

@@ -83,7 +83,7 @@ def selection_stability(
 
 
 def within_noise_of(best: int, steered: ArrayLike, *, seed: int = 0, alpha: float = NOISE) -> BoolArray:
-    """Which candidates cannot be told from the candidate `best` on the same samples, (candidates,); `best` itself cannot.
+    """Which candidates cannot be distinguished from the candidate `best` on the same samples, (candidates,); `best` itself cannot.
 
     Those whose outcomes differ from its with p >= alpha: McNemar's exact test, or the sign-flip test where outcomes are
     graded. The p-values are not corrected for their number, which would only let more candidates pass for as good.

@@ -80,7 +80,7 @@ def _problem_of_run(path: Path) -> str:
     except CorrSteerError as error:
         return str(error)
     if name != path.parent.name:
-        return f"the folder holds the run {name}, copied or renamed: it can be looked at, and takes nothing more."
+        return f"the folder holds the run {name}, copied or renamed: it can be read, but nothing can be added."
     return ""
 
 
@@ -118,7 +118,7 @@ def _repaired_run(folder: Path) -> str:
 def _models(repair: bool) -> Iterator[Checked]:
     for folder in _folders(cache_dir() / "models"):
         problem = _problem_of_weights(folder, "config.json", "tokenizer.json")
-        done = _put_aside(folder, "it is made anew when it is needed") if problem and repair else ""
+        done = _put_aside(folder, "it is made again when it is needed") if problem and repair else ""
         yield Checked("model", folder.name, folder, problem, done)
 
 

@@ -101,7 +101,7 @@ def copy_whole(source: Path, target: Path) -> None:
 
 
 def locked(folder: Path, wait: float = 0.0) -> FileLock:
-    """The run's writer lock, taken; the system gives it back when the process dies. Raises CorrSteerError if held."""
+    """The run's writer lock, taken; the system gives it back when the process dies. Raises CorrSteerError if it is taken."""
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=wait)

@@ -1,4 +1,4 @@
-"""What to say of a run's file that DuckDB would not have: told by the kind of error and by trying, never by its words."""
+"""What to say of a run's file that DuckDB refuses: recognised by the kind of error and by trying, never by the words of its message."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def unreadable(path: Path, error: Exception) -> CorrSteerError:
         )
     return DamagedError(
         f"The cached run in {path} cannot be read ({reason}): the file is damaged. Put a backup in its place, or delete "
-        f"the folder {path.parent} to collect it anew."
+        f"the folder {path.parent} to collect it again."
     )
 
 

@@ -115,7 +115,7 @@ class _Opened:
 
 _opened = _Opened()
 _up_to_date: dict[Path, _Version] = {}
-"""Files that were looked at, as they were when they had the tables of today."""
+"""Files that were checked, as they were when they had the tables of today."""
 atexit.register(_opened.close)  # or DuckDB complains when the interpreter ends
 
 

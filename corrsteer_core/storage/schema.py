@@ -170,7 +170,7 @@ MIGRATIONS: tuple[str, ...] = (
         run VARCHAR PRIMARY KEY,
         kind VARCHAR,               -- classes (probability of the right class) or answers (policy gradient)
         samples INTEGER,            -- training samples
-        inexact INTEGER             -- of these, answers whose tokens could not be told exactly from their text
+        inexact INTEGER             -- of these, answers whose tokens could not be recovered exactly from their text
     );
     """,
 )

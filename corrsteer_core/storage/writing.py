@@ -102,7 +102,7 @@ class Writer:
         except DamagedError:
             aside = put_aside(self.private)
             log.warning(
-                "What an interrupted command left of the run %s was damaged; it has been put aside as %s, and the work "
+                "What an interrupted command left of the run %s was damaged; it has been renamed to %s, and the work "
                 "goes on from what was published before.", self.run, aside,
             )  # fmt: skip
             return None
@@ -147,7 +147,7 @@ class Writer:
             raise unreadable(self.private, error) from error
         if name not in (None, self.run):
             raise CorrSteerError(
-                f"The folder {self.folder} holds the run {name}, copied or renamed: it can be looked at, but nothing can "
+                f"The folder {self.folder} holds the run {name}, copied or renamed: it can be read, but nothing can "
                 f"be added to it. Give the folder the name {name} again, or work with that run."
             )
         return connection
@@ -174,7 +174,7 @@ class Writer:
         except CorrSteerError as damaged:
             return damaged
         return CorrSteerError(
-            f"What was being written to the run {self.run} was damaged ({first_line(error)}) and has been put aside as "
+            f"What was being written to the run {self.run} was damaged ({first_line(error)}) and has been renamed to "
             f"{aside}; run the same command again to go on from what was published before."
         )
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 Split = Literal["train", "validation", "test", "shifted"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-"""What a run is made of: train fits, validation chooses, test is looked at once."""
+"""What a run is made of: train fits, validation chooses, test is used once."""
 SHIFTED: Split = "shifted"
 """Items made otherwise than those of a run, and never part of one: does an effect hold there too?"""
 

@@ -21,7 +21,7 @@ _SPLIT_WORD = re.compile(r"(?:^|[-_./])(auxiliary_train|train|validation|dev|tes
 
 
 def hub_rows(source: HubSource) -> Iterator[Row]:
-    """Every row of the source's native splits, test first. Raises CorrSteerError when any of them cannot be had."""
+    """Every row of the source's native splits, test first. Raises CorrSteerError when any of them cannot be loaded."""
     folder = _snapshot(source)
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in KINDS)
     by_split: dict[str, list[Path]] = {}
@@ -59,7 +59,7 @@ def _snapshot(source: HubSource) -> Path:
             f"The hub data set {source.repo} is gated; accept its terms on the hub and log in with 'hf auth login', "
             f"or give the same fields with --data FILE."
         ) from error
-    except Exception as error:  # network, cache and hub fail in many ways, and each is for the user to mend
+    except Exception as error:  # network, cache and hub fail in many ways, and each is for the user to fix
         why = "its terms must be accepted there first, and " if source.gated else ""
         raise CorrSteerError(
             f"The hub data set {source.repo} could not be had ({type(error).__name__}): {why}the hub must be reachable "

@@ -115,7 +115,9 @@ def _among(target: str, choices: tuple[str, ...]) -> tuple[str, tuple[str, ...]]
     if all(len(choice) == 1 and choice in LETTERS for choice in choices):
         same = [choice for choice in choices if choice.upper() == target.strip().upper()]
         if not same:
-            raise ValueError(f"has the target {target!r}, which is none of its choices {', '.join(choices)}; mend one")
+            raise ValueError(
+                f"has the target {target!r}, which is not one of its choices {', '.join(choices)}; use one of them"
+            )
         return same[0], choices
     # Choices given as texts and the target as a letter: constrained decoding chooses the letter.
     return letter_of(target, len(choices), "target"), tuple(LETTERS[: len(choices)])

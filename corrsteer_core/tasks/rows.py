@@ -117,7 +117,7 @@ def _json(text: str, where: str) -> Any:
         return json.loads(text, parse_constant=lambda _name: None)
     except (ValueError, RecursionError) as error:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error).partition(";")[0]
-        raise CorrSteerError(f"{_capital(where)} is not valid JSON ({reason}); mend or remove it.") from error
+        raise CorrSteerError(f"{_capital(where)} is not valid JSON ({reason}); fix or remove it.") from error
 
 
 def _mapping(value: Any, where: str) -> Mapping[str, Any]:
@@ -142,7 +142,7 @@ def _csv(text: str, path: Path) -> Iterator[Row]:
             start = reader.line_num + 1  # a quoted value may span lines
     except csv.Error as error:
         raise CorrSteerError(
-            f"Line {reader.line_num} of {known_as(path)} is not valid CSV ({error}); mend it."
+            f"Line {reader.line_num} of {known_as(path)} is not valid CSV ({error}); fix it."
         ) from error
 
 

@@ -55,7 +55,7 @@ def assign(items: Sequence[Item], seed: int, pattern: Sequence[Split]) -> list[I
 
 
 def held_to(known: Iterable[Item], items: Iterable[Item]) -> list[Item]:
-    """The items, those with the prompt of a known one in its split: a file that has grown deals its rows out anew."""
+    """The items, those with the prompt of a known one in its split: a file that has grown deals its rows out again."""
     splits = {normalised(item.prompt): item.split for item in known}
     return [replace(item, split=splits.get(normalised(item.prompt), item.split)) for item in items]
 

@@ -352,7 +352,7 @@ def test_a_set_is_measured_and_the_report_opens_offline(browser, page, first_sta
     form = page.get_by_test_id("stForm")
     page.get_by_text("Measure a set").first.click()
     choose(page, "Steering set", "to be measured", form)
-    fill(page, "At most so many samples", "8", form)
+    fill(page, "Most samples", "8", form)
     fill(page, "Random sets to compare with", "1", form)
     form.get_by_role("button", name="Measure").click()
     page.get_by_role("heading", name="to be measured on sentiment").wait_for(timeout=WITH_MODEL)

@@ -105,7 +105,7 @@ def test_what_is_asked_for_reaches_the_command_line(started):
     choose(test, "Steering set", "A")
     choose(test, "Task", "overrefusal")
     choose(test, "Samples", "validation")
-    number(test, "At most so many samples", 12)
+    number(test, "Most samples", 12)
     number(test, "Random sets to compare with", 3)
     press(test, "Measure")
     (arguments,) = started

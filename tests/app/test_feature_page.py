@@ -183,7 +183,7 @@ def test_a_portrait_that_nobody_looks_at_is_given_up_and_begun_anew(run, monkeyp
 def test_others_come_to_the_model_between_two_pieces_of_a_portrait(run, monkeypatch):
     bench = drawing.models.bench(run_facts.facts(run).config["model"])
     let: list[bool] = []
-    monkeypatch.setattr(bench, "let_others", lambda: let.append(bench.lock.locked()))
+    monkeypatch.setattr(bench, "give_way", lambda: let.append(bench.lock.locked()))
     assert drawing.portrait(run, LAYER, FEATURE, bench.name).wait(600)
     assert len(let) > 2
     assert all(let)

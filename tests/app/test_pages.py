@@ -462,8 +462,8 @@ def test_running_work_shows_its_stage_its_share_and_the_time_left(monkeypatch):
         ("demo", "it goes on from there"),
         ("fit", "it goes on from there"),
         ("select", "it goes on from there"),
-        ("evaluate", "Nothing of it is kept; going on begins anew"),
-        ("transfer", "tasks it has finished are kept; going on begins anew"),
+        ("evaluate", "Nothing of it is kept; it will begin again from the start"),
+        ("transfer", "tasks it has finished are kept; it will begin again from the start"),
     ],
 )
 def test_what_stopping_leaves_is_said_of_each_kind_of_work(monkeypatch, command, kept):

@@ -82,8 +82,11 @@ def test_the_fewest_permutations_are_those_that_the_statistics_take():
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (("study", "--task", "sentiment", "--strategies", "S,X"), "argument --strategies: 'X' is none of S, A, P, V"),
-        (("study", "--task", "sentiment", "--rankings", "X"), "argument --rankings: 'X' is none of pearson_r, "),
+        (
+            ("study", "--task", "sentiment", "--strategies", "S,X"),
+            "argument --strategies: 'X' is not one of S, A, P, V",
+        ),
+        (("study", "--task", "sentiment", "--rankings", "X"), "argument --rankings: 'X' is not one of pearson_r, "),
         (("study", "--task", "sentiment", "--scales", "0,1"), "'0,1' holds a scale that is not above 0"),
         (("select", "RUN", "--strategy", "V", "--scales", "1,-1"), "'1,-1' holds a scale that is not above 0"),
         (("select", "RUN", "--strategy", "V", "--scales", "nan"), "not a finite number"),
@@ -144,7 +147,7 @@ def test_train_sae_trains_on_as_many_tokens_as_its_configuration_says():
 @pytest.mark.parametrize(
     ("arguments", "left"),
     [
-        (("refit", "RUN"), "Nothing of it is kept; going on begins anew."),
+        (("refit", "RUN"), "Nothing of it is kept; it will begin again from the start."),
         (("fit", "--task", "sentiment"), "What is finished is kept; it goes on from there."),
     ],
 )

@@ -20,13 +20,14 @@ from corrsteer_core.cli.command import Command, no_arguments
 from corrsteer_core.cli.printing import human
 from corrsteer_core.cli.table import COMMANDS
 from corrsteer_core.correlation.rankings import RANKINGS
-from corrsteer_core.engine.exports import SUFFIXES
+from corrsteer_core.engine.export_formats import FORMATS
 from corrsteer_core.method import collecting
 from corrsteer_core.runs import strategies
 from corrsteer_core.runs.poolings import POOLINGS, Pooling
+from corrsteer_core.runs.predictions import PREDICTED
 from corrsteer_core.saes.presets import PRESETS
 from corrsteer_core.tasks import JUDGES, SCORERS, TASKS
-from corrsteer_core.tasks.base import SPLITS
+from corrsteer_core.tasks.base import SHIFTED, SPLITS
 
 ROOT = Path(__file__).parents[2]
 ESCAPES = "\x1b[31mred\x07\x9b2J\u202egnp.exe\u2066\u200f\r"
@@ -124,12 +125,12 @@ def taken(command: str, option: str) -> list[str]:
     ("command", "option", "table"),
     [
         ("select", "--strategy", tuple(strategies.STRATEGIES)),
-        ("select", "--ranking", RANKINGS),
-        ("features", "--ranking", RANKINGS),
+        ("select", "--ranking", (*RANKINGS, PREDICTED)),
+        ("features", "--ranking", (*RANKINGS, PREDICTED)),
         ("fit", "--pooling", POOLINGS),
-        ("export", "--format", SUFFIXES),
-        ("evaluate", "--split", SPLITS),
-        ("sweep", "--split", SPLITS),
+        ("export", "--format", FORMATS),
+        ("evaluate", "--split", (*SPLITS, SHIFTED)),
+        ("sweep", "--split", (*SPLITS, SHIFTED)),
     ],
 )
 def test_choices_are_those_of_the_core(command, option, table):
@@ -139,7 +140,7 @@ def test_choices_are_those_of_the_core(command, option, table):
 def test_an_entry_made_in_a_table_can_be_asked_for(monkeypatch):
     monkeypatch.setitem(POOLINGS, "median", Pooling("median", "one in the middle"))
     monkeypatch.setitem(RANKINGS, "luck", lambda Z, y: y)
-    monkeypatch.setitem(SUFFIXES, "morse", ".morse")
+    monkeypatch.setitem(FORMATS, "morse", replace(FORMATS["json"], name="morse", suffix=".morse"))
     monkeypatch.setitem(strategies.STRATEGIES, "W", replace(strategies.STRATEGIES["S"], name="W"))
     assert "median" in taken("fit", "--pooling")
     assert "luck" in taken("select", "--ranking")
@@ -151,7 +152,7 @@ def test_an_entry_made_in_a_table_can_be_asked_for(monkeypatch):
 
 
 def test_no_list_of_names_is_written_out_in_the_command_line():
-    names = {*RANKINGS, *POOLINGS, *SUFFIXES, *SCORERS, *JUDGES, *PRESETS, *TASKS} - {"all", "python", "json"}
+    names = {*RANKINGS, *POOLINGS, *FORMATS, *SCORERS, *JUDGES, *PRESETS, *TASKS} - {"all", "python", "json"}
     allowed = {("saes.py", "overrefusal")}  # whose prompts `check` reads
     for path in (ROOT / "corrsteer_core" / "cli").rglob("*.py"):
         quoted = set(re.findall(r"[\"']([\w-]+)[\"']", path.read_text(encoding="utf-8")))
@@ -221,7 +222,7 @@ def test_ctrl_c_is_one_line_and_its_own_status(capsys, monkeypatch, error):
     assert main.main(["refit", "RUN", "--quiet"]) == main.CANCELLED == 130
     assert capsys.readouterr() == (
         "",
-        "stopped; run the same command again to go on. Nothing of it is kept; going on begins anew.\n",
+        "stopped; run the same command again to go on. Nothing of it is kept; it will begin again from the start.\n",
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from corrsteer_core.cli import choices, main
-from corrsteer_core.engine import exports
+from corrsteer_core.engine.export_formats import FORMATS
 from corrsteer_core.runs.strategies import LONGEST, PER_LAYER
 from corrsteer_core.saes.presets import PRESETS
 from corrsteer_core.saes.train_config import TrainConfig
@@ -90,7 +90,7 @@ def test_the_readme_lists_what_there_is():
         choices.rankings()[1:]
     )
     formats = (ROOT / "docs" / "exports.md").read_text(encoding="utf-8")
-    assert set(quoted(re.search(r"Formats: (.*?)\.", formats)[1])) == set(exports.SUFFIXES)
+    assert set(quoted(re.search(r"Formats: (.*?)\.", formats)[1])) == set(FORMATS)
 
 
 def test_the_readme_has_the_defaults_of_the_code():

@@ -116,7 +116,7 @@ def test_a_mixture_of_samples_with_three_and_four_classes_is_at_its_maximum():
 
 
 def test_a_planted_prior_shift_is_undone():
-    """The model knows the answer but leans to class 0; the offset fitted on one half mends the other."""
+    """The model knows the answer but leans to class 0; the offset fitted on one half corrects the other."""
     logp, y = made(9, n=2000, k=2, skew=3)
     b = offset.fit_offset(logp[:1000], y[:1000])
     before = np.mean(logp[1000:].argmax(axis=1) == y[1000:])

@@ -143,7 +143,7 @@ def test_a_damaged_private_file_is_put_aside_and_the_work_goes_on_from_the_good_
     with writing.Writer(GOOD) as writer:
         assert writer.query("SELECT run FROM runs")["run"].tolist() == [GOOD]
     (aside,) = (run_folder.runs_dir() / GOOD).glob("writing.damaged-*.duckdb")
-    assert "put aside" in caplog.text
+    assert "renamed to" in caplog.text
     assert str(aside) in caplog.text
     assert everything(good) == before
 
@@ -174,7 +174,7 @@ def test_a_damaged_log_beside_the_private_file_is_put_aside_with_it(good):
 def test_damage_that_is_met_while_writing_is_said_and_not_published(good):
     path = run_folder.database_path(good)
     before = path.read_bytes()
-    with pytest.raises(CorrSteerError, match="put aside as .*; run the same command again"), writing.Writer(GOOD):
+    with pytest.raises(CorrSteerError, match="renamed to .*; run the same command again"), writing.Writer(GOOD):
         raise duckdb.Error("Corrupt database file: computed checksum 1 does not match stored checksum 2 in block 3")
     assert path.read_bytes() == before
     collecting.refit(GOOD, SETTINGS)

@@ -602,7 +602,7 @@ BAD_LINES = [
     ("mmlu", '{"question": "q", "choices": "a b", "answer": 0}', "has no list of at least two texts as 'choices'"),
     ("mmlu", '{"question": "q", "choices": ["a"], "answer": 0}', "has no list of at least two texts as 'choices'"),
     ("mmlu", '{"prompt": "q", "target": "Paris"}', "has the target 'Paris', which is not one of the letters A to Z"),
-    ("mmlu", '{"prompt": "q", "target": "D", "choices": ["A", "B"]}', "which is none of its choices A, B"),
+    ("mmlu", '{"prompt": "q", "target": "D", "choices": ["A", "B"]}', "which is not one of its choices A, B"),
     ("gsm8k", '{"question": "q", "answer": "18"}', "has an 'answer' without '#### number' at its end"),
     ("gsm8k", '{"question": "q", "answer": "#### many"}', "has an 'answer' without '#### number' at its end"),
     ("gsm8k", '{"prompt": "q", "target": "many"}', "has the target 'many', which holds no number"),

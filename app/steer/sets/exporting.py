@@ -10,37 +10,38 @@ from app.shared import components, models
 from app.steer.desk import file_stem
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.engine import exports
+from corrsteer_core.engine.export_formats import FORMATS, ExportFormat
 from corrsteer_core.runs.steering_set import SteeringSet
 
 KEPT = "exports"
-OFFERED: tuple[tuple[exports.Format, str, str], ...] = (
-    ("safetensors", "Vectors (safetensors)", "One vector per hook point, with where and how it is added."),
-    ("python", "Python script", "Steers with transformers alone; reads the safetensors file beside it, so keep both in one folder."),
-    ("gguf", "Control vector (GGUF)", "For llama.cpp, which adds it at all positions, not only where the answer is written."),
-)  # fmt: skip
+
+
+def offered() -> list[ExportFormat]:
+    """The formats for other programs; the set itself is downloaded above them."""
+    return [one for one in FORMATS.values() if one.make is not None]
 
 
 @dataclass(frozen=True)
 class Exports:
-    """What became of a set: the bytes of each format, or why there are none."""
+    """The files made of a set: the bytes of each format, or why there are none."""
 
     steering: SteeringSet
-    files: dict[exports.Format, bytes]
-    problems: dict[exports.Format, str]
+    files: dict[str, bytes]
+    problems: dict[str, str]
 
 
 def made(steering: SteeringSet, bench: models.Bench) -> Exports:
-    """All formats of a set; waits for the model and loads its SAEs. Raises CorrSteerError if they are not to be had."""
+    """All formats of a set; waits for the model and loads its SAEs. Raises CorrSteerError if they cannot be loaded."""
     model, saes = bench.model(), bench.saes(steering.active_saes)
-    files: dict[exports.Format, bytes] = {}
-    problems: dict[exports.Format, str] = {}
-    for wanted, _, _ in OFFERED:
+    files: dict[str, bytes] = {}
+    problems: dict[str, str] = {}
+    for one in offered():
         try:
-            found = exports.exported(steering, wanted, file_stem(steering), model, saes)
+            found = exports.exported(steering, one.name, file_stem(steering), model, saes)
         except CorrSteerError as error:
-            problems[wanted] = str(error)
+            problems[one.name] = str(error)
         else:
-            files[wanted] = next(iter(found.values()))
+            files[one.name] = next(iter(found.values()))
     return Exports(steering, files, problems)
 
 
@@ -53,17 +54,17 @@ def draw(steering: SteeringSet) -> None:
             return
         with st.spinner("Making the vectors …", show_time=True):
             kept = st.session_state[KEPT] = made(steering, models.bench(steering.model))
-    for wanted, label, hint in OFFERED:
-        if wanted in kept.files:
+    for one in offered():
+        if one.name in kept.files:
             st.download_button(
-                label,
-                kept.files[wanted],
-                file_stem(steering) + exports.SUFFIXES[wanted],
-                key=f"export-{wanted}",
+                one.label,
+                kept.files[one.name],
+                file_stem(steering) + one.suffix,
+                key=f"export-{one.name}",
                 width="stretch",
                 on_click="ignore",
                 icon=":material/download:",
-                help=hint,
+                help=one.what,
             )
     for problem in dict.fromkeys(kept.problems.values()):
         st.caption(components.for_markdown(problem))

@@ -13,15 +13,15 @@ from app.steer.sets import exporting, keeping
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.runs import stored_run
 from corrsteer_core.runs.steering_set import SteeringSet
+from corrsteer_core.runs.strategies import STRATEGIES
 
 REPLACING = "replacing"  # a set that waits for a word before it takes the place of another of its name
-KINDS = {
-    "S": "the one feature that goes best with success",
-    "A": "the best-correlated feature of each layer",
-    "P": "those of A that help when steered alone",
-    "V": "chosen by what they do, not by correlation",
-}
 BUSY = 1.0  # seconds that saving waits for a run that is being written: whoever pressed waits too
+
+
+def kind_of(name: str) -> str:
+    """What a set of this name is, in words."""
+    return STRATEGIES[name].what if name in STRATEGIES else "saved by hand"
 
 
 def load(desk: Desk) -> None:
@@ -30,7 +30,7 @@ def load(desk: Desk) -> None:
     if not kept:
         st.caption("None yet; an automatic choice (S, A or V) is made by `select` or the demo.")
     for name, steering in kept.items():
-        label = components.for_markdown(f"{name}: {KINDS.get(name, 'saved by hand')} ({_counted(steering)})")
+        label = components.for_markdown(f"{name}: {kind_of(name)} ({_counted(steering)})")
         st.button(
             label,
             key=f"load-{name}",
@@ -69,7 +69,7 @@ def save(desk: Desk) -> None:
     current = desk.editor.current
     with st.form("save_set", border=False):
         own = current.name.removesuffix(editing.EDITED)
-        proposed = "" if own in editing.STRATEGIES else own
+        proposed = "" if own in STRATEGIES else own
         box = f"save_name-{own}"
         st.text_input("Name", value=proposed, key=box, max_chars=60, placeholder="my set")
         st.form_submit_button(

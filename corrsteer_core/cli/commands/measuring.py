@@ -25,7 +25,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.own_task(parser)
     arguments.split(parser)
     arguments.scale(parser)
-    parser.add_argument("--limit", type=values.positive, help="at most so many samples")
+    parser.add_argument("--limit", type=values.positive, help="most samples to measure")
     parser.add_argument("--max-new-tokens", type=values.positive)
     parser.add_argument(
         "--controls", type=values.count, default=0, metavar="N", help="also measure N random sets of like size"

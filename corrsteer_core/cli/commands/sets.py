@@ -16,7 +16,7 @@ from corrsteer_core.cli.printing import say
 
 def _select_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.run(parser)
-    parser.add_argument("--strategy", required=True, choices=choices.strategies())
+    parser.add_argument("--strategy", required=True, choices=choices.strategies(), help=choices.strategy_words())
     parser.add_argument("--out", type=Path, help="write the set to this file")
     arguments.candidates(parser, "features per layer: A and P take 1, V tries 8")
     arguments.longest(parser)
@@ -56,8 +56,7 @@ def _select(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
         seen = selecting.seen_by_p(options.run, options.per_layer or 1, options.ranking, options.negative)
         result["seen"] = seen.drop(columns="run").to_dict("records")
     if not chosen.rows:
-        why = "no feature of A helps alone" if options.strategy == "P" else "no candidate's effect is beyond noise"
-        say(f"{why} on the validation split; the set is empty")
+        say(f"{strategies.get_strategy(options.strategy).nothing} on the validation split; the set is empty")
     return result
 
 
@@ -107,24 +106,25 @@ def _generate(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.steering_set(parser)
     parser.add_argument("--format", choices=choices.export_formats(), required=True)
-    parser.add_argument("--out", type=Path, required=True, help="the file; python also writes a .safetensors beside it")
+    parser.add_argument("--out", type=Path, required=True, help=f"the file; {choices.files_beside()}")
     arguments.force(parser, "replace files that are there already")
 
 
 def _export(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]:
     inputs.quiet_libraries()
     from corrsteer_core.engine import exports
+    from corrsteer_core.engine.export_formats import get_format
     from corrsteer_core.engine.steering import check_model
     from corrsteer_core.models.loading import load_model
     from corrsteer_core.runs.steering_set import load_set
     from corrsteer_core.saes import named_saes
 
     steering, out = load_set(options.set), options.out
-    check_ending(out, f"An export as {options.format}", exports.SUFFIXES[options.format])
+    check_ending(out, f"An export as {options.format}", get_format(options.format).suffix)
     if not options.force:
         exports.refuse_existing(exports.files_of(options.format, out))
     model, saes = None, []
-    if options.format != "json":
+    if get_format(options.format).make is not None:
         model = load_model(steering.model, report=report.note)
         check_model(steering, model)
         saes = named_saes.saes_of(steering.active_saes, model)
@@ -139,9 +139,7 @@ PREDICT = Command(
     _predict_arguments,
     _predict,
 )
-SELECT = Command(
-    "select", "choose a steering set: S, A (by correlation), P or V (by effect)", _select_arguments, _select
-)
+SELECT = Command("select", "choose a steering set, by correlation or by measured effect", _select_arguments, _select)
 GENERATE = Command("generate", "answer a prompt unsteered and steered", _generate_arguments, _generate)
 EXPORT = Command(
     "export", "write a set for other programs: transformers, llama.cpp, your own", _export_arguments, _export

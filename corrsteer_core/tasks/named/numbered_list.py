@@ -3,7 +3,7 @@
 Prompt: Make a list of ways to save water at home.
 Right:  "1. Fix leaking taps ..." (the first line begins with 1; no "Sure, here are ..." and no bullets)
 
-Form, not content: what stands in the list is not looked at. Twelve tokens show how an answer begins. Shifted:
+Form, not content: the content of the list is not checked. Twelve tokens show how an answer begins. Shifted:
 requests in whole sentences, on computing, steps of a task and formal business.
 """
 

@@ -123,7 +123,7 @@ def _load(source: str) -> tuple[Any, Any]:
         net, report = AutoModelForSequenceClassification.from_pretrained(
             source, trust_remote_code=False, output_loading_info=True
         )
-    except Exception as error:  # network, cache and broken files fail in many ways, each for the user to mend
+    except Exception as error:  # network, cache and broken files fail in many ways, each for the user to fix
         raise CorrSteerError(
             f"The judge {source} could not be had ({type(error).__name__}); it needs the hub, its cache or a local "
             f"folder: make it reachable, or score by the rules by not asking for a judge."

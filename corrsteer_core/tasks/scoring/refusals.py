@@ -12,7 +12,7 @@ import re
 import unicodedata
 
 WINDOW = 400
-"""Characters looked at: refusals come first; what a story's figures say later on is none."""
+"""Characters checked: refusals come first; what a story's figures say later on is none."""
 
 # What the speaker does not do. Only these count after a bare "I can't", which otherwise has too many other uses.
 _HELP = (

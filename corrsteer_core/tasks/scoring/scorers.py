@@ -193,7 +193,7 @@ def _pattern_problem(pattern: str) -> str | None:
     try:
         regex.compile(pattern)
     except regex.error as error:
-        return f"which is not a valid regular expression ({error}); mend it"
+        return f"which is not a valid regular expression ({error}); fix it"
     except RecursionError:
         return "which has brackets within brackets too many times; write it flatter"
     return None

@@ -1,0 +1,136 @@
+"""One entry makes a thing known: what a test puts into a table shows up in the command line, the app and the report."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app.steer.editing import Editor
+from app.steer.sets.exporting import offered
+from app.steer.sets.set_files import kind_of
+from corrsteer_core import tasks
+from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.cli import choices, main
+from corrsteer_core.correlation.rankings import RANKINGS
+from corrsteer_core.engine import exports
+from corrsteer_core.engine.export_formats import FORMATS, ExportFormat
+from corrsteer_core.method.candidates import rankable_features
+from corrsteer_core.reporting import report, verdict
+from corrsteer_core.runs.poolings import POOLINGS, Pooling
+from corrsteer_core.runs.steering_set import SteeringSet
+from corrsteer_core.runs.strategies import STRATEGIES, best_overall
+from corrsteer_core.saes import sources
+from corrsteer_core.storage.writing import Writer
+from corrsteer_core.tasks import named
+from tests.made import fabricated
+from tests.made.places import ROOT
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def asked(*words: str) -> argparse.Namespace:
+    """What the command line makes of words; a name that it does not know ends the test."""
+    return main.parser().parse_args(words)
+
+
+def form() -> AppTest:
+    """The overview page with the form for a new run."""
+    test = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
+    test.session_state["new_run_open"] = True
+    return test.run()
+
+
+def test_a_strategy(monkeypatch):
+    made_up = replace(
+        STRATEGIES["P"], name="W", what="a made-up choice", choose=lambda desk: best_overall(desk.features)
+    )
+    monkeypatch.setitem(STRATEGIES, "W", made_up)
+    assert asked("select", "RUN", "--strategy", "W").strategy == "W"
+    assert "W: a made-up choice" in choices.strategy_words()
+    assert kind_of("W") == "a made-up choice"
+    run = fabricated.make_run()
+    with Writer(run) as store:
+        store.query("UPDATE sets SET name = 'W', strategy = 'W' WHERE name = 'A'")
+    assert "a made-up choice" in report.html(run)
+    body = SteeringSet("m", "0", (), name="mine")
+    with pytest.raises(CorrSteerError, match="automatic choice"):
+        Editor.of(body).named("W")
+
+
+def test_a_strategy_that_chooses_by_steering_is_compared_with_the_same_choice_among_random_features(monkeypatch):
+    assert not verdict.chosen_by_steering("W")
+    monkeypatch.setitem(STRATEGIES, "W", replace(STRATEGIES["P"], name="W"))
+    assert verdict.chosen_by_steering("W")
+
+
+def test_a_pooling(monkeypatch):
+    monkeypatch.setitem(POOLINGS, "least", Pooling("least", "smallest over the positions"))
+    assert asked("fit", "--pooling", "least").pooling == "least"
+    assert "least, the smallest over the positions" in choices.pooling_words()
+    field = form().selectbox(key="new_run_pooling")
+    assert "least" in field.options
+    assert "smallest over the positions" in field.help
+    run = fabricated.make_run()
+    with Writer(run) as store:
+        store.query("""UPDATE runs SET config = json_merge_patch(config, '{"pooling": "least"}')""")
+    assert "the smallest over the positions" in report.html(run)
+
+
+def test_a_ranking(monkeypatch):
+    monkeypatch.setitem(RANKINGS, "oldest", lambda Z, y: -pd.Series(range(Z.shape[1])).to_numpy(float))
+    assert asked("select", "RUN", "--strategy", "S", "--ranking", "oldest").ranking == "oldest"
+    assert "oldest" in choices.rankings()
+    found = rankable_features(fabricated.make_run(), ranking="oldest")
+    assert found["feature"].is_monotonic_increasing
+
+
+def test_an_export_format(monkeypatch):
+    made_up = ExportFormat("morse", ".morse", "Morse code", "For ships.", lambda made: {made.named(".morse"): b"..."})
+    monkeypatch.setitem(FORMATS, "morse", replace(made_up, beside=(".flag",)))
+    assert asked("export", "--set", "x", "--format", "morse", "--out", "y").format == "morse"
+    assert "morse also writes a .flag beside it" in choices.files_beside()
+    assert "Morse code" in [one.label for one in offered()]
+    assert exports.files_of("morse", Path("x.morse")) == [Path("x.morse"), Path("x.flag")]
+
+
+def test_a_task_is_found_in_its_file(monkeypatch, tmp_path):
+    (tmp_path / "made_up.py").write_text(
+        "from dataclasses import replace\n"
+        "from corrsteer_core.tasks.named import sentiment\n"
+        "TASK = replace(sentiment.TASK, name='made_up', title='A made-up task')\n"
+    )
+    monkeypatch.setattr(named, "__path__", [*named.__path__, str(tmp_path)])
+    (task,) = [one for one in named._found() if one.name == "made_up"]
+    monkeypatch.setitem(tasks.TASKS, "made_up", task)
+    assert "made_up" in choices.tasks()
+    assert any("A made-up task" in option for option in form().selectbox(key="new_run_task").options)
+    assert "A made-up task" in report.html(fabricated.make_run(task="made_up"))
+
+
+def test_an_sae_format(monkeypatch):
+    found = [sources.Found("x", 3, lambda: None)]
+    monkeypatch.setitem(sources.FORMATS, "made up", lambda source, model: found if source == "x.sae" else None)
+    assert sources.saes_in("x.sae", "m") == found
+    with pytest.raises(CorrSteerError, match="There is no folder y.sae"):
+        sources.saes_in("y.sae", "m")
+    assert asked("fit", "--sae", "x.sae").sae == ["x.sae"]
+
+
+def test_a_page_is_a_room_that_the_navigation_names():
+    from app.main import PAGES
+
+    for name, title, icon in PAGES:
+        assert (ROOT / "app" / name / "page.py").exists()
+        assert title
+        assert icon.startswith(":material/")
+    rooms = {path.parent.name for path in (ROOT / "app").glob("*/page.py")}
+    assert rooms == {name for name, _, _ in PAGES}  # none is forgotten
