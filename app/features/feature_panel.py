@@ -17,7 +17,6 @@ from app.shared.resources import ask, ask_fit
 from corrsteer_core.inspection import descriptions
 from corrsteer_core.reporting import figures
 from corrsteer_core.runs import feature_facts, feature_lists, reliability, run_facts
-from corrsteer_core.statistics.rates import wilson
 
 if TYPE_CHECKING:
     from corrsteer_core.inspection.feature_profile import Portrait
@@ -155,18 +154,6 @@ def _activations(run: str, row: dict[str, Any]) -> None:
     )
 
 
-def _with_intervals(tried: pd.DataFrame) -> pd.DataFrame:
-    """The rates of a feature's effects with their 95% intervals."""
-    after = [wilson(row.steered_rate * row.n, int(row.n)) for row in tried.itertuples()]
-    before = [wilson(row.unsteered_rate * row.n, int(row.n)) for row in tried.itertuples()]
-    return tried.assign(
-        low=[one.low for one in after],
-        high=[one.high for one in after],
-        unsteered_low=[one.low for one in before],
-        unsteered_high=[one.high for one in before],
-    )
-
-
 def _effects(run: str, row: dict[str, Any]) -> None:
     st.markdown("**What steering with it does**")
     tried = ask(feature_lists.effects, run, row["layer"], row["feature"])
@@ -183,7 +170,7 @@ def _effects(run: str, row: dict[str, Any]) -> None:
         "without it."
     )
     ui.chart(
-        figures.effects_by_scale(_with_intervals(tried)),
+        figures.effects_by_scale(feature_lists.with_intervals(tried)),
         "chart-scales",
         "Success rate by scale, beside the unsteered rate",
         tried.sort_values("scale").drop(columns=["layer", "feature", "r"]),

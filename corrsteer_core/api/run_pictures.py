@@ -45,7 +45,8 @@ class RunPictures:
     def plot_effects_by_scale(self, layer: int, feature: int) -> go.Figure:
         """One feature's success rate at each scale tried, beside the unsteered one."""
         rows = feature_lists.effects(self.name, layer, feature)
-        return _figures().effects_by_scale(self._some(rows, "tried", layer, feature))
+        tried = feature_lists.with_intervals(self._some(rows, "tried", layer, feature))
+        return _figures().effects_by_scale(tried)
 
     def plot_activations(self, layer: int, feature: int) -> go.Figure:
         """How strongly a feature fired among right and among wrong answers, each as a share of its group."""

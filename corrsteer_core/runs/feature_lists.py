@@ -8,6 +8,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.statistics.rates import wilson
 from corrsteer_core.storage.reading import query
 
 TOP_TEXTS = 5
@@ -236,6 +237,18 @@ def effects(run: str, layer: int | None = None, feature: int | None = None) -> p
         f"unsteered_rate AS effect, "
         f"positive_flips, negative_flips, p FROM effects {where} ORDER BY effect DESC, scale, layer, feature",
         parameters,
+    )
+
+
+def with_intervals(effects: pd.DataFrame) -> pd.DataFrame:
+    """Measured effects with the 95% intervals of both rates: low, high, unsteered_low, unsteered_high (Wilson)."""
+    after = [wilson(row.steered_rate * row.n, int(row.n)) for row in effects.itertuples()]
+    before = [wilson(row.unsteered_rate * row.n, int(row.n)) for row in effects.itertuples()]
+    return effects.assign(
+        low=[one.low for one in after],
+        high=[one.high for one in after],
+        unsteered_low=[one.low for one in before],
+        unsteered_high=[one.high for one in before],
     )
 
 

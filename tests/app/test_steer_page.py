@@ -390,7 +390,7 @@ def test_a_run_that_is_made_anew_has_another_desk(run, loaded):
     test = opened()
     test.number_input(key=f"row-{run}-1-3-number").set_value(9.0).run()
     deleting.delete_run(run)
-    assert tiny.make_run(*loaded) == run  # not the copy: that began when the first did
+    assert tiny.made_again(*loaded) == run
     test.run()
     assert current(test, run) == stored_run.kept_sets(run)["A"]
     assert test.button(key="icon-undo").disabled

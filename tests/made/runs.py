@@ -55,6 +55,11 @@ def make_run(model: Model, saes: list[Sae], *, limit: int = 40) -> str:
     return copied(asked, lambda: _write(model, saes, limit))
 
 
+def made_again(model: Model, saes: list[Sae], *, limit: int = 40) -> str:
+    """As `make_run`, but no copy: a copy began when the first one did."""
+    return _write(model, saes, limit)
+
+
 def _write(model: Model, saes: list[Sae], limit: int) -> str:
     task = get_task("sentiment")
     items = load_items(task, limit=limit)
