@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.statistics.graded import graded_change
 from corrsteer_core.statistics.paired import difference_interval
-from corrsteer_core.statistics.rates import Flips, FloatArray, Interval, flips
+from corrsteer_core.statistics.rates import Flips, FloatArray, Interval, flips, mcnemar_p
 
 # Effects of n samples are multiples of 1 / n: those this close are equal.
 _TIE = 1e-12
@@ -59,11 +59,14 @@ def compare_with_rivals(
 
 
 def _compare(mine: FloatArray, name: str, theirs: FloatArray, seed: int, level: float) -> RivalComparison:
-    change = graded_change(theirs, mine, seed=seed, level=level)
     counted = flips(theirs, mine)
-    binary = np.isin(np.concatenate([mine, theirs]), (0.0, 1.0)).all()
-    exact = difference_interval(counted.positive, counted.negative, counted.n, level) if binary else change.interval
-    return RivalComparison(name, float(mine.mean()), float(theirs.mean()), counted, exact, change.p, change.p)
+    rates = float(mine.mean()), float(theirs.mean())
+    if np.isin(np.concatenate([mine, theirs]), (0.0, 1.0)).all():
+        p = mcnemar_p(counted.positive, counted.negative)
+        interval = difference_interval(counted.positive, counted.negative, counted.n, level)
+        return RivalComparison(name, *rates, counted, interval, p, p)
+    change = graded_change(theirs, mine, seed=seed, level=level)
+    return RivalComparison(name, *rates, counted, change.interval, change.p, change.p)
 
 
 def _with_correction(one: RivalComparison, p: float) -> RivalComparison:

@@ -221,7 +221,7 @@ def test_choices_that_take_several_tokens_are_not_held_to_their_first(loaded):
 def test_a_gain_that_constrained_decoding_gives_is_no_better_than_controls():
     summary = {
         "n": 100, "unsteered_rate": 0.4, "steered_rate": 0.6, "p": 1e-4, "positive_flips": 22, "negative_flips": 2,
-        "controls": {"random 1": {"effect": 0.01}}, "constrained": {CONSTRAINED: {"effect": 0.2}},
+        "controls": {"random 1": {"effect": 0.01}}, "constrained": {CONSTRAINED: {"effect": 0.2}}, "chosen_on": False,
     }  # fmt: skip
     assert verdict(summary).kind == "no better"
     summary["constrained"][CONSTRAINED]["effect"] = 0.1

@@ -20,7 +20,8 @@ from corrsteer_core.reporting.verdict import verdict
 from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.tasks import Item, get_task
 
-SEEDS = 100
+SEEDS = [20, pytest.param(100, marks=pytest.mark.exhaustive)]
+"""Draws of each case; a hundred in `make test-all`."""
 N = 280
 CONTROLS = 7
 LETTERS = ("A", "B", "C", "D")
@@ -33,7 +34,7 @@ class Made:
         self.rng = np.random.default_rng(seed)
         self.names = ("Positive", "Negative") if len(shares) == 2 else LETTERS[: len(shares)]
         self.right = {split: self.rng.choice(len(shares), N, p=shares) for split in ("validation", "test")}
-        self.lean = np.linspace(0.8, -0.8, len(shares))
+        self.lean = np.linspace(1.1, -1.1, len(shares))
         self.base = {split: self._scores(right, skill) for split, right in self.right.items()}
 
     def _scores(self, right: np.ndarray, skill: float) -> np.ndarray:
@@ -91,31 +92,36 @@ def judged(made: Made, steered: dict[str, np.ndarray], monkeypatch) -> str:
     return verdict(result.summary()).kind
 
 
-def kinds(monkeypatch, shares: tuple[float, ...], skill: float, push: float, tilt: float = 0.0) -> list[str]:
+def kinds(
+    monkeypatch, shares: tuple[float, ...], seeds: int, skill: float, push: float, tilt: float = 0.0
+) -> list[str]:
     """Verdicts over the seeds; the push undoes (above 1: overdoes) the model's own leaning."""
     found = []
-    for seed in range(SEEDS):
+    for seed in range(seeds):
         made = Made(seed, shares, skill)
         found.append(judged(made, made.moved(-push * made.lean, tilt), monkeypatch))
     return found
 
 
+@pytest.mark.parametrize("seeds", SEEDS)
 @pytest.mark.parametrize("shares", [(0.5, 0.5), (0.25, 0.25, 0.25, 0.25)])
-def test_what_only_moves_the_threshold_is_called_a_shift(monkeypatch, shares):
-    found = kinds(monkeypatch, shares, skill=2.0, push=1.0)
-    assert found.count("works") <= 5
-    assert found.count("shifts") >= 95, {kind: found.count(kind) for kind in set(found)}
+def test_what_only_moves_the_threshold_is_called_a_shift(monkeypatch, shares, seeds):
+    found = kinds(monkeypatch, shares, seeds, skill=2.0, push=1.0)
+    assert found.count("works") <= seeds / 20
+    assert found.count("shifts") >= 0.95 * seeds, {kind: found.count(kind) for kind in set(found)}
 
 
+@pytest.mark.parametrize("seeds", SEEDS)
 @pytest.mark.parametrize("shares", [(0.5, 0.5), (0.8, 0.2), (0.4, 0.3, 0.2, 0.1)])
-def test_what_tells_the_classes_apart_works(monkeypatch, shares):
-    found = kinds(monkeypatch, shares, skill=1.5, push=0.0, tilt=1.5)
-    assert found.count("works") >= 95, {kind: found.count(kind) for kind in set(found)}
+def test_what_tells_the_classes_apart_works(monkeypatch, shares, seeds):
+    found = kinds(monkeypatch, shares, seeds, skill=1.5, push=0.0, tilt=1.5)
+    assert found.count("works") >= 0.95 * seeds, {kind: found.count(kind) for kind in set(found)}
 
 
+@pytest.mark.parametrize("seeds", SEEDS)
 @pytest.mark.parametrize("shares", [(0.5, 0.5), (0.75, 0.25), (0.8, 0.2), (0.4, 0.3, 0.2, 0.1)])
 @pytest.mark.parametrize("push", [0.0, 1.0, 3.0, -3.0])
-def test_where_there_is_nothing_to_learn_hardly_anything_works(monkeypatch, shares, push):
+def test_where_there_is_nothing_to_learn_hardly_anything_works(monkeypatch, shares, push, seeds):
     """Right answers drawn at random, of any balance: whatever way a set pushes, it knows nothing of the text."""
-    found = kinds(monkeypatch, shares, skill=0.0, push=push)
-    assert found.count("works") <= 5, {kind: found.count(kind) for kind in set(found)}
+    found = kinds(monkeypatch, shares, seeds, skill=0.0, push=push)
+    assert found.count("works") <= seeds / 20, {kind: found.count(kind) for kind in set(found)}
