@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from corrsteer_core.base.errors import CorrSteerError
@@ -107,7 +108,8 @@ def _measured(
 
 def _row(one: Evaluation) -> dict[str, Any]:
     summary = one.summary()
-    return {**summary, "verdict": verdict(summary).sentence, "kind": verdict(summary).kind}
+    found = verdict(summary)
+    return {**summary, "verdict": asdict(found), "kind": found.kind}
 
 
 def _baseline(setup: Setup, split: str, longest: float, progress: Progress) -> dict[str, Any]:
