@@ -21,7 +21,7 @@ from tests.made.places import ROOT
 
 FOLDER = "CORRSTEER_TESTS"
 """Variable with the folder that all processes of one test session share."""
-PATIENCE = 1800
+PATIENCE = 3000
 """Seconds until the tests give up on the app or on its first work (a slow machine, everything else busy too)."""
 
 
