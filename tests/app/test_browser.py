@@ -204,7 +204,8 @@ def test_the_feature_that_goes_with_refusals_and_its_texts(page, first_start, de
     assert first.locator("span[title][style*=background]").count() > 0
     hovers = [one.get_attribute("title") for one in first.locator("span[title]").all()]
     counted = [float(hover.split(" · ")[0]) for hover in hovers if hover.endswith("· counts")]
-    assert max(counted) == pytest.approx(strongest["value"], abs=0.011)
+    # Read again one text at a time, in bfloat16 a number moves by its last bits (3 digits).
+    assert max(counted) == pytest.approx(strongest["value"], rel=0.02, abs=0.011)
     written = "".join(first.locator("span.cs-answer").all_inner_texts())
     assert "".join(strongest["output"].split())[:20] in "".join(written.split())
     promoted = page.get_by_text("Likelier", exact=True).locator("xpath=following-sibling::div").all_inner_texts()
