@@ -350,12 +350,11 @@ def test_a_set_is_measured_and_the_report_opens_offline(browser, page, first_sta
     stored_run.keep_set(demo, replace(editing.empty(demo, config), rows=(row,), name="to be measured"))
 
     page.goto(f"{first_start.url}/evaluate?run={demo}")
-    form = page.get_by_test_id("stForm")
     page.get_by_text("Measure a set").first.click()
-    choose(page, "Steering set", "to be measured", form)
-    fill(page, "Most samples", "8", form)
-    fill(page, "Random sets to compare with", "1", form)
-    form.get_by_role("button", name="Measure").click()
+    choose(page, "Steering set", "to be measured")
+    fill(page, "Most samples", "8")
+    fill(page, "Random sets to compare with", "1")
+    page.get_by_role("button", name="Measure", exact=True).first.click()
     page.get_by_role("heading", name="to be measured on sentiment").wait_for(timeout=WITH_MODEL)
     told = measurements.evaluations(demo)
     summary = told[told["name"] == "to be measured"].iloc[0]["summary"]
