@@ -68,9 +68,13 @@ def _like(row: SteeringRow, features: pd.DataFrame, used: set[tuple[int, int]], 
             f"There is no other feature in layer {row.layer} to compare feature {row.feature} with; evaluate with fewer controls."
         )
     often = 0.0 if own.empty else own.iloc[0]  # one that never fired has no row
-    distance = (free["frequency"] - often).abs()
-    near = free.loc[distance.sort_values(kind="stable").index[:NEIGHBOURS], "feature"]
-    return int(rng.choice(near.to_numpy()))
+    return int(free.loc[_drawn(free, often, rng), "feature"])
+
+
+def _drawn(free: pd.DataFrame, frequency: float, rng: np.random.Generator) -> int:
+    """The index of a random row among the NEIGHBOURS of closest frequency."""
+    distance = (free["frequency"] - frequency).abs()
+    return int(rng.choice(distance.sort_values(kind="stable").index[:NEIGHBOURS].to_numpy()))
 
 
 def like_frequency(wanted: pd.DataFrame, open_to: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
@@ -87,8 +91,6 @@ def like_frequency(wanted: pd.DataFrame, open_to: pd.DataFrame, rng: np.random.G
         free = layer[[(row.layer, feature) not in used for feature in layer["feature"]]]
         if free.empty:
             raise CorrSteerError(f"Layer {row.layer} has no other features to draw in place of feature {row.feature}.")
-        distance = (free["frequency"] - row.frequency).abs()
-        near = distance.sort_values(kind="stable").index[:NEIGHBOURS]
-        drawn.append(int(rng.choice(near.to_numpy())))
+        drawn.append(_drawn(free, row.frequency, rng))
         used.add((row.layer, int(open_to.loc[drawn[-1], "feature"])))
     return open_to.loc[drawn].reset_index(drop=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from corrsteer_core.base.progress import Progress, part_of, silent
 from corrsteer_core.correlation import rankings
 from corrsteer_core.engine.activation_lengths import stream_lengths
 from corrsteer_core.method.run_setup import Setup, reopen
-from corrsteer_core.method.validation import default_objective, effect_rows, empty_of, try_groups
+from corrsteer_core.method.validation import default_objective, steered_alone
 from corrsteer_core.models.hooks import HookPoint
 from corrsteer_core.models.prompts import render
 from corrsteer_core.runs import strategies
@@ -128,15 +128,19 @@ def tried(setup: Setup, wanted: pd.DataFrame, progress: Progress) -> pd.DataFram
 
 def _try(setup: Setup, some: pd.DataFrame, progress: Progress) -> None:
     """Steer some candidates alone and store what each did."""
-    rows = [[strategies.as_row(one)] for one in some.itertuples()]
-    found = try_groups(setup, empty_of(setup), rows, "trying features one by one", progress)
+    found = steered_alone(setup, some, "trying features one by one", progress)
     with Writer(setup.run, wait=PATIENCE) as store:
-        store.add("effects", effect_rows(some, found))
+        store.add("effects", found)
 
 
-def with_shares(setup: Setup, candidates: pd.DataFrame) -> pd.DataFrame:
-    """Candidates with `share`: length of the vector over the mean length of the activation it is added to."""
-    streams = activation_lengths(setup, [sae.point for sae in setup.saes])
+def with_shares(
+    setup: Setup, candidates: pd.DataFrame, streams: Mapping[HookPoint, float] | None = None
+) -> pd.DataFrame:
+    """Candidates with `share`: length of the vector over the mean length of the activation it is added to.
+
+    `streams` are those lengths where they are known: to measure them reads every prompt once.
+    """
+    streams = streams or activation_lengths(setup, [sae.point for sae in setup.saes])
     shares = np.zeros(len(candidates))
     for sae in setup.saes:
         here = (candidates["layer"] == sae.layer).to_numpy()

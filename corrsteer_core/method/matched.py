@@ -7,7 +7,7 @@ highest r: as many in each layer, at the same scales, within the same lengths, o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,9 +15,10 @@ import pandas as pd
 
 from corrsteer_core.base.progress import Progress, part_of, silent
 from corrsteer_core.evaluation.controls import like_frequency
-from corrsteer_core.method.candidates import rankable_features, with_shares
+from corrsteer_core.method.candidates import activation_lengths, rankable_features, with_shares
 from corrsteer_core.method.run_setup import Setup, reopen
-from corrsteer_core.method.validation import default_objective, effect_rows, empty_of, judged_by, try_groups
+from corrsteer_core.method.validation import default_objective, judged_by, steered_alone, try_groups
+from corrsteer_core.models.hooks import HookPoint
 from corrsteer_core.models.loading import Model
 from corrsteer_core.runs import strategies
 from corrsteer_core.runs.objectives import Objective
@@ -28,24 +29,28 @@ from corrsteer_core.storage.reading import query
 from corrsteer_core.storage.writing import PATIENCE, Writer
 
 DRAWS = 5
+Streams = Mapping[HookPoint, float]
+"""Mean length of the activations at each hook point; the same for every draw."""
 STAGE = "choosing among random features"
 
 
 class _RandomDesk:
     """A strategy's desk on which random features lie in place of those of highest r; nothing is kept but the choice."""
 
-    def __init__(self, setup: Setup, base: SteeringSet, about: dict, draw: int, progress: Progress) -> None:
-        self.setup, self.base, self.about, self.progress = setup, base, about, progress
+    def __init__(
+        self, setup: Setup, base: SteeringSet, about: dict, draw: int, streams: Streams, progress: Progress
+    ) -> None:
+        self.setup, self.base, self.about, self.progress, self.streams = setup, base, about, progress, streams
         self.per_layer = about["per_layer"]
         self.objective: Objective = about["objective"] or default_objective(setup)
         self.features = rankable_features(setup.run, ranking=about["ranking"], negative=about["negative"])
         self._rng = np.random.default_rng([draw, 1])
 
     def tried_at_once(self, per_layer: int) -> pd.DataFrame:
-        return self._tried(with_shares(self.setup, self._listed(per_layer, (1.0,))))
+        return self._tried(with_shares(self.setup, self._listed(per_layer, (1.0,)), self.streams))
 
     def tried_at_scales(self, per_layer: int) -> pd.DataFrame:
-        listed = with_shares(self.setup, self._listed(per_layer, self.about["scales"]))
+        listed = with_shares(self.setup, self._listed(per_layer, self.about["scales"]), self.streams)
         return self._tried(strategies.gentle(listed, self.about["longest"]))
 
     def measured(self, rounds: int) -> Measure:
@@ -66,9 +71,7 @@ class _RandomDesk:
         )
 
     def _tried(self, listed: pd.DataFrame) -> pd.DataFrame:
-        rows = [[strategies.as_row(one)] for one in listed.itertuples()]
-        found = try_groups(self.setup, empty_of(self.setup), rows, STAGE, self.progress)
-        return judged_by(effect_rows(listed, found), self.objective)
+        return judged_by(steered_alone(self.setup, listed, STAGE, self.progress), self.objective)
 
 
 def matched_sets(
@@ -88,20 +91,22 @@ def matched_sets(
     if about is None or not get_strategy(about["strategy"]).by_steering:
         return []
     kept = _kept(steering)
-    opened = None
-    for draw in range(1, draws + 1):
-        if draw in kept:
-            continue
-        opened = opened or setup or reopen(steering.run, model)
-        part = part_of(progress, (draw - 1) / draws, 1 / draws)
-        kept[draw] = _draw(steering, about, draw, opened, part)
+    missing = [draw for draw in range(1, draws + 1) if draw not in kept]
+    if missing:
+        opened = setup or reopen(steering.run, model)
+        streams = activation_lengths(opened, [sae.point for sae in opened.saes])
+        for draw in missing:
+            part = part_of(progress, (draw - 1) / draws, 1 / draws)
+            kept[draw] = _draw(steering, about, draw, opened, streams, part)
     return [kept[draw] for draw in range(1, draws + 1)]
 
 
-def _draw(steering: SteeringSet, about: dict, draw: int, setup: Setup, progress: Progress) -> SteeringSet:
+def _draw(
+    steering: SteeringSet, about: dict, draw: int, setup: Setup, streams: Streams, progress: Progress
+) -> SteeringSet:
     """Choose once, and keep the choice."""
     base = replace(steering, rows=(), name=f"matched {draw}")
-    rows = get_strategy(about["strategy"]).choose(_RandomDesk(setup, base, about, draw, progress))
+    rows = get_strategy(about["strategy"]).choose(_RandomDesk(setup, base, about, draw, streams, progress))
     chosen = base.with_rows(rows)
     row = {"content": steering.content, "draw": draw, "created": pd.Timestamp.now("UTC").tz_localize(None)}
     with Writer(setup.run, wait=PATIENCE) as store:

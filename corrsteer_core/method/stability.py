@@ -42,7 +42,7 @@ def best_beyond_noise(unsteered: np.ndarray, steered: np.ndarray) -> int | None:
     """The candidate of highest rate among those that raise it beyond noise, as V asks it; None if there is none."""
     up = (steered > unsteered[:, None]).sum(axis=0)
     down = (steered < unsteered[:, None]).sum(axis=0)
-    p = np.array([rates.mcnemar_p(int(a), int(b)) for a, b in zip(up, down, strict=True)])
+    p = rates.mcnemar_p_of(up, down)
     rises = (up > down) & np.asarray(rates.rises(up, down, p))
     if not rises.any():
         return None

@@ -91,6 +91,12 @@ def empty_of(setup: Setup) -> SteeringSet:
 # --- effects as they are stored ------------------------------------------------------------------
 
 
+def steered_alone(setup: Setup, some: pd.DataFrame, stage: str, progress: Progress) -> pd.DataFrame:
+    """Candidates with what each did when it was steered alone."""
+    rows = [[strategies.as_row(one)] for one in some.itertuples()]
+    return effect_rows(some, try_groups(setup, empty_of(setup), rows, stage, progress))
+
+
 def effect_rows(some: pd.DataFrame, tried: Tried) -> pd.DataFrame:
     """Candidates with what each did alone by the rate and, where there are classes, beyond the prior; see docs/schema.md."""
     found = strategies.effects(some, tried.rate[:, 0], tried.rate[:, 1:])

@@ -100,8 +100,13 @@ def mcnemar_p(positive_flips: int, negative_flips: int) -> float:
     kind is Binomial(flips, 1/2); the distribution is symmetric, so the p is twice the lower tail.
     """
     _check_counts(positive_flips, negative_flips)
-    fewer = min(positive_flips, negative_flips)
-    return min(1.0, 2 * float(binom.cdf(fewer, positive_flips + negative_flips, 0.5)))
+    return float(mcnemar_p_of(np.asarray(positive_flips), np.asarray(negative_flips)))
+
+
+def mcnemar_p_of(positive_flips: NDArray[Any], negative_flips: NDArray[Any]) -> FloatArray:
+    """`mcnemar_p` of whole columns of counts, unchecked."""
+    fewer = np.minimum(positive_flips, negative_flips)
+    return np.minimum(1.0, 2 * binom.cdf(fewer, positive_flips + negative_flips, 0.5))
 
 
 def rises(positive_flips: Any, negative_flips: Any, p: Any) -> Any:

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binom
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.statistics.graded import sign_flip
-from corrsteer_core.statistics.rates import NOISE, FloatArray
+from corrsteer_core.statistics.rates import NOISE, FloatArray, mcnemar_p_of
 
 BoolArray = NDArray[np.bool_]
 
@@ -95,7 +94,7 @@ def within_noise_of(best: int, steered: ArrayLike, *, seed: int = 0, alpha: floa
     differences = after - after[:, [best]]
     if np.isin(after, (0.0, 1.0)).all():
         up, down = (differences > 0).sum(axis=0), (differences < 0).sum(axis=0)
-        return np.minimum(1.0, 2 * binom.cdf(np.minimum(up, down), up + down, 0.5)) >= alpha
+        return mcnemar_p_of(up, down) >= alpha
     return np.array([sign_flip(column, seed=seed).p >= alpha for column in differences.T], dtype=bool)
 
 
