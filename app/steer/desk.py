@@ -10,7 +10,6 @@ import pandas as pd
 import streamlit as st
 
 from app.shared import components, resources, state
-from app.steer import editing
 from app.steer.editing import Editor
 from app.steer.playing import Question
 from corrsteer_core.base.errors import CorrSteerError
@@ -92,7 +91,7 @@ def desk_of(run: str) -> Desk:
     found = desks.get(run)
     if found is None or found.begun != begun:
         config, _ = stored_run.stored(run)
-        found = desks[run] = Desk(run, config, Editor.of(editing.empty(run, config)), begun)
+        found = desks[run] = Desk(run, config, Editor.of(stored_run.empty_set_of(run, config)), begun)
         linked = st.query_params.get("set")
         if linked and linked not in kept_sets(run):
             name = components.shortened(linked, 40)

@@ -127,18 +127,6 @@ class Editor:
         self._past = [*self._past[1 - REMEMBERED :], _State(self.current, self.start)]
 
 
-def empty(run: str, config: RunConfig) -> SteeringSet:
-    """A set without rows for a run."""
-    return SteeringSet(
-        config.model,
-        config.model_fingerprint,
-        config.saes,
-        run=run,
-        task=config.task,
-        style=config.style,
-    )
-
-
 def uploaded(content: bytes, file_name: str, run: str, config: RunConfig) -> SteeringSet:
     """A set from an uploaded file, fit for the run at hand. Raises CorrSteerError that says what is wrong."""
     return brought(content, f"The file {file_name}", run, config)

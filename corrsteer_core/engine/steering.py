@@ -13,7 +13,7 @@ from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.models.hooks import Action, HookPoint, hooked
 from corrsteer_core.models.loading import Model
 from corrsteer_core.runs.steering_set import SteeringSet
-from corrsteer_core.saes.sae import Sae, ref_of
+from corrsteer_core.saes.sae import Sae
 
 
 def vectors_of(steering: SteeringSet, saes: Sequence[Sae]) -> dict[HookPoint, Tensor]:
@@ -59,11 +59,6 @@ def check_model(steering: SteeringSet, model: Model) -> None:
             f"The steering set {steering.name!r} belongs to {steering.model} ({steering.model_fingerprint}), but the loaded model "
             f"is {model.name} ({model.fingerprint}){same}."
         )
-
-
-def empty_set(model: Model, saes: Sequence[Sae], **named: Any) -> SteeringSet:
-    """A set without rows for a model and its SAEs."""
-    return SteeringSet(model.name, model.fingerprint, tuple(ref_of(sae) for sae in saes), **named)
 
 
 @contextmanager

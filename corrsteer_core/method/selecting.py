@@ -24,7 +24,7 @@ from corrsteer_core.method.validation import default_objective, judged_by, try_g
 from corrsteer_core.runs import strategies
 from corrsteer_core.runs.objectives import Objective
 from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
-from corrsteer_core.runs.stored_run import keep_set, stored
+from corrsteer_core.runs.stored_run import empty_set_of, keep_set, stored
 from corrsteer_core.runs.strategies import Measure, get_strategy
 from corrsteer_core.storage.reading import query
 
@@ -108,15 +108,8 @@ def select(
     chooser = get_strategy(strategy)
     features = rankable_features(run, ranking=ranking, negative=negative)
     config, _ = stored(run)
-    base = SteeringSet(
-        config.model,
-        config.model_fingerprint,
-        config.saes,
-        run=run,
-        task=config.task,
-        style=config.style,
-        name=name or _set_name(strategy, per_layer, ranking, negative, scales, longest, objective),
-    )
+    named = name or _set_name(strategy, per_layer, ranking, negative, scales, longest, objective)
+    base = empty_set_of(run, config, name=named)
     desk = ValidationDesk(run, base, features, per_layer, scales, longest, objective, setup, progress)
     chosen = base.with_rows(chooser.choose(desk))
     asked = {"per_layer": per_layer, "scales": list(scales), "longest": longest, "ranking": ranking}

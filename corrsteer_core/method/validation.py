@@ -15,7 +15,7 @@ import pandas as pd
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress
-from corrsteer_core.engine.steering import empty_set, vectors_of
+from corrsteer_core.engine.steering import vectors_of
 from corrsteer_core.evaluation.class_view import class_view, tokens_of
 from corrsteer_core.evaluation.prior import fit_offsets
 from corrsteer_core.evaluation.trials import trial, unsteered_and
@@ -23,6 +23,7 @@ from corrsteer_core.method.run_setup import Setup
 from corrsteer_core.runs import strategies
 from corrsteer_core.runs.objectives import Objective
 from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
+from corrsteer_core.runs.stored_run import empty_set_of
 from corrsteer_core.tasks import Item
 
 
@@ -85,7 +86,7 @@ def try_groups(
 
 def empty_of(setup: Setup) -> SteeringSet:
     """A set without rows, of a run."""
-    return empty_set(setup.model, setup.saes, run=setup.run, task=setup.config.task, style=setup.config.style)
+    return empty_set_of(setup.run, setup.config)
 
 
 # --- effects as they are stored ------------------------------------------------------------------

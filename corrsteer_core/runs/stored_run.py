@@ -30,6 +30,13 @@ def task_of(config: RunConfig) -> Task:
     return with_judge(task, config.judge) if config.judge else task
 
 
+def empty_set_of(run: str, config: RunConfig, **named: Any) -> SteeringSet:
+    """A set without rows for a run: its model, SAEs, task and way of asking; `named` are further fields of the set."""
+    return SteeringSet(
+        config.model, config.model_fingerprint, config.saes, run=run, task=config.task, style=config.style, **named
+    )
+
+
 def stored(run: str) -> tuple[RunConfig, list[Item]]:
     """Configuration and items of a cached run."""
     rows = query(run, "SELECT config FROM runs")

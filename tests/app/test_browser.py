@@ -13,7 +13,6 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from app.demo import DEMO_TITLE
-from app.steer import editing
 from corrsteer_core.base import formatting, jobs
 from corrsteer_core.reporting import verdict
 from corrsteer_core.runs import feature_facts, feature_lists, measurements, run_facts, stored_run
@@ -347,7 +346,7 @@ def test_a_set_is_measured_and_the_report_opens_offline(browser, page, first_sta
     best = feature_lists.best_effects(demo).iloc[0]
     config, _ = stored_run.stored(demo)
     row = SteeringRow(int(best["layer"]), int(best["feature"]), 6 * float(best["coefficient"]))
-    stored_run.keep_set(demo, replace(editing.empty(demo, config), rows=(row,), name="to be measured"))
+    stored_run.keep_set(demo, replace(stored_run.empty_set_of(demo, config), rows=(row,), name="to be measured"))
 
     page.goto(f"{first_start.url}/evaluate?run={demo}")
     page.get_by_text("Measure a set").first.click()
@@ -428,7 +427,7 @@ def test_hostile_files_are_read_as_text_or_refused(watched, first_start, demo, t
     config, _ = stored_run.stored(demo)
     best = feature_lists.best_effects(demo).iloc[0]
     row = SteeringRow(int(best["layer"]), int(best["feature"]), float(best["coefficient"]), note=HOSTILE)
-    steering = replace(editing.empty(demo, config), rows=(row,), name=HOSTILE, task=HOSTILE)
+    steering = replace(stored_run.empty_set_of(demo, config), rows=(row,), name=HOSTILE, task=HOSTILE)
     page.goto(f"{first_start.url}/steer?run={demo}")
     loading = pop(page, "Load")
     loading.locator("input[type=file]").set_input_files(

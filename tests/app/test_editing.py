@@ -8,6 +8,7 @@ import pytest
 
 from app.steer import editing, snapshot
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.runs import stored_run
 from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.runs.run_config import RunConfig
 from corrsteer_core.runs.steering_set import SaeRef
@@ -18,7 +19,7 @@ CONFIG = RunConfig("sentiment", "tiny", "m0", "float32", (SAE,), PromptStyle(), 
 
 def body(coefficient: object = 2.5, **fields: object) -> dict:
     """A set of one row for the run, as a file has it."""
-    made = json.loads(editing.empty("run", CONFIG).to_json())
+    made = json.loads(stored_run.empty_set_of("run", CONFIG).to_json())
     return {**made, "rows": [{"layer": 1, "feature": 3, "coefficient": coefficient}], **fields}
 
 

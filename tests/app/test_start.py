@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import pytest
 
 from app import __main__ as start
 from corrsteer_core.base import jobs
-from corrsteer_core.base.paths import PACKAGE
+from tests.made.pretended_jobs import pretended_core
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = """
@@ -70,14 +69,7 @@ def anothers(cache: Path) -> Iterator[str]:
 
 def started(cache: Path, **environment: str) -> tuple[subprocess.Popen, psutil.Process]:
     """The app and its server, running."""
-    fake = cache / "fake" / "corrsteer_core"
-    fake.mkdir(parents=True)
-    (fake / "__init__.py").touch()
-    shutil.copytree(PACKAGE / "base", fake / "base", ignore=shutil.ignore_patterns("__pycache__"))
-    (fake / "cli").mkdir()
-    (fake / "cli" / "__init__.py").touch()
-    (fake / "cli" / "job_process.py").write_bytes((PACKAGE / "cli" / "job_process.py").read_bytes())
-    (fake / "cli" / "main.py").write_text(COMMANDS)
+    fake = pretended_core(cache, COMMANDS)
     app = subprocess.Popen(
         [sys.executable, "-c", APP],
         cwd=ROOT,

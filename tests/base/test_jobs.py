@@ -14,9 +14,9 @@ import pytest
 from app import __main__ as start
 from corrsteer_core.base import files, jobs
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.base.paths import PACKAGE
 from corrsteer_core.base.uploads import keep_upload
 from corrsteer_core.cli import main
+from tests.made.pretended_jobs import pretended_core
 
 
 @pytest.fixture(autouse=True)
@@ -38,15 +38,7 @@ def log_of(id: str) -> Path:
 
 def pretend(cache: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> str:
     """A job whose command line is a script of ours."""
-    fake = cache / "fake" / "corrsteer_core"
-    fake.mkdir(parents=True)
-    (fake / "__init__.py").touch()
-    shutil.copytree(PACKAGE / "base", fake / "base", ignore=shutil.ignore_patterns("__pycache__"))
-    (fake / "cli").mkdir()
-    (fake / "cli" / "__init__.py").touch()
-    (fake / "cli" / "job_process.py").write_bytes((PACKAGE / "cli" / "job_process.py").read_bytes())
-    (fake / "cli" / "main.py").write_text(f"CANCELLED = 130\n{script}")
-    monkeypatch.setattr(jobs, "PACKAGE", fake)
+    monkeypatch.setattr(jobs, "PACKAGE", pretended_core(cache, f"CANCELLED = 130\n{script}"))
     return jobs.start(["anything"], "pretended")
 
 

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.cli.main import main
 from corrsteer_core.engine import export_formats, exports
-from corrsteer_core.engine.steering import empty_set, vectors_of
+from corrsteer_core.engine.steering import vectors_of
 from corrsteer_core.inspection import playground
 from corrsteer_core.models.hooks import HookPoint
 from corrsteer_core.models.loading import Model, load_model
@@ -26,6 +26,7 @@ from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.runs.steering_set import SteeringRow, save_set
 from corrsteer_core.saes.sae import load_saes
 from tests.made.models import FAST, random_sae, tiny
+from tests.made.sets import empty_set
 
 PROMPTS = ["Tell me of the sea.", "why?", "a", "one two three four five six"]
 STYLES = {

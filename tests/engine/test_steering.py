@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.engine.steering import check_model, empty_set, vectors_of
+from corrsteer_core.engine.steering import check_model, vectors_of
 from corrsteer_core.models.hooks import HookPoint
 from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet, load_set, save_set
 from tests.made.models import random_sae, tiny
+from tests.made.sets import empty_set
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.evaluation import measure
 from corrsteer_core.evaluation.exam import exam_for
 from corrsteer_core.evaluation.measure import transfer
-from corrsteer_core.method import candidates, collecting, run_setup
+from corrsteer_core.method import collecting, run_setup, validation
 from corrsteer_core.runs import measurements, run_facts, stored_run
 from corrsteer_core.runs.steering_set import SteeringRow
 from corrsteer_core.storage import deleting, run_folder, writing
@@ -48,7 +48,7 @@ def fitted(loaded, task, **settings):
     setup = run_setup.set_up(task, model=model, sae=[sae.source for sae in saes], max_new_tokens=2, **settings)
     with writing.Writer(setup.run) as writer:
         writer.begin(setup.config, setup.items, 8)
-    steering = candidates.empty_of(setup).with_rows([SteeringRow(1, 3, 4.0)], f"of seed {setup.config.seed}")
+    steering = validation.empty_of(setup).with_rows([SteeringRow(1, 3, 4.0)], f"of seed {setup.config.seed}")
     return steering, {item.prompt: item.split for item in setup.items}
 
 

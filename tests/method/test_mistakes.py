@@ -7,13 +7,14 @@ import pandas as pd
 import pytest
 
 from corrsteer_core.engine.batches import answers
-from corrsteer_core.engine.steering import empty_set, vectors_of
+from corrsteer_core.engine.steering import vectors_of
 from corrsteer_core.evaluation import controls
 from corrsteer_core.models.loading import Model, end_tokens, fingerprint
 from corrsteer_core.reporting import report, report_contents
 from corrsteer_core.runs.steering_set import SteeringRow
 from tests.made import fabricated
 from tests.made.models import prompts, random_sae, tiny
+from tests.made.sets import empty_set
 
 TURN_END = 40
 

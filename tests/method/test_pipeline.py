@@ -17,7 +17,6 @@ from scipy import stats as scipy_stats
 
 from benchmarks import results
 from corrsteer_core.cli import main
-from corrsteer_core.engine.steering import empty_set
 from corrsteer_core.method import candidates, validation
 from corrsteer_core.models.hooks import hooked
 from corrsteer_core.models.loading import load_model
@@ -29,6 +28,7 @@ from corrsteer_core.saes.sae import load_saes
 from corrsteer_core.storage import reading, run_folder, writing
 from tests.made.kept_runs import copied
 from tests.made.models import random_sae, tiny
+from tests.made.sets import empty_set
 
 LAYERS = (1, 2)
 

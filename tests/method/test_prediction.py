@@ -15,7 +15,7 @@ from corrsteer_core.cli.commands import runs as runs_commands
 from corrsteer_core.engine.batches import answers
 from corrsteer_core.engine.gradients import Answer
 from corrsteer_core.evaluation.class_view import likely_classes
-from corrsteer_core.method import candidates, collecting, prediction, selecting
+from corrsteer_core.method import candidates, collecting, prediction, selecting, validation
 from corrsteer_core.method.prediction import ClassSums, answer_of, mean_gradients, predict
 from corrsteer_core.method.run_setup import Setup
 from corrsteer_core.models.prompts import render
@@ -314,7 +314,7 @@ def test_a_set_may_hold_a_feature_that_never_fired_and_still_have_controls():
     from corrsteer_core.runs.stored_run import features_of
 
     setup = made_setup()
-    base = candidates.empty_of(setup).with_rows([SteeringRow(1, 47, 1.0)])
+    base = validation.empty_of(setup).with_rows([SteeringRow(1, 47, 1.0)])
     (control,) = random_like(base, features_of(setup.run), setup.saes, count=1)
     assert control.rows[0].feature != 47
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.engine.steering import empty_set, vectors_of
+from corrsteer_core.engine.steering import vectors_of
 from corrsteer_core.runs.steering_set import SteeringRow
 from tests.made.models import random_sae, tiny
+from tests.made.sets import empty_set
 
 
 @pytest.fixture(scope="module")

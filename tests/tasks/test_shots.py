@@ -132,8 +132,8 @@ def test_fitting_and_evaluation_put_prompts_the_same_way(tmp_path, monkeypatch, 
     assert setup.config == config
 
     # A set of this run is measured with its examples, and never on them.
-    from corrsteer_core.engine.steering import empty_set
     from corrsteer_core.runs.steering_set import save_set
+    from tests.made.sets import empty_set
 
     steering = empty_set(setup.model, setup.saes, run=run, task=config.task, style=config.style)
     save_set(steering, tmp_path / "set.json")

@@ -39,7 +39,7 @@ def load(desk: Desk) -> None:
             args=(desk.load, steering),
             kwargs={"close": "Load"},
         )
-    nothing = editing.empty(desk.run, desk.config)
+    nothing = stored_run.empty_set_of(desk.run, desk.config)
     st.button(
         "An empty set",
         key="load-nothing",
