@@ -71,6 +71,16 @@ def first_start():
 
 
 @pytest.fixture(scope="session")
+def embedded_cache(tmp_path_factory):
+    """A cache folder with nothing but the embedded model in it, where the project's own cache has it unpacked."""
+    from tests.made.first_start import unpacked_before
+
+    folder = tmp_path_factory.mktemp("embedded") / "cache"
+    unpacked_before(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def demo(first_start):
     """Name of the run that the first start leaves, waited for; the cache is the default one meanwhile."""
     from corrsteer_core.base import jobs

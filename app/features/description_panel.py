@@ -35,8 +35,11 @@ def offer(run: str, facts: run_facts.RunFacts) -> None:
 
 
 def uploads_from_neuronpedia(run: str) -> None:
-    with st.expander("Descriptions from Neuronpedia"):
-        if done := st.session_state.pop(IMPORTED, ""):
+    done = st.session_state.pop(IMPORTED, "")
+    with st.expander(
+        "Descriptions from Neuronpedia", expanded=bool(done)
+    ):  # what was offered above is gone now: a new one
+        if done:
             st.success(done)
         file = st.file_uploader(
             "An explanations file of Neuronpedia's", type=["json", "jsonl", "gz"], key=f"neuronpedia-{run}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -24,6 +24,7 @@ from corrsteer_core.engine.generation import (
     decode,
     prefill,
     read_opening,
+    set_apart,
     tokens_by_row,
 )
 from corrsteer_core.engine.pooling import Pooler
@@ -88,20 +89,24 @@ def answers(
     With `saes`, features are pooled (one variant only). What all prompts begin with is read once. Which
     prompts share a batch depends on the prompts and `batch_size` alone (see `plan`), so that leaving
     some out (`skip`, places in the list; only whole batches are left out) changes no number of the
-    others. Out of memory halves the batch. `classes`, one entry a prompt, asks for log-probabilities of classes too.
+    others. Out of memory halves the batch. Variants that add nothing are decoded once (see `set_apart`). `classes`, one entry a
+    prompt, asks for log-probabilities of classes too.
     """
     if not prompts:
         return
     check_length(model, prompts, max_new_tokens)
-    size = batch_size or prompts_that_fit(model, prompts, max_new_tokens, len(variants))
+    different, places = set_apart(variants)
+    size = batch_size or prompts_that_fit(model, prompts, max_new_tokens, len(different))
     batches = [batch for batch in plan(prompts, size, max_new_tokens) if not skip.issuperset(batch)]
     if not batches:
         return
     pooler = Pooler(model, saes, 1, pooling) if saes else None
     opening = read_opening(model, prompts, pooler)
-    work = _Work(model, prompts, max_new_tokens, variants, saes, pooling, choose, opening, pooler, told, classes)
+    work = _Work(model, prompts, max_new_tokens, different, saes, pooling, choose, opening, pooler, told, classes)
     for batch in batches:
-        yield from work.answered(batch)
+        for found in work.answered(batch):
+            tokens = [[of_prompt[place] for place in places] for of_prompt in found.tokens]
+            yield replace(found, tokens=tokens, class_logp=[likely[places] for likely in found.class_logp])
 
 
 def plan(prompts: Sequence[Sequence[int]], batch_size: int, max_new_tokens: int = 0) -> list[list[int]]:

@@ -32,6 +32,26 @@ Vectors = Mapping[HookPoint, Tensor]
 UNSTEERED: Vectors = {}
 
 
+def set_apart(variants: Sequence[Vectors]) -> tuple[list[Vectors], list[int]]:
+    """The variants that differ in what they do, and for each variant its place among them: all that add nothing are one.
+
+    In bfloat16 a row is rounded by what is computed beside it, so that the unsteered text, decoded twice in one batch, may
+    differ from itself. Scale 0 is the unsteered text by being it.
+    """
+    different: list[Vectors] = []
+    places: list[int] = []
+    unsteered: int | None = None
+    for vectors in variants:
+        nothing = not any(bool(vector.any()) for vector in vectors.values())
+        if nothing and unsteered is not None:
+            places.append(unsteered)
+            continue
+        unsteered = len(different) if nothing else unsteered
+        places.append(len(different))
+        different.append(vectors)
+    return different, places
+
+
 class Watch(Protocol):
     """Something that looks at activations while the model runs (see capture.py)."""
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from corrsteer_core.engine.batches import answers
 from corrsteer_core.engine.choosing import Choose, greedy
-from corrsteer_core.engine.generation import check_length, decode, prefill
+from corrsteer_core.engine.generation import check_length, decode, prefill, set_apart
 from corrsteer_core.engine.steering import check_model, vectors_of
 from corrsteer_core.evaluation.trials import unsteered_and
 from corrsteer_core.models.loading import Model, load_model
@@ -44,16 +44,17 @@ def stream(
     """
     check_model(steering, model)
     sets = [replace(steering, scale=scale) for scale in scales] or [steering]
-    variants = unsteered_and(*(vectors_of(one, saes) for one in sets))
+    variants, places = set_apart(unsteered_and(*(vectors_of(one, saes) for one in sets)))
     ids = render(model, prompt, steering.style)
     check_length(model, [ids], max_new_tokens)
+    decoded: list[list[int]] = [[] for _ in variants]
     tokens = [] if written is None else written
-    tokens[:] = [[] for _ in variants]
+    tokens[:] = [decoded[place] for place in places]
     steps = decode(model, prefill(model, [ids]), max_new_tokens=max_new_tokens, variants=variants, choose=choose)
     for step in steps:
         for row, token, alive in zip(step.rows.tolist(), step.tokens.tolist(), step.alive.tolist(), strict=True):
             if alive:
-                tokens[row].append(token)
+                decoded[row].append(token)
         yield tuple(_growing(model, row, max_new_tokens) for row in tokens)
 
 

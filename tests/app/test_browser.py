@@ -456,7 +456,7 @@ def test_hostile_files_are_read_as_text_or_refused(watched, first_start, demo, t
         }
     )
     form.get_by_text("jsonl").last.wait_for()
-    choose(page, "What counts as success", "contains", form)
+    choose(page, "What counts as success", "The target is in the answer", form)
     fill(page, "Layers", str(config.saes[0].layer), form)
     fill(page, "Longest answer (tokens)", "4", form)
     before = set(run_folder.run_names())

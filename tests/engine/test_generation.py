@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.engine import batches
+from corrsteer_core.engine import batches, generation
 from corrsteer_core.engine.batches import answers, plan, prompts_that_fit, variants_that_fit
 from corrsteer_core.engine.choosing import constrained, sampled
 from corrsteer_core.engine.generation import UNSTEERED, check_length, decode, prefill, read_opening, tokens_by_row
 from corrsteer_core.engine.steering import steered
 from corrsteer_core.models.hooks import HookPoint, hooked
+from tests.made import runs as tiny_run
 from tests.made.models import ARCHITECTURES, FAST, WIDTH, WINDOWED, prompts, tiny
 
 NEW = 7
@@ -414,3 +415,22 @@ def test_tokens_by_row_leaves_out_what_came_after_the_end():
     steps = list(decode(model, prefill(model, prompts(model)), max_new_tokens=3))
     steps[1].alive = steps[1].alive & (torch.arange(5) != 0)
     assert len(tokens_by_row(iter(steps), 5)[0]) == 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_variants_that_add_nothing_are_the_unsteered_text_itself(dtype, monkeypatch):
+    """Also in bfloat16, where a row is rounded by what is computed beside it."""
+    model, _ = tiny_run.load(dtype)
+    point = HookPoint(1)
+    pushed = {point: torch.full((WIDTH,), 3.0)}
+    variants = [UNSTEERED, {point: torch.zeros(WIDTH)}, pushed, {}]
+    asked = []
+    real = batches.decode
+    monkeypatch.setattr(
+        batches, "decode", lambda *given, **named: asked.append(named["variants"]) or real(*given, **named)
+    )
+    for batch in answers(model, prompts(model), max_new_tokens=12, variants=variants):
+        for of_prompt in batch.tokens:
+            assert of_prompt[0] == of_prompt[1] == of_prompt[3]
+    assert {len(group) for group in asked} == {2}, "what adds nothing is decoded once"
+    assert generation.set_apart(variants) == ([UNSTEERED, pushed], [0, 0, 1, 0])

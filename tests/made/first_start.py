@@ -65,7 +65,7 @@ def _start(folder: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    _unpacked_before(folder / "cache")
+    unpacked_before(folder / "cache")
     # As a user has it, without these tests' own limit on threads.
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     with (folder / "app.log").open("w") as log:
@@ -86,7 +86,7 @@ def _start(folder: Path) -> None:
         time.sleep(0.1)
 
 
-def _unpacked_before(cache: Path) -> None:
+def unpacked_before(cache: Path) -> None:
     """Take the embedded model from the project's own cache if it is there."""
     cache.mkdir()
     ready = PACKAGE.parent / "cache" / "models"
