@@ -18,6 +18,7 @@ from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.paths import EMBEDDED
 from corrsteer_core.reporting import ranking_words, verdict
 from corrsteer_core.runs import feature_lists, measurements, run_facts
+from corrsteer_core.runs.strategies import BY_RATE
 from corrsteer_core.saes.presets import PRESETS
 from corrsteer_core.storage import deleting
 
@@ -123,7 +124,7 @@ def _found(run: str, facts: run_facts.RunFacts) -> None:
     measured = resources.ask(run_facts.headline, run)
     best = resources.ask(feature_lists.best_effects, run)
     if measured is not None:
-        verdict_box.draw(verdict.verdict(measured), "**Set V on unseen samples.** ")
+        verdict_box.draw(verdict.verdict(measured), f"**Set {measured['set']} on unseen samples.** ")
         _result(measured)
     if not ranking.beyond_noise:
         st.warning(ui.for_markdown(ranking.sentence), icon=":material/casino:")
@@ -138,7 +139,7 @@ def _result(summary: dict[str, Any]) -> None:
     row = ui.numbers_row()
     row.metric("Without steering", ui.percent(summary["unsteered_rate"]))
     row.metric(
-        "Steered with set V",
+        f"Steered with set {summary['set']}",
         ui.percent(summary["steered_rate"]),
         ui.points(summary["effect"]),
         delta_color="off",
@@ -195,7 +196,7 @@ def _next_steps(run: str, facts: run_facts.RunFacts) -> None:
         st.markdown("**Look at the features**  \nWhich texts they react to, and what each did when steered.")
         state.link_to("features", "Open Features")
     with two.container(border=True, height="stretch"):
-        if "V" in sets:
+        if sets & {"V", BY_RATE}:
             st.markdown("**Try it on your own words**  \nThe same prompt answered unsteered and steered, side by side.")
             state.link_to("steer", "Open Steer")
         else:

@@ -16,7 +16,7 @@ from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.runs import measurements, run_facts, stored_run
 from corrsteer_core.runs.run_config import RunConfig
 from corrsteer_core.runs.steering_set import SteeringSet
-from corrsteer_core.runs.strategies import STRATEGIES, preference
+from corrsteer_core.runs.strategies import PREFERRED
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _first(run: str) -> SteeringSet | None:
     kept = kept_sets(run)
     if (linked := st.query_params.get("set", "")) in kept:
         return kept[linked]
-    automatic = [kept[name] for name in sorted(STRATEGIES, key=preference) if name in kept]
+    automatic = [kept[name] for name in PREFERRED if name in kept]
     return next((one for one in automatic if one.rows), automatic[0] if automatic else None)
 
 

@@ -24,7 +24,7 @@ from corrsteer_core.method.validation import default_objective, judged_by, try_g
 from corrsteer_core.runs import strategies
 from corrsteer_core.runs.objectives import Objective
 from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
-from corrsteer_core.runs.stored_run import empty_set_of, keep_set, stored
+from corrsteer_core.runs.stored_run import empty_set_of, features_of, keep_set, stored
 from corrsteer_core.runs.strategies import Measure, get_strategy
 from corrsteer_core.storage.reading import query
 
@@ -52,9 +52,9 @@ class ValidationDesk:
         return self.setup
 
     def _judged(self, effects: pd.DataFrame) -> pd.DataFrame:
-        self.tried = judged_by(effects, self.objective or "rate")
-        frequency = self.features[["layer", "feature", "frequency"]]
-        self.tried = self.tried.merge(frequency, on=["layer", "feature"], how="left")
+        judged = judged_by(effects, self.objective or "rate")
+        known = features_of(self.run)[["layer", "feature", "frequency"]]
+        self.tried = judged.merge(known, on=["layer", "feature"], how="left").fillna({"frequency": 0.0})  # never fired
         return self.tried
 
     def tried_at_once(self, per_layer: int) -> pd.DataFrame:
@@ -92,7 +92,6 @@ def select(
     ranking: str = DEFAULT_RANKING,
     negative: bool = False,
     objective: Objective | None = None,
-    name: str = "",
     setup: Setup | None = None,
     progress: Progress = silent,
 ) -> SteeringSet:
@@ -100,15 +99,14 @@ def select(
 
     `per_layer` is how many features of a layer A and P take (1) and V tries (8). `ranking` names one
     of rankings.RANKINGS. What P and V saw on the validation split is kept in `effects`; they choose by `objective`, the gain
-    beyond the prior where the task has classes, else the rate. `name` is the set's own, else made of what was asked. How surely
-    V's first choice is the best one is kept with it.
+    beyond the prior where the task has classes, else the rate. How surely V's first choice is the best one is kept with it.
     """
     if per_layer is not None and per_layer < 1:
         raise CorrSteerError(f"{per_layer} features per layer were asked for; ask for at least 1.")
     chooser = get_strategy(strategy)
     features = rankable_features(run, ranking=ranking, negative=negative)
     config, _ = stored(run)
-    named = name or _set_name(strategy, per_layer, ranking, negative, scales, longest, objective)
+    named = _set_name(strategy, per_layer, ranking, negative, scales, longest, objective)
     base = empty_set_of(run, config, name=named)
     desk = ValidationDesk(run, base, features, per_layer, scales, longest, objective, setup, progress)
     chosen = base.with_rows(chooser.choose(desk))

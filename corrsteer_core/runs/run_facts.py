@@ -11,6 +11,7 @@ import pandas as pd
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.paths import EMBEDDED
+from corrsteer_core.runs.strategies import BY_RATE
 from corrsteer_core.storage.reading import Reader, query
 from corrsteer_core.storage.run_folder import database_path, run_names
 
@@ -49,10 +50,10 @@ def runs(row: Callable[[str], dict[str, Any]] = run_row) -> pd.DataFrame:
 
 def demo_run() -> str | None:
     """The cached run in which the demo's whole job is done, or None."""
-    sql = "SELECT 1 FROM runs, evaluations WHERE config->>'task' = ? AND config->>'model' = ? AND name = 'V'"
+    sql = "SELECT 1 FROM runs, evaluations WHERE config->>'task' = ? AND config->>'model' = ? AND name IN ('V', ?)"
     for run in run_names():
         try:
-            if len(query(run, sql, [DEMO_TASK, EMBEDDED])):
+            if len(query(run, sql, [DEMO_TASK, EMBEDDED, BY_RATE])):
                 return run
         except CorrSteerError:
             continue  # a damaged run is reported where it is opened; the demo makes its own
@@ -158,15 +159,16 @@ CURRENT = "e.content = coalesce(sets.content, e.content)"
 def headline(run: str) -> Mapping[str, Any] | None:
     """The evaluation that says how a run ended: set V on the most unseen test samples of its own task, else None.
 
-    Of V as it is kept now, at the scale it is kept with.
+    Of V as it is kept now, at the scale it is kept with; where that is not measured, of V chosen by the rate.
     """
     found = query(
         run,
-        "SELECT summary FROM evaluations e JOIN runs USING (run) LEFT JOIN sets USING (run, name) "
-        f"WHERE name = 'V' AND split = 'test' AND task = config->>'task' AND {CURRENT} "
-        "AND scale = coalesce(CAST(body->>'scale' AS DOUBLE), 1) ORDER BY n DESC, e.created DESC LIMIT 1",
+        "SELECT name, summary FROM evaluations e JOIN runs USING (run) LEFT JOIN sets USING (run, name) "
+        f"WHERE name IN ('V', ?) AND split = 'test' AND task = config->>'task' AND {CURRENT} "
+        "AND scale = coalesce(CAST(body->>'scale' AS DOUBLE), 1) ORDER BY name, n DESC, e.created DESC LIMIT 1",
+        [BY_RATE],
     )
-    return None if found.empty else json.loads(found["summary"][0])
+    return None if found.empty else {**json.loads(found["summary"][0]), "set": found["name"][0]}
 
 
 def null(value: Any) -> Any:

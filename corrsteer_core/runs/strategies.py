@@ -286,7 +286,9 @@ STRATEGIES: dict[str, Strategy] = {
         ),
     )
 }
-PREFERRED = ("V", "P", "S", "A")
+BY_RATE = "V, by rate"
+"""Name of V where it was asked to choose by the rate, as the first start does to show what that is worth."""
+PREFERRED = ("V", BY_RATE, "P", "S", "A")
 """The order in which sets are shown; others come after."""
 
 

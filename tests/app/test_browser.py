@@ -62,7 +62,9 @@ def settled(page):
 def test_the_first_page_shows_the_work_and_how_far_it_is(page, first_start):
     page.goto(first_start.url)
     page.get_by_role("heading", name="CorrSteer Explorer").or_(page.get_by_role("heading", level=1)).first.wait_for()
-    verdict_on_v = page.get_by_text("Set V on unseen samples.")  # when the work was done before this test began
+    verdict_on_v = page.get_by_text(
+        "Set V, by rate on unseen samples."
+    )  # when the work was done before this test began
     for told in (page.get_by_text(DEMO_TITLE), page.get_by_text(re.compile(r"\d+% · "))):
         expect(told.or_(verdict_on_v).first).to_be_visible()
     assert "Traceback" not in settled(page).inner_text("body")

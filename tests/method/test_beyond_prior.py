@@ -119,6 +119,7 @@ def test_the_objective_is_the_gain_beyond_the_prior_where_there_are_classes(setu
     assert (about["strategy"], about["objective"], about["scales"]) == ("V", "beyond_prior", [8.0])
     by_rate = selecting.select(setup.run, "V", per_layer=1, scales=(8.0,), objective="rate", setup=setup)
     assert by_rate.name == "V, top 1, by rate, scales 8"
+    assert selecting.select(setup.run, "V", objective="rate", setup=setup).name == strategies.BY_RATE
 
 
 def test_without_classes_there_is_nothing_to_choose_by_beyond_the_prior():

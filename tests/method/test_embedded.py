@@ -19,6 +19,7 @@ from corrsteer_core.models.prompts import render, resolve_style
 from corrsteer_core.reporting.verdict import verdict
 from corrsteer_core.runs import feature_lists, measurements, stored_run
 from corrsteer_core.runs.prompt_style import PromptStyle
+from corrsteer_core.runs.strategies import BY_RATE
 from corrsteer_core.saes.reconstruction import explained, looks_broken
 from corrsteer_core.saes.sae import load_saes
 from corrsteer_core.tasks import get_task, load_items
@@ -121,7 +122,7 @@ def test_alone_and_in_a_batch_of_mixed_lengths(pair):
 def test_the_main_job_tells_a_shifted_prior_from_a_better_model(demo):
     """In float32 and in bfloat16, whichever set is chosen: one constant per class does as much, and nothing is left."""
     evaluation = measurements.evaluations(demo)
-    summary = evaluation[evaluation["name"] == "V"].iloc[0]["summary"]
+    summary = evaluation[evaluation["name"] == BY_RATE].iloc[0]["summary"]
     assert summary["n"] >= 160
     assert summary["offset"]["effect"] > 0.05, "one constant for each class"
     assert summary["beyond_prior"]["effect"] < 0.03
@@ -143,7 +144,7 @@ def test_the_highest_r_is_not_the_best_effect(demo):
 def test_a_second_demo_does_nothing_again(demo):
     def measured():
         evaluations = measurements.evaluations(demo)  # of V alone: other tests may measure more at the same time
-        return evaluations[evaluations["name"] == "V"]["created"].tolist()
+        return evaluations[evaluations["name"] == BY_RATE]["created"].tolist()
 
     before = measured()
     assert before

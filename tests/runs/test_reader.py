@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import duckdb
 import numpy as np
 import pandas as pd
@@ -11,8 +13,17 @@ import scipy.stats
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.method import collecting
 from corrsteer_core.reporting import ranking_words
-from corrsteer_core.runs import feature_facts, feature_lists, measurements, predictions, run_facts
+from corrsteer_core.runs import (
+    feature_facts,
+    feature_lists,
+    measurements,
+    predictions,
+    run_facts,
+    stored_run,
+    strategies,
+)
 from corrsteer_core.runs.feature_lists import FeatureFilter
+from corrsteer_core.runs.steering_set import SteeringSet
 from corrsteer_core.storage import deleting, reading, run_folder
 from corrsteer_core.storage.writing import Writer
 from tests.made import fabricated
@@ -385,3 +396,21 @@ def test_only_predictions_of_the_fit_of_today_are_counted(tmp_path, monkeypatch)
         stale.loc[stale.index[:3], "coefficient"] += 1
         store.replace("predictions", stale)
     assert feature_lists.predicted_features(name) == len(fitted) - 3
+
+
+def test_where_v_is_empty_the_run_is_told_by_v_chosen_by_the_rate():
+    """Choosing V again, by what is left beyond the prior, takes nothing away from what the first start measured."""
+    run = fabricated.make_run()
+    kept = measurements.sets(run).set_index("name").loc["V"]
+    measured = reading.query(run, "SELECT * FROM evaluations WHERE name = 'V'").drop(columns="run")
+    with Writer(run) as store:
+        store.connection.execute("DELETE FROM evaluations")
+        store.connection.execute("UPDATE sets SET name = ? WHERE name = 'V'", [strategies.BY_RATE])
+        store.add("evaluations", measured.assign(name=strategies.BY_RATE))
+    assert run_facts.headline(run)["set"] == strategies.BY_RATE
+    empty = replace(SteeringSet.from_json(kept["body"]), name="V", rows=())
+    stored_run.keep_set(run, empty, "V")
+    assert run_facts.headline(run)["set"] == strategies.BY_RATE
+    with Writer(run) as store:
+        store.add("evaluations", measured.assign(name="V", content=empty.content))
+    assert run_facts.headline(run)["set"] == "V", "where it is measured, V itself tells"

@@ -128,7 +128,7 @@ def _won(run: str) -> list[str]:
     measured = resources.ask(run_facts.headline, run)
     if measured is None:
         return []
-    where = ("V", measured["task"], measured["split"], measured["scale"])
+    where = (measured["set"], measured["task"], measured["split"], measured["scale"])
     found = with_flips(resources.ask(measurements.evaluated_samples, run, *where))
     return found.loc[found["flip"] == "won", "sample"].tolist()
 
