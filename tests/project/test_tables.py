@@ -20,15 +20,19 @@ from corrsteer_core.correlation.rankings import RANKINGS
 from corrsteer_core.engine import exports
 from corrsteer_core.engine.export_formats import FORMATS, ExportFormat
 from corrsteer_core.method.candidates import rankable_features
+from corrsteer_core.models.architectures import LAYOUTS
+from corrsteer_core.models.hooks import HookPoint
 from corrsteer_core.reporting import report, verdict
 from corrsteer_core.runs.poolings import POOLINGS, Pooling
-from corrsteer_core.runs.steering_set import SteeringSet
+from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
 from corrsteer_core.runs.strategies import STRATEGIES, best_overall
 from corrsteer_core.saes import sources
 from corrsteer_core.storage.writing import Writer
 from corrsteer_core.tasks import named
 from tests.made import fabricated
+from tests.made.models import random_sae, tiny
 from tests.made.places import ROOT
+from tests.made.sets import empty_set
 
 
 @pytest.fixture(autouse=True)
@@ -100,6 +104,27 @@ def test_an_export_format(monkeypatch):
     assert "morse also writes a .flag beside it" in choices.files_beside()
     assert "Morse code" in [one.label for one in offered()]
     assert exports.files_of("morse", Path("x.morse")) == [Path("x.morse"), Path("x.flag")]
+
+
+def test_an_architecture(monkeypatch):
+    """Its blocks, its SAEs' module paths and what llama.cpp calls it; also a list of blocks that no other has."""
+    model = tiny("llama")
+    with pytest.raises(CorrSteerError, match="cannot place in a model"):
+        HookPoint.parse("trunk.stages.2")
+    made_up = replace(LAYOUTS["llama"], llama_cpp="made-up-in-llama-cpp")
+    monkeypatch.setitem(LAYOUTS, "made_up", made_up)
+    monkeypatch.setitem(LAYOUTS, "longer", replace(made_up, blocks="trunk.stages"))
+    monkeypatch.setattr(model.net.config, "model_type", "made_up")
+    assert model.n_layers == 3
+    assert model.site(HookPoint(1)).module is model.net.model.layers[1]
+    assert HookPoint.parse("trunk.stages.2") == HookPoint.parse("stages.2") == HookPoint(2)
+    saes = [random_sae(model, 1)]
+    steering = empty_set(model, saes, rows=(SteeringRow(1, 3, 9.0),))
+    (content,) = exports.exported(steering, "gguf", "v", model, saes).values()
+    assert b"made-up-in-llama-cpp" in content
+    monkeypatch.setattr(model.net.config, "model_type", "unheard_of")
+    with pytest.raises(CorrSteerError, match="hook points are known for gemma2, .* longer, made_up"):
+        _ = model.layout
 
 
 def test_a_task_is_found_in_its_file(monkeypatch, tmp_path):
