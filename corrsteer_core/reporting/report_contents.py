@@ -16,6 +16,7 @@ from markupsafe import Markup
 from corrsteer_core.base.formatting import NOTHING, missing, p_value, percent, points, signed
 from corrsteer_core.base.paths import EMBEDDED
 from corrsteer_core.base.text_diff import differences, marked, parting, shared_ends
+from corrsteer_core.correlation.feature_columns import shown_columns
 from corrsteer_core.reporting import pictures, prior_words, ranking_words, verdict
 from corrsteer_core.reporting.glossary import GLOSSARY, Point
 from corrsteer_core.runs import feature_lists, measurements, run_facts
@@ -88,6 +89,7 @@ def contents(run: str) -> dict[str, Any]:
         "prior_words": prior_words,
         "best": best,
         "effects": effects,
+        "columns": [Point(column.title, column.help) for column in shown_columns()],
         "top_effects": effects.head(8).to_dict("records"),
         "pictures": {
             "rates": _drawn(pictures.rates(verdict.rates(main.summary, _set_name(main.name)))) if main else "",
@@ -121,7 +123,8 @@ def _effect_rows(effects: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
 
 def _layer_rows(best: pd.DataFrame) -> Iterator[tuple[str, ...]]:
     for row in best.itertuples():
-        yield str(row.layer), str(row.feature), signed(row.r), signed(row.level), f"{row.support:,} samples"
+        r, *others = [column.text(getattr(row, column.name)) for column in shown_columns()]
+        yield str(row.layer), str(row.feature), r, signed(row.level, 3), *others
 
 
 def _measured(row: Any) -> Measured:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from app.steer.sets.set_files import kind_of
 from corrsteer_core import tasks
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.cli import choices, main
+from corrsteer_core.correlation.feature_columns import COLUMNS, Column
 from corrsteer_core.correlation.rankings import RANKINGS
 from corrsteer_core.engine import exports
 from corrsteer_core.engine.export_formats import FORMATS, ExportFormat
@@ -23,10 +25,13 @@ from corrsteer_core.method.candidates import rankable_features
 from corrsteer_core.models.architectures import LAYOUTS
 from corrsteer_core.models.hooks import HookPoint
 from corrsteer_core.reporting import report, verdict
+from corrsteer_core.runs import feature_lists, stored_run
+from corrsteer_core.runs.fit import fit
 from corrsteer_core.runs.poolings import POOLINGS, Pooling
 from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
 from corrsteer_core.runs.strategies import STRATEGIES, best_overall
 from corrsteer_core.saes import sources
+from corrsteer_core.storage.reading import query
 from corrsteer_core.storage.writing import Writer
 from corrsteer_core.tasks import named
 from tests.made import fabricated
@@ -51,6 +56,16 @@ def form() -> AppTest:
     test = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
     test.session_state["new_run_open"] = True
     return test.run()
+
+
+def features_page() -> AppTest:
+    """The page with the table of features."""
+    test = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
+    test.run()
+    test._page_hash = test.session_state["pages"]["features"]._script_hash
+    test.run()
+    assert not test.exception
+    return test
 
 
 def test_a_strategy(monkeypatch):
@@ -95,6 +110,44 @@ def test_a_ranking(monkeypatch):
     assert "oldest" in choices.rankings()
     found = rankable_features(fabricated.make_run(), ranking="oldest")
     assert found["feature"].is_monotonic_increasing
+
+
+def test_a_statistics_column(monkeypatch, capsys):
+    """A run of before has nothing there until it is fitted again; then all that show features show it."""
+    run = fabricated.make_run()
+    made_up = Column("half_r", "r / 2", lambda layer: layer.stats.r / 2, title="Half of r", help="A made-up half.")
+    place = Column("place", "of r", of_run=lambda run: run.columns["half_r"].rank(method="first"), kind="INTEGER")
+    monkeypatch.setitem(COLUMNS, "half_r", made_up)
+    monkeypatch.setitem(COLUMNS, "place", place)
+    assert feature_lists.features(run)["half_r"].isna().all()
+    assert stored_run.features_of(run)["place"].isna().all()
+    with Writer(run) as store:
+        fit(store)
+    found = feature_lists.features(run, feature_lists.FeatureFilter(sort="place"), limit=3)
+    assert found["half_r"].tolist() == (found["r"] / 2).tolist()
+    assert found["half_r"].iloc[0] == feature_lists.best_by_layer(run)["r"].max() / 2
+    kinds = query(run, "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = 'features'")
+    assert kinds.to_numpy().tolist()[-2:] == [["half_r", "DOUBLE"], ["place", "INTEGER"]]
+    assert main.main(["features", run, "--top", "1", "--json"]) == 0
+    (top,) = json.loads(capsys.readouterr().out)
+    assert top["half_r"] == top["r"] / 2
+    assert top["place"] == stored_run.features_of(run)["r"].notna().sum()
+    page = report.html(run)
+    assert "Half of r</th>" in page
+    assert f">{top['half_r']:.2f}</td>" in page
+    assert "<dt>Half of r</dt><dd>A made-up half.</dd>" in page
+    test = features_page()
+    assert test.selectbox(key="filter_sort").options.count("Half of r") == 1
+    assert test.dataframe[0].value["half_r"].iloc[0] == top["half_r"]
+    assert "- **Half of r**: A made-up half." in "".join(one.value for one in test.markdown)
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"of_run": len, "of_layer": len}, {"of_run": len, "name": 'r"; DROP TABLE runs'}]
+)
+def test_a_column_that_cannot_be_is_refused(fields):
+    with pytest.raises(ValueError, match="column"):
+        Column(**{"name": "x", "what": "x", **fields})
 
 
 def test_an_export_format(monkeypatch):
