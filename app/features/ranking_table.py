@@ -98,7 +98,7 @@ def _values(column: Column, values: pd.Series) -> list[Any]:
 
 
 def _points(value: float) -> str | None:
-    return None if ui.missing(value) else ui.points(value).removesuffix(" points")
+    return None if ui.missing(value) else ui.points_alone(value)
 
 
 def _between(low: float, high: float) -> str | None:

@@ -1,10 +1,12 @@
-"""Numbers as people read them, rounded to what they mean; what is undefined becomes a dash."""
+"""Numbers as people read them, rounded to what they mean; what is undefined becomes a dash, a minus is one sign.
+
+The one rule for app, report and sentences; tables of the command line have numbers as programs read them, but for p and q.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import Any
-
-import pandas as pd
 
 MINUS = "\u2212"
 NOTHING = "–"
@@ -12,6 +14,10 @@ NOTHING = "–"
 
 def missing(value: Any) -> bool:
     """None, nan or pandas' NA."""
+    if value is None or isinstance(value, float):
+        return value is None or math.isnan(value)
+    import pandas as pd  # here, or the command line would load it to print its help
+
     return bool(pd.isna(value))
 
 
@@ -22,9 +28,17 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 def points(value: float | None) -> str:
     """A difference of two shares, in percentage points: +16.2 points."""
-    if value is None or missing(value):
-        return NOTHING
-    return f"{signed(100 * value, 1)} points"
+    return NOTHING if value is None or missing(value) else f"{points_alone(value)} points"
+
+
+def points_alone(value: float | None) -> str:
+    """The same without the word, where a heading says it: +16.2."""
+    return NOTHING if value is None or missing(value) else signed(100 * value, 1)
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number as 1.25."""
+    return NOTHING if value is None or missing(value) else f"{value:.{digits}f}".replace("-", MINUS)
 
 
 def signed(value: float | None, digits: int = 2) -> str:

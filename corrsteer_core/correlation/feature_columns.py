@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csc_array
 
-from corrsteer_core.base.formatting import NOTHING, missing, percent, probability, signed
+from corrsteer_core.base.formatting import NOTHING, missing, number, percent, probability, signed
 from corrsteer_core.correlation.per_feature import FeatureStats, correlate
 from corrsteer_core.statistics import rates
 
@@ -49,7 +49,7 @@ Show = Literal["correlation", "probability", "number", "count", "share"]
 SHOWN: dict[Show, Callable[[float], str]] = {
     "correlation": lambda value: signed(value, 3),
     "probability": probability,
-    "number": lambda value: f"{value:.2f}",
+    "number": number,
     "count": lambda value: f"{value:,.0f}",
     "share": percent,
 }

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from corrsteer_core.base.formatting import NOTHING, missing, p_value, percent, points, signed
+from corrsteer_core.base.formatting import missing, p_value, percent, points, signed
 from corrsteer_core.base.paths import EMBEDDED
 from corrsteer_core.base.text_diff import differences, marked, parting, shared_ends
 from corrsteer_core.correlation.feature_columns import shown_columns
@@ -338,7 +338,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
-
-
-def _number(value: Any, digits: int = 2) -> str:
-    return NOTHING if value is None or missing(value) else f"{value:.{digits}f}"

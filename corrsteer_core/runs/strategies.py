@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.base.formatting import points, signed
 from corrsteer_core.runs.steering_set import SteeringRow
 from corrsteer_core.statistics import rates
 from corrsteer_core.statistics.selection_stability import gentlest, within_noise_of
@@ -201,9 +202,9 @@ def seen_by_p(effects: pd.DataFrame) -> pd.DataFrame:
 def as_row(feature: Any) -> SteeringRow:
     """A row from a feature of a table; with a scale, the coefficient is multiplied by it."""
     scale = float(getattr(feature, "scale", 1.0))
-    note = "r undefined" if math.isnan(feature.r) else f"r {feature.r:+.3f}"
+    note = "r undefined" if math.isnan(feature.r) else f"r {signed(feature.r, 3)}"
     if "predicted_effect" in getattr(feature, "_fields", ()):
-        note += f", predicted {feature.predicted_effect:+.1%}"
+        note += f", predicted {points(feature.predicted_effect)}"
     if "score" in getattr(feature, "_fields", ()):
         note += f", score {feature.score:.3g}"
     if hasattr(feature, "steered_rate"):

@@ -840,23 +840,6 @@ def test_a_bare_address_in_text_is_no_link(text):
     assert not re.search(r"https?://|www\.[-.\w]|[-.\w+]@[-\w]", found, re.IGNORECASE)
 
 
-@pytest.mark.parametrize(
-    ("shown", "expected"),
-    [
-        (components.points(0.162), "+16.2 points"),
-        (components.points(-0.0333), "\u22123.3 points"),
-        (components.points(0.0), "±0.0 points"),
-        (components.percent(None), "–"),
-        (components.signed(-0.534), "\u22120.53"),
-        (components.p_value(0.00001), "p < 0.001"),
-        (components.p_value(0.0123), "p = 0.012"),
-        (components.p_value(float("nan")), "p –"),
-    ],
-)
-def test_numbers_are_rounded_to_what_they_mean(shown, expected):
-    assert shown == expected
-
-
 def test_a_run_deleted_in_another_window_is_no_error_here():
     run = ready_runs.make_run()
     test = opened("features", run=run)

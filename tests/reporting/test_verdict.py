@@ -63,7 +63,7 @@ CLASSES = [
         (
             summary(27, 1, random_1=(2, 3), random_2=(3, 2)),
             "works",
-            "2 random sets of like size: +0.0 points on average, −0.6 points to +0.6 points",
+            "2 random sets of like size: ±0.0 points on average, −0.6 points to +0.6 points",
         ),
         (
             {name: value for name, value in summary(27, 1, random_1=(2, 3)).items() if name != "chosen_on"},
@@ -99,7 +99,7 @@ CLASSES = [
         (
             {**summary(27, 1, random_1=(2, 3)), **left(3, 2), "classes": CLASSES},
             "shifts",
-            "to 70.0%, and the steered one to 70.6% (+0.6 points, p = 1); right on Negative 30% to 60%, on Positive 90% to 80%",
+            "to 70.0%, and the steered one to 70.6% (+0.6 points, p = 1.00); right on Negative 30% to 60%, on Positive 90% to 80%",
         ),
         ({**summary(27, 1, random_1=(2, 3)), **left(2, 20)}, "shifts", "Shifts the answers"),
         (

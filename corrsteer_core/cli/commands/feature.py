@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from corrsteer_core.base.formatting import signed
 from corrsteer_core.base.progress import Reporter
 from corrsteer_core.cli import arguments, inputs, values
 from corrsteer_core.cli.command import Command
@@ -77,7 +78,7 @@ def _feature(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
 def _readable(result: dict[str, Any]) -> dict[str, Any]:
     """A feature for reading: no more than fits on a screen, and texts as text."""
     for name in ("promoted", "suppressed"):
-        result[name] = ", ".join(f"{one['text']!r} {one['score']:+.2f}" for one in result[name])
+        result[name] = ", ".join(f"{one['text']!r} {signed(one['score'])}" for one in result[name])
     for name in ("nearest_within", "nearest_elsewhere"):
         result[name] = ", ".join(
             f"layer {one['layer']} · {one['feature']} ({one['cosine']:.2f})" for one in result[name]
