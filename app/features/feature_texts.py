@@ -16,7 +16,7 @@ from corrsteer_core.runs import feature_facts, run_facts
 if TYPE_CHECKING:
     import pandas as pd
 
-    from corrsteer_core.inspection.feature_profile import Portrait, ShadedSample
+    from corrsteer_core.inspection.feature_profile import FeatureProfile, SampleActivations
 
 
 LONGEST = 600  # characters of a text shown before it is shaded
@@ -25,7 +25,7 @@ TYPED = "own_text"  # the text that was typed, being read or read
 PARTS = ("strongest", "upper quarter", "middle", "lower quarter")
 
 
-def run_texts(run: str, facts: run_facts.RunFacts, layer: int, feature: int, drawn: Portrait | None) -> None:
+def run_texts(run: str, facts: run_facts.RunFacts, layer: int, feature: int, drawn: FeatureProfile | None) -> None:
     st.markdown("**The texts it is active on**")
     if drawn is None:
         found = ask_fit(feature_facts.texts_by_quantile, run, layer, feature, TEXTS)
@@ -54,17 +54,17 @@ def run_texts(run: str, facts: run_facts.RunFacts, layer: int, feature: int, dra
     ui.table_behind(_token_table(drawn.samples[0], facts.config["pooling"]), "The strongest text token by token")
 
 
-def _shaded_row(one: ShadedSample, highest: float, pooling: Any) -> str:
+def _shaded_row(one: SampleActivations, highest: float, pooling: Any) -> str:
     outcome = "correct" if one.outcome > 0.5 else "incorrect"
-    return shades.row(one.shading, highest, one.stored, f"{outcome} · {one.split}", pooling)
+    return shades.row(one.activations, highest, one.stored, f"{outcome} · {one.split}", pooling)
 
 
-def _token_table(one: ShadedSample, pooling: Any) -> pd.DataFrame:
-    table = shades.numbers(one.shading, pooling)
+def _token_table(one: SampleActivations, pooling: Any) -> pd.DataFrame:
+    table = shades.numbers(one.activations, pooling)
     return table.assign(token=[visible(text) for text in table["token"]])
 
 
-def own_text(run: str, facts: run_facts.RunFacts, layer: int, feature: int, drawn: Portrait) -> None:
+def own_text(run: str, facts: run_facts.RunFacts, layer: int, feature: int, drawn: FeatureProfile) -> None:
     st.markdown("**Test your own text**")
     with st.form("own_text_form", border=True):
         prompt = st.text_area(

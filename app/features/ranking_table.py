@@ -79,11 +79,11 @@ def draw(run: str, facts: run_facts.RunFacts) -> None:
 
 def _for_show(rows: pd.DataFrame, *, predicted: bool) -> pd.DataFrame:
     """The columns in the units they are shown in; that of predictions where there are any."""
-    foretold = ["predicted_effect"] if predicted else []
-    first = ["r", "between", "q", "effect", *foretold]
+    predictions = ["predicted_effect"] if predicted else []
+    first = ["r", "between", "q", "effect", *predictions]
     kept = {column.name: column for column in shown_columns()}
     words = {
-        **{name: [_points(value) for value in rows[name]] for name in ("effect", *foretold)},
+        **{name: [_points(value) for value in rows[name]] for name in ("effect", *predictions)},
         "between": [_between(row.r_low, row.r_high) for row in rows.itertuples()],
         "described": [_description(row.description, row.description_source) for row in rows.itertuples()],
     }

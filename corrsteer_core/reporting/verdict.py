@@ -98,7 +98,7 @@ def verdict(summary: Mapping[str, Any]) -> Verdict:
         _shifts(summary, moved)
         or _beaten(summary, moved)
         or _uncontrolled(summary, moved)
-        or Verdict("works", f"Works: {moved}{_beyond(summary)}{_against(summary)}.{_debris(summary)}")
+        or Verdict("works", f"Works: {moved}{_beyond(summary)}{_against(summary)}.{_loss_of_fluency(summary)}")
     )
 
 
@@ -210,7 +210,7 @@ def _against(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _debris(summary: Mapping[str, Any]) -> str:
+def _loss_of_fluency(summary: Mapping[str, Any]) -> str:
     loss = fluency_loss(summary)
     if loss is None or loss <= FLUENCY_LOST:
         return ""

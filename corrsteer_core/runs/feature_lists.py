@@ -68,7 +68,7 @@ _BEST_EFFECT = (
 )
 WITH_EFFECT = (
     "features LEFT JOIN best USING (layer, feature) LEFT JOIN described USING (layer, feature) "
-    "LEFT JOIN foretold USING (layer, feature)"
+    "LEFT JOIN predicted USING (layer, feature)"
 )
 _BESIDE = "effect, effect_scale, effect_p, description, description_source, predicted_effect, shift, tilt, toward"
 _DESCRIBED = (
@@ -82,13 +82,13 @@ UNDESCRIBED = (
 )
 
 # What was predicted with another coefficient than the feature has now is out of date, and left out.
-FORETOLD = (
-    "foretold AS (SELECT layer, feature, predicted_effect, shift, tilt, toward FROM predictions JOIN (SELECT layer, "
+_PREDICTED = (
+    "predicted AS (SELECT layer, feature, predicted_effect, shift, tilt, toward FROM predictions JOIN (SELECT layer, "
     "feature, coefficient AS fitted FROM features) USING (layer, feature) WHERE coefficient = fitted "
     "OR (NOT own AND coalesce(fitted, 0) = 0))"
 )
-UNFORETOLD = (
-    "foretold AS (SELECT NULL::SMALLINT AS layer, NULL::INTEGER AS feature, NULL::DOUBLE AS predicted_effect, "
+_NO_PREDICTIONS = (
+    "predicted AS (SELECT NULL::SMALLINT AS layer, NULL::INTEGER AS feature, NULL::DOUBLE AS predicted_effect, "
     "NULL::DOUBLE AS shift, NULL::DOUBLE AS tilt, NULL::VARCHAR AS toward WHERE false)"
 )
 
@@ -98,9 +98,9 @@ def described(run: str) -> str:
     return _DESCRIBED if _has_table(run, "descriptions") else UNDESCRIBED
 
 
-def foretold(run: str) -> str:
+def predicted(run: str) -> str:
     """The part of WITH that has predictions; a run of before there were any has no table of them."""
-    return FORETOLD if _has_table(run, "predictions") else UNFORETOLD
+    return _PREDICTED if _has_table(run, "predictions") else _NO_PREDICTIONS
 
 
 def columns() -> str:
@@ -110,7 +110,7 @@ def columns() -> str:
 
 def parts(run: str) -> list[str]:
     """The parts of WITH that WITH_EFFECT joins."""
-    return [_BEST_EFFECT, described(run), foretold(run)]
+    return [_BEST_EFFECT, described(run), predicted(run)]
 
 
 def _has_table(run: str, table: str) -> bool:
@@ -273,7 +273,7 @@ def best_effects(run: str) -> pd.DataFrame:
 
 def predicted_features(run: str) -> int:
     """How many features have a prediction that holds for the fit of today."""
-    sql = f"WITH {foretold(run)} SELECT count(predicted_effect) AS n FROM foretold"
+    sql = f"WITH {predicted(run)} SELECT count(predicted_effect) AS n FROM predicted"
     return int(query(run, sql)["n"][0])
 
 

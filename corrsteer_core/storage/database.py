@@ -126,7 +126,7 @@ def locked(folder: Path, wait: float = 0.0) -> FileLock:
     except (OSError, RuntimeError) as error:
         raise CorrSteerError(
             f"The run {folder.name} cannot be written, because its lock {folder / LOCK} cannot be taken "
-            f"({getattr(error, 'strerror', None) or error}); see that there is room, that the folder may be written, and that "
+            f"({getattr(error, 'strerror', None) or error}); check that there is free space, that this user may write there, and that "
             f"the lock is a plain file: remove it if it is not."
         ) from error
     return lock

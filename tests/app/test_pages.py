@@ -64,7 +64,7 @@ def drawn(test: AppTest) -> AppTest:
         test.session_state["current_run"],
         (int(test.query_params[key][0]) for key in ("layer", "feature")),
     )
-    assert drawing.portrait(run, layer, feature, run_facts.facts(run).config["model"]).wait(600)
+    assert drawing.profile(run, layer, feature, run_facts.facts(run).config["model"]).wait(600)
     return test.run()
 
 
@@ -320,31 +320,31 @@ def test_a_feature_is_one_step_of_the_history_of_the_browser(monkeypatch):
     run = ready_runs.make_run()
     test = opened("features", run=run, layer=8, feature=41)
     assert "Layer 8 · feature 41" in words(test)
-    told: list[dict] = []
-    monkeypatch.setattr(st, "query_params", Address(told, run=run, layer="8", feature="41"))
+    seen: list[dict] = []
+    monkeypatch.setattr(st, "query_params", Address(seen, run=run, layer="8", feature="41"))
     state.open_feature(22, 7)
     state.close_feature()
-    assert told == [{"run": run, "layer": "22", "feature": "7"}, {"run": run}]
+    assert seen == [{"run": run, "layer": "22", "feature": "7"}, {"run": run}]
 
 
 class Address(dict):
     """The address, which notes every change as the browser would."""
 
-    def __init__(self, told: list[dict], **parameters: str) -> None:
+    def __init__(self, seen: list[dict], **parameters: str) -> None:
         super().__init__(parameters)
-        self._told = told
+        self._seen = seen
 
     def __setitem__(self, key: str, value: str) -> None:
         super().__setitem__(key, value)
-        self._told.append(dict(self))
+        self._seen.append(dict(self))
 
     def update(self, other: dict) -> None:  # type: ignore[override]
         super().update(other)
-        self._told.append(dict(self))
+        self._seen.append(dict(self))
 
     def pop(self, key: str, *default: str) -> str:
         found = super().pop(key, *default)
-        self._told.append(dict(self))
+        self._seen.append(dict(self))
         return found
 
     def get_all(self, key: str) -> list[str]:
@@ -353,7 +353,7 @@ class Address(dict):
     def from_dict(self, kept: dict) -> None:
         super().clear()
         super().update({key: value[-1] for key, value in kept.items()})
-        self._told.append(dict(self))
+        self._seen.append(dict(self))
 
 
 def test_a_file_that_no_run_can_use_is_refused_beside_the_button_and_nothing_is_started(started):
@@ -700,12 +700,12 @@ def test_descriptions_stand_in_the_table_and_on_the_features_page():
 
 def test_what_depends_on_samples_and_fit_alone_is_not_worked_out_again_when_something_else_is_written():
     run = ready_runs.make_run()
-    before, drawn_before = resources.fit_stamp(run), drawing.portrait(run, 8, 41, "m")
+    before, drawn_before = resources.fit_stamp(run), drawing.profile(run, 8, 41, "m")
     descriptions.keep(run, pd.DataFrame([{"layer": 8, "feature": 41, "source": "own", "description": "x"}]))
     with writing.Writer(run) as writer:
         writer.replace("sets", writer.query("SELECT * EXCLUDE (run) FROM sets LIMIT 1"))
     assert resources.fit_stamp(run) == before
-    assert drawing.portrait(run, 8, 41, "m") is drawn_before
+    assert drawing.profile(run, 8, 41, "m") is drawn_before
     with writing.Writer(run) as writer:
         fit(writer, FitSettings(permutations=20))
     assert resources.fit_stamp(run) != before

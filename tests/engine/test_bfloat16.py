@@ -90,7 +90,7 @@ def test_fluency_of_a_text_alone_and_in_a_batch(loaded):
     np.testing.assert_allclose(together, alone, rtol=NEAR, atol=0.05)
 
 
-def test_shading_pools_to_what_the_run_holds(loaded, tmp_path, monkeypatch):
+def test_activations_pool_to_what_the_run_holds(loaded, tmp_path, monkeypatch):
     monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
     model, saes = loaded
     folders, task = [sae.source for sae in saes], get_task("sentiment")
@@ -102,10 +102,10 @@ def test_shading_pools_to_what_the_run_holds(loaded, tmp_path, monkeypatch):
     collecting.refit(setup.run)
     which = "SELECT layer, feature FROM activations WHERE value > 0.5 GROUP BY ALL HAVING count(*) > 12 ORDER BY ALL"
     layer, feature = map(int, reading.query(setup.run, which).iloc[-1])
-    drawn = feature_profile.portrait(setup.run, layer, feature, model, saes)
+    drawn = feature_profile.profile_of(setup.run, layer, feature, model, saes)
     stored = np.array([one.stored for one in drawn.samples])
     assert stored.std() > 4 * NEAR * stored.mean(), "the values must vary for this to mean much"
-    np.testing.assert_allclose([one.shading.pooled() for one in drawn.samples], stored, rtol=NEAR, atol=0.5)
+    np.testing.assert_allclose([one.activations.pooled() for one in drawn.samples], stored, rtol=NEAR, atol=0.5)
 
 
 # --- texts ---------------------------------------------------------------------------------------

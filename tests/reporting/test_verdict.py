@@ -187,5 +187,5 @@ def test_graded_outcomes_that_move_without_a_flip_are_not_called_nothing():
 
 def test_the_gains_interval_in_words():
     assert gain_words(summary(5, 1)) == ""
-    told = gain_words({**summary(5, 1), "effect_interval": (-0.012, 0.0431)})
-    assert "from \u22121.2 points to +4.3 points" in told
+    sentence = gain_words({**summary(5, 1), "effect_interval": (-0.012, 0.0431)})
+    assert "from \u22121.2 points to +4.3 points" in sentence

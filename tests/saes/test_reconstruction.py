@@ -85,13 +85,13 @@ def test_several_saes_are_checked_in_one_reading_of_each_prompt_and_progress_is_
     model = tiny("llama")
     saes = [random_sae(model, layer) for layer in (0, 1, 2)]
     alone = [explained(model, [sae], prompts(model))[0] for sae in saes]
-    read, told = [], []
+    read, reported = [], []
     handle = model.net.register_forward_hook(lambda *_: read.append(1))
-    together = explained(model, saes, prompts(model), lambda stage, done, total: told.append((done, total)))
+    together = explained(model, saes, prompts(model), lambda stage, done, total: reported.append((done, total)))
     handle.remove()
     assert together == alone
     assert len(read) == len(prompts(model))
-    assert told == [(done, len(read)) for done in range(len(read) + 1)]
+    assert reported == [(done, len(read)) for done in range(len(read) + 1)]
 
 
 def test_first_and_last_layers_have_one_neighbour():

@@ -58,7 +58,7 @@ def _feature(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     config, _ = stored_run.stored(run)
     numbers = feature_facts.one_feature(run, layer, feature)
     model = load_model(config.model, dtype=dtype_to_go_on(config.dtype), report=report.note)
-    profile = feature_profile.portrait(run, layer, feature, model, named_saes.saes_of(config.saes, model))
+    profile = feature_profile.profile_of(run, layer, feature, model, named_saes.saes_of(config.saes, model))
     source = next(sae.source for sae in config.saes if sae.layer == layer)
     imported = feature_facts.descriptions(run, layer, feature)[["source", "description"]].to_dict("records")
     effects = feature_lists.effects(run, layer, feature).drop(columns=["layer", "feature", "r"])
