@@ -17,7 +17,6 @@ from corrsteer_core.inspection import feature_profile
 from corrsteer_core.inspection.token_probabilities import parts_at
 from corrsteer_core.method import collecting, difference_baseline, run_setup
 from corrsteer_core.models.few_rows import Float32Head
-from corrsteer_core.models.hooks import hooked
 from corrsteer_core.models.loading import load_model
 from corrsteer_core.models.prompts import render, resolve_style
 from corrsteer_core.runs.prompt_style import PromptStyle
@@ -25,7 +24,7 @@ from corrsteer_core.storage import reading, writing
 from corrsteer_core.tasks import get_task, load_items
 from tests.engine import test_exports as test_export
 from tests.made import runs as tiny
-from tests.made.models import FAST
+from tests.made.models import FAST, activations_at
 
 TEXTS = ["One", "Another prompt, longer", "Third " * 9, "Fourth", "And a fifth one"]
 
@@ -41,11 +40,7 @@ def prompts(model):
 
 def residuals_alone(model, point, ids):
     """Activations at the last prompt token, one prompt at a time, float64."""
-    found = []
-    for prompt in ids:
-        with torch.inference_mode(), hooked({model.site(point): lambda x: found.append(x[0, -1].double().clone())}):
-            model.net(torch.tensor([prompt]))
-    return torch.stack(found)
+    return torch.stack([activations_at(model, point, prompt)[-1].double() for prompt in ids])
 
 
 def off(found, expected):

@@ -18,7 +18,6 @@ from corrsteer_core.evaluation.multiple_choice import CONSTRAINED, CONSTRAINED_S
 from corrsteer_core.evaluation.trials import fluency, trial, unsteered_and
 from corrsteer_core.method import candidates, difference_baseline, run_setup, selecting
 from corrsteer_core.method.validation import Tried
-from corrsteer_core.models.hooks import hooked
 from corrsteer_core.models.prompts import render
 from corrsteer_core.reporting import report_contents
 from corrsteer_core.reporting.verdict import verdict
@@ -27,6 +26,7 @@ from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.storage import reading
 from corrsteer_core.tasks import get_task, limited, load_items
 from tests.made import runs as tiny
+from tests.made.models import activations_at
 
 LIMIT = 12
 
@@ -235,11 +235,7 @@ def test_a_gain_that_constrained_decoding_gives_is_no_better_than_controls():
 
 def last_residuals(model, point, prompts):
     """Activations at the last prompt token, one prompt at a time."""
-    found = []
-    for ids in prompts:
-        with torch.inference_mode(), hooked({model.site(point): lambda x: found.append(x[0, -1].double().clone())}):
-            model.net(torch.tensor([ids]))
-    return torch.stack(found)
+    return torch.stack([activations_at(model, point, ids)[-1].double() for ids in prompts])
 
 
 def test_stream_lengths_are_mean_norms_at_the_last_prompt_token(loaded):

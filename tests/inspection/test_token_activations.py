@@ -2,15 +2,13 @@
 
 import numpy as np
 import pytest
-import torch
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.engine.batches import answers
 from corrsteer_core.inspection.token_activations import Text, activations, answered, feature_activations, spans, text_of
-from corrsteer_core.models.hooks import hooked
 from corrsteer_core.models.prompts import answer_text, render
 from corrsteer_core.runs.prompt_style import PromptStyle
-from tests.made.models import ARCHITECTURES, FAST, prompts, random_sae, tiny
+from tests.made.models import ARCHITECTURES, FAST, activations_at, prompts, random_sae, tiny
 
 NEW = 6
 PLAIN = PromptStyle(chat=False)
@@ -18,10 +16,7 @@ PLAIN = PromptStyle(chat=False)
 
 def by_hand(model, sae, tokens):
     """SAE activations (tokens, d_sae) of one text, read alone."""
-    seen = []
-    with torch.inference_mode(), hooked({model.site(sae.point): lambda x: seen.append(x[0].clone())}):
-        model.net(torch.tensor([tokens]))
-    return sae.net.encode(seen[0])
+    return sae.net.encode(activations_at(model, sae.point, tokens))
 
 
 def generated(model, saes, pooling="max", new=NEW):

@@ -18,7 +18,7 @@ from corrsteer_core.cli import main
 from corrsteer_core.engine.steering import vectors_of
 from corrsteer_core.method import collecting
 from corrsteer_core.models import loading
-from corrsteer_core.models.hooks import HookPoint, hooked
+from corrsteer_core.models.hooks import HookPoint
 from corrsteer_core.models.loading import load_model
 from corrsteer_core.models.prompts import render
 from corrsteer_core.runs import stored_run
@@ -26,7 +26,7 @@ from corrsteer_core.saes.sae import load_saes
 from corrsteer_core.storage import reading
 from tests.made import hub as files
 from tests.made.hub import D_SAE, HEADS, Hub, raw
-from tests.made.models import ARCHITECTURES, WIDTH
+from tests.made.models import ARCHITECTURES, WIDTH, activations_at
 from tests.made.places import ROOT
 
 LAYER = 1
@@ -200,10 +200,7 @@ def test_an_sae_encodes_and_decodes_as_its_file_says(hub, name):
     assert (sae.point, sae.source, sae.d_in, sae.d_sae) == (pair.point, pair.source, pair.d_in, D_SAE)
     ids = model.tokenizer("Where do these features fire?")["input_ids"]
     x = activation_at(model, pair.module, pair.side, ids)
-    ours = []
-    with torch.inference_mode(), hooked({model.site(sae.point): lambda found: ours.append(found[0].clone())}):
-        model.net(torch.tensor([ids]))
-    torch.testing.assert_close(ours[0], x, rtol=0, atol=0)
+    torch.testing.assert_close(activations_at(model, sae.point, ids), x, rtol=0, atol=0)
     seen = as_trained(x, pair)
     z = expected.encode(seen)
     assert 0 < (z > 0).mean() < 1, "some features fire, and some do not"
