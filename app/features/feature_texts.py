@@ -12,6 +12,7 @@ from app.shared.resources import ask_fit
 from corrsteer_core.base.text_diff import escaped, visible
 from corrsteer_core.reporting.palette import UNSTEERED
 from corrsteer_core.runs import feature_facts, run_facts
+from corrsteer_core.runs.poolings import said_plainly
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,11 +38,8 @@ def run_texts(run: str, facts: run_facts.RunFacts, layer: int, feature: int, dra
         return
     st.caption(
         "The deeper a token's shade, the more active the feature; hover over it for the number. The answer is "
-        "underlined. On the left the activation that counts: the largest where the model is writing its answer, from "
-        "the last token of the prompt (dotted) on."
-        if facts.config["pooling"] == "max"
-        else "The deeper a token's shade, the more active the feature; hover over it for the number. The answer is "
-        "underlined. On the left the activation that the run holds for the text."
+        "underlined, a token of the prompt that counts is dotted. On the left what the run keeps of a text "
+        f"({said_plainly(facts.config['pooling'])})."
     )
     st.html(shades.STYLE + shades.scale(drawn.highest))
     parts = [part for part in PARTS if any(one.part == part for one in drawn.samples)]

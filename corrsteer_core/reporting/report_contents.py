@@ -20,7 +20,7 @@ from corrsteer_core.correlation.feature_columns import shown_columns
 from corrsteer_core.reporting import pictures, prior_words, ranking_words, verdict
 from corrsteer_core.reporting.glossary import GLOSSARY, Point
 from corrsteer_core.runs import feature_lists, measurements, run_facts
-from corrsteer_core.runs.poolings import POOLINGS
+from corrsteer_core.runs.poolings import said_plainly
 from corrsteer_core.runs.strategies import STRATEGIES, preference
 from corrsteer_core.tasks import TASKS
 
@@ -295,7 +295,7 @@ def _made(run: str, facts: run_facts.RunFacts) -> Iterator[Point]:
     )
     yield Point("Prompts", _prompts(config))
     yield Point("Answers", f"at most {config['max_new_tokens']} new tokens, the most probable token each time")
-    yield Point("Features read", _pooling(config["pooling"]))
+    yield Point("Features read", said_plainly(config["pooling"]))
     if fit:
         yield Point(
             "Ranking",
@@ -326,11 +326,6 @@ def _prompts(config: Mapping[str, Any]) -> str:
     system = f", with the system prompt \u201c{style['system']}\u201d" if style["system"] else ""
     shots = f", after {len(style['shots'])} worked examples" if style["shots"] else ""
     return how + system + shots
-
-
-def _pooling(kind: str) -> str:
-    known = POOLINGS.get(kind)
-    return kind if known is None else known.plainly or f"the {known.what}"
 
 
 def _version(package: str) -> str:

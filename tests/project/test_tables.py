@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+import app
+from app.shared.pages import pages
 from app.steer.editing import Editor
 from app.steer.sets.exporting import offered
 from app.steer.sets.set_files import kind_of
@@ -58,11 +61,11 @@ def form() -> AppTest:
     return test.run()
 
 
-def features_page() -> AppTest:
-    """The page with the table of features."""
+def opened(page: str) -> AppTest:
+    """A page of the app, drawn."""
     test = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
     test.run()
-    test._page_hash = test.session_state["pages"]["features"]._script_hash
+    test._page_hash = test.session_state["pages"][page]._script_hash
     test.run()
     assert not test.exception
     return test
@@ -136,7 +139,7 @@ def test_a_statistics_column(monkeypatch, capsys):
     assert "Half of r</th>" in page
     assert f">{top['half_r']:.2f}</td>" in page
     assert "<dt>Half of r</dt><dd>A made-up half.</dd>" in page
-    test = features_page()
+    test = opened("features")
     assert test.selectbox(key="filter_sort").options.count("Half of r") == 1
     assert test.dataframe[0].value["half_r"].iloc[0] == top["half_r"]
     assert "- **Half of r**: A made-up half." in "".join(one.value for one in test.markdown)
@@ -203,12 +206,26 @@ def test_an_sae_format(monkeypatch):
     assert asked("fit", "--sae", "x.sae").sae == ["x.sae"]
 
 
-def test_a_page_is_a_room_that_the_navigation_names():
-    from app.main import PAGES
+def test_a_page_is_a_folder(monkeypatch, tmp_path):
+    (tmp_path / "made_up").mkdir()
+    (tmp_path / "made_up" / "__init__.py").write_text(
+        "from app.shared.pages import PageInfo\nPAGE = PageInfo('A made-up page', ':material/star:', 3)\n"
+    )
+    (tmp_path / "made_up" / "page.py").write_text(
+        "import streamlit as st\ndef page():\n    st.markdown('What the made-up page says')\n"
+    )
+    monkeypatch.setattr(app, "__path__", [*app.__path__, str(tmp_path)])
+    test = opened("made_up")
+    assert "What the made-up page says" in [one.value for one in test.markdown]
+    titles = [page.title for page in test.session_state["pages"].values()]
+    assert titles[:1] == ["Overview"]
+    assert "A made-up page" in titles
+    for name in ("app.made_up", "app.made_up.page"):
+        sys.modules.pop(name)
 
-    for name, title, icon in PAGES:
-        assert (ROOT / "app" / name / "page.py").exists()
-        assert title
-        assert icon.startswith(":material/")
-    rooms = {path.parent.name for path in (ROOT / "app").glob("*/page.py")}
-    assert rooms == {name for name, _, _ in PAGES}  # none is forgotten
+
+def test_every_page_is_in_the_navigation():
+    found = pages()
+    assert list(found) == ["overview", "features", "steer", "evaluate", "report"]
+    assert set(found) == {path.parent.name for path in (ROOT / "app").glob("*/page.py")}
+    assert all(page.title and page.icon.startswith(":material/") for page in found.values())
