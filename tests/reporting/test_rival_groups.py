@@ -53,18 +53,14 @@ def test_a_set_without_controls_is_drawn_too():
     assert len(figures.against_rivals(rows).data) == 2
 
 
-def test_a_feature_is_told_by_the_words_it_makes_likelier_each_once():
+def test_a_feature_is_told_by_its_description_the_one_of_neuronpedia_first():
     run = fabricated.make_run()
     kept = SteeringSet.from_json(measurements.sets(run).set_index("name").loc["V", "body"])
     row = kept.rows[0]
-    told = {"layer": row.layer, "feature": row.feature, "source": "own", "description": "x"}
-    descriptions.keep(run, pd.DataFrame([{**told, "promoted": "Poor\n poor\n'\nworse\nbad\npoorly\nsad"}]))
+    told = {"layer": row.layer, "feature": row.feature, "source": "own", "description": "Most active at \u201chappy\u201d"}
+    descriptions.keep(run, pd.DataFrame([told]))
     said = set_words.meanings(run, kept)
-    assert said.loc[0, ["layer", "feature", "coefficient"]].tolist() == [row.layer, row.feature, row.coefficient]
-    assert (
-        said.loc[0, "meaning"]
-        == "makes \u201cPoor\u201d, \u201cworse\u201d, \u201cbad\u201d, \u201cpoorly\u201d likelier"
-    )
+    assert said.loc[0].tolist() == [row.layer, row.feature, row.coefficient, told["description"]]
     assert set(said["meaning"][1:]) <= {""}
-    descriptions.keep(run, pd.DataFrame([{**told, "source": "neuronpedia", "description": "words of regret"}]))
-    assert set_words.meaning(run, row.layer, row.feature) == "words of regret"
+    descriptions.keep(run, pd.DataFrame([{**told, "source": "neuronpedia", "description": "words of joy"}]))
+    assert set_words.meaning(run, row.layer, row.feature) == "words of joy"
