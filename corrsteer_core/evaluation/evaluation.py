@@ -31,7 +31,7 @@ class Evaluation:
     samples: pd.DataFrame = field(repr=False)
     """sample, prompt, target, unsteered, steered, outcome_unsteered, outcome_steered."""
     controls: dict[str, Comparison] = field(default_factory=dict)
-    """Random sets of like size, and the sign flipped, against the same unsteered texts."""
+    """Random sets of like size, the sign flipped, the push on words as a constant, against the same unsteered texts."""
     constrained: dict[str, Comparison] = field(default_factory=dict)
     """Multiple choice only: the best of the choices' tokens taken, unsteered and steered, against the same texts."""
     matched: dict[str, Comparison] = field(default_factory=dict)

@@ -38,7 +38,13 @@ Kind = Literal[
 NOISE = 0.05
 """A paired p-value not below this is within noise."""
 FLIPPED = "sign flipped"
-"""Name of the control that turns the set's sign round; the others are random features of like frequency and norm."""
+"""Name of the control that turns the set's sign round."""
+UNIGRAM = "unigram"
+"""Name of the control that adds the set's mean push on words to the logits, as one constant; see `evaluation.unigram`."""
+NOT_RANDOM = (FLIPPED, UNIGRAM)
+"""The controls that are no random features of like frequency and norm, as all others are."""
+SHOWN_AS = {UNIGRAM: "its push on words, as one constant"}
+"""What a chart calls a control, where not by its name."""
 CONSTRAINED = "constrained"
 """Name of the unsteered answers to multiple choice that may only be one of the choices."""
 UNSTEERED_OFFSET, STEERED_OFFSET = "unsteered + its constants", "steered + its constants"
@@ -169,6 +175,8 @@ def _won(summary: Mapping[str, Any], name: str, rival: Mapping[str, Any]) -> boo
 def _named(rival: str, group: str) -> str:
     if group == "matched":
         return "the same choice among random features is not beaten beyond noise"
+    if rival == UNIGRAM:
+        return "a constant push on words does as much"
     what = "turning its sign round" if rival == FLIPPED else "a random set of the same size"
     return f"{what} is not beaten beyond noise"
 
@@ -177,7 +185,7 @@ def _uncontrolled(summary: Mapping[str, Any], moved: str) -> Verdict | None:
     """The verdict while what "works" takes has not been measured."""
     if "chosen_on" not in summary:
         lacking = "it was measured by a release that did not look for a shifted prior; measure it again"
-    elif not [name for name in summary.get("controls", {}) if name != FLIPPED]:
+    elif not _random(summary):
         lacking = "it has not been compared with random features yet"
     elif chosen_by_steering(summary.get("strategy")) and not summary.get("matched"):
         lacking = "it has not been compared with the same choice among random features yet"
@@ -194,7 +202,7 @@ def _beyond(summary: Mapping[str, Any]) -> str:
 
 
 def _against(summary: Mapping[str, Any]) -> str:
-    random = [one["effect"] for name, one in summary.get("controls", {}).items() if name != FLIPPED]
+    random = _random(summary)
     mean = _points(sum(random) / len(random))
     said = (
         f"; {len(random)} random sets of like size: {mean} on average, {_points(min(random))} to {_points(max(random))}"
@@ -203,10 +211,17 @@ def _against(summary: Mapping[str, Any]) -> str:
         said = f"; a random set of like size: {mean}"
     if len(random) >= 19:
         said += f" (permutation {_p(control_p(summary['steered_rate'] - summary['unsteered_rate'], random))})"
+    push = summary["controls"].get(UNIGRAM)
+    said += f"; its push on words as one constant: {_points(push['effect'])}" if push else ""
     matched = [one["effect"] for one in summary.get("matched", {}).values()]
     return said + (
         f"; {len(matched)} chosen alike among random features: at most {_points(max(matched))}" if matched else ""
     )
+
+
+def _random(summary: Mapping[str, Any]) -> list[float]:
+    """Effects of the random sets of like size."""
+    return [one["effect"] for name, one in summary.get("controls", {}).items() if name not in NOT_RANDOM]
 
 
 def _debris(summary: Mapping[str, Any]) -> str:
@@ -284,7 +299,7 @@ def _rate_rows(summary: Mapping[str, Any], name: str) -> Iterator[dict[str, Any]
             yield row(label, kind, rate, wilson(round(rate * summary["n"]), summary["n"]))
     for group in ("controls", "matched"):
         for control, one in summary.get(group, {}).items():
-            yield row(control, "control", one["steered_rate"], one["steered_interval"])
+            yield row(SHOWN_AS.get(control, control), "control", one["steered_rate"], one["steered_interval"])
 
 
 def with_flips(samples: pd.DataFrame) -> pd.DataFrame:

@@ -339,7 +339,7 @@ def test_a_measurement_really_runs_and_is_stored():
     assert jobs.job(id).state == "finished", jobs.job(id).error
     (summary,) = measurements.evaluations(run)["summary"]
     assert summary["n"] == 6
-    assert set(summary["controls"]) == {"random 1", "sign flipped"}
+    assert set(summary["controls"]) == {"random 1", "sign flipped", "unigram"}
     test = opened()
     assert "A on sentiment, test samples" in said(test)
     assert jobs.jobs() == []  # its result is shown; the job is put away
