@@ -66,6 +66,15 @@ def share(given: str) -> float:
     return found
 
 
+def balance(given: str) -> float:
+    """A class balance like 80/20: the share of the first class."""
+    first, _, second = given.partition("/")
+    one, other = _number(first), _number(second)
+    if not (one > 0 and other > 0 and abs(one + other - 100) < 1e-6):
+        raise argparse.ArgumentTypeError(f"{given!r} is not a balance of two shares that make up 100, like 80/20")
+    return one / 100
+
+
 def temperature(given: str) -> float:
     """0 or above."""
     found = _number(given)

@@ -20,7 +20,7 @@ from corrsteer_core.engine.generation import Vectors
 from corrsteer_core.engine.steering import check_model, vectors_of
 from corrsteer_core.evaluation.class_view import ClassView, class_view, likely_classes, tokens_of
 from corrsteer_core.evaluation.evaluation import Evaluation
-from corrsteer_core.evaluation.exam import Exam, exam_for
+from corrsteer_core.evaluation.exam import Balance, Exam, exam_for
 from corrsteer_core.evaluation.kept import keep
 from corrsteer_core.evaluation.multiple_choice import MEASURING, constrained_comparisons, one_token_choices
 from corrsteer_core.evaluation.prior import Offsets, class_columns, fit_offsets, prior_of
@@ -53,6 +53,7 @@ def evaluate_set(
     scale: float | None = None,
     limit: int | None = None,
     max_new_tokens: int | None = None,
+    balance: Balance | None = None,
     control_count: int = 0,
     matched: Sequence[SteeringSet] = (),
     seed: int = 0,
@@ -65,13 +66,15 @@ def evaluate_set(
 
     `scale` takes the place of the set's own global scale. Controls (random features of like
     frequency and norm, the sign flipped, its push on words) need the set's run in the cache; multiple choice is
-    then answered by constrained decoding too.
+    then answered by constrained decoding too. At a `balance` of classes it is another measurement, kept beside this one.
     """
     model = model or load_model(steering.model)
     check_model(steering, model)
     saes = saes or saes_of(steering.saes, model)
     steering = steering if scale is None else replace(steering, scale=scale)
-    exam = exam_for(steering, task, model, split=split, data=data, limit=limit, max_new_tokens=max_new_tokens)
+    exam = exam_for(
+        steering, task, model, split=split, data=data, limit=limit, max_new_tokens=max_new_tokens, balance=balance
+    )
     return evaluate_sets(
         [steering],
         exam,

@@ -28,6 +28,15 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=values.positive, help="most samples to measure")
     parser.add_argument("--max-new-tokens", type=values.positive)
     parser.add_argument(
+        "--balance",
+        type=values.balance,
+        metavar="80/20",
+        help="leave out samples until the first class has this share and all others the rest; kept beside the plain measurement",
+    )
+    parser.add_argument(
+        "--seed", type=values.seed, default=0, help="of the random sets, and of which samples --balance leaves out"
+    )
+    parser.add_argument(
         "--controls", type=values.count, default=0, metavar="N", help="also measure N random sets of like size"
     )
     parser.add_argument(
@@ -40,6 +49,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     inputs.quiet_libraries()
+    from corrsteer_core.evaluation.exam import Balance
     from corrsteer_core.method.evaluating import evaluate
     from corrsteer_core.reporting.verdict import verdict
     from corrsteer_core.runs.steering_set import load_set
@@ -54,6 +64,8 @@ def _evaluate(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
         scale=options.scale,
         limit=options.limit,
         max_new_tokens=options.max_new_tokens,
+        balance=None if options.balance is None else Balance(options.balance, options.seed),
+        seed=options.seed,
         control_count=options.controls,
         matched=options.matched,
         progress=report,
