@@ -2,8 +2,8 @@
 
 Takes the summary that is stored with an evaluation (see `evaluation.Evaluation.summary`); loads no model. "Works" takes all
 of this: success rises by more than noise; where answers are classes, it still does after both models got the constant per
-class that serves them best; and the set beats every control sample by sample. What any control shown could overturn is
-not called so.
+class that serves them best; and the set beats every control, and every rival that it was put against, sample by sample.
+What any of them could overturn is not called so.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from corrsteer_core.reporting import tournament_words
 from corrsteer_core.runs.strategies import chosen_by_steering
 from corrsteer_core.statistics.classes import ClassChange
 from corrsteer_core.statistics.classes import sentence as by_class
@@ -27,6 +28,7 @@ Kind = Literal[
     "shifts",
     "selection",
     "no better",
+    "outdone",
     "uncontrolled",
     "chosen on",
     "inconclusive",
@@ -43,7 +45,7 @@ UNIGRAM = "unigram"
 """Name of the control that adds the set's mean push on words to the logits, as one constant; see `evaluation.unigram`."""
 NOT_RANDOM = (FLIPPED, UNIGRAM)
 """The controls that are no random features of like frequency and norm, as all others are."""
-SHOWN_AS = {UNIGRAM: "its push on words, as one constant"}
+SHOWN_AS = {UNIGRAM: "constant push on words"}
 """What a chart calls a control, where not by its name."""
 CONSTRAINED = "constrained"
 """Name of the unsteered answers to multiple choice that may only be one of the choices."""
@@ -61,6 +63,7 @@ WORDS: dict[Kind, str] = {
     "shifts": "shifts the answers",
     "selection": "selection alone does as much",
     "no better": "no better than controls",
+    "outdone": "another way does as much",
     "uncontrolled": "not compared yet",
     "chosen on": "measured where it was chosen",
     "inconclusive": "inconclusive",
@@ -84,8 +87,15 @@ class Verdict:
 def verdict(summary: Mapping[str, Any]) -> Verdict:
     """What a measurement is evidence of, by the rules of this module's first lines.
 
-    Noise is judged by the exact McNemar test (graded outcomes: a sign-flip test) at 0.05.
+    Noise is judged by the exact McNemar test (graded outcomes: a sign-flip test) at 0.05. Where rivals were measured too
+    (`tournament_words`), the best contender is named whatever the verdict.
     """
+    found = _judged(summary)
+    named = "" if found.kind == "outdone" else tournament_words.standing(summary)
+    return Verdict(found.kind, f"{found.sentence} {named}" if named else found.sentence)
+
+
+def _judged(summary: Mapping[str, Any]) -> Verdict:
     before, after, p = summary["unsteered_rate"], summary["steered_rate"], summary["p"]
     moved = f"success {_moved(before, after)} on {summary['n']:,} samples ({_p(p)})"
     if not summary["positive_flips"] + summary["negative_flips"] and abs(after - before) < 1e-9:
@@ -102,6 +112,7 @@ def verdict(summary: Mapping[str, Any]) -> Verdict:
     return (
         _shifts(summary, moved)
         or _beaten(summary, moved)
+        or _outdone(summary, moved)
         or _uncontrolled(summary, moved)
         or Verdict("works", f"Works: {moved}{_beyond(summary)}{_against(summary)}.{_debris(summary)}")
     )
@@ -162,6 +173,12 @@ def _beaten(summary: Mapping[str, Any], moved: str) -> Verdict | None:
             best = max(rivals, key=rivals.__getitem__)
             return Verdict(kind, f"{opening}: {moved}, but {_named(best, group)} ({_points(rivals[best])}).")  # type: ignore[arg-type]
     return None
+
+
+def _outdone(summary: Mapping[str, Any], moved: str) -> Verdict | None:
+    """The verdict when some rival of the tournament is not beaten beyond noise."""
+    said = tournament_words.outdone(summary, moved)
+    return Verdict("outdone", said) if said else None
 
 
 def _won(summary: Mapping[str, Any], name: str, rival: Mapping[str, Any]) -> bool:

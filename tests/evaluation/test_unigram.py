@@ -125,7 +125,7 @@ def test_the_control_is_measured_on_the_same_samples_with_the_push_of_the_valida
     assert UNIGRAM in found.against, "the set is compared with it sample by sample"
     (kept,) = measurements.evaluations(steering.run)["summary"]
     assert set(kept["controls"]) == {"random 1", "sign flipped", UNIGRAM}
-    assert rate_rows(kept, "A")["label"].tolist()[-1] == "its push on words, as one constant"
+    assert rate_rows(kept, "A")["label"].tolist()[-1] == "constant push on words"
 
 
 def test_without_validation_samples_there_is_no_push_to_measure(loaded, steering, monkeypatch):

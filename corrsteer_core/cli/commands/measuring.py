@@ -6,13 +6,15 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import cycle
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Reporter
-from corrsteer_core.cli import arguments, inputs, values
+from corrsteer_core.cli import arguments, choices, inputs, values
 from corrsteer_core.cli.command import Command
 from corrsteer_core.cli.printing import say
+from corrsteer_core.runs.against import Against, kinds_named
 
 if TYPE_CHECKING:
     from corrsteer_core.runs.steering_set import SteeringSet
@@ -45,6 +47,43 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="for a set that P or V chose: compare with N sets chosen alike among random features (default: 5 with --controls)",
     )
+    _rival_arguments(parser)
+
+
+def _rival_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--against",
+        type=values.some_of(choices.rivals()),
+        nargs="?",
+        const=("all",),
+        default=(),
+        metavar="KINDS",
+        help=f"compare with what would be tried first, some of these or all (the default): {choices.rival_words()}",
+    )
+    parser.add_argument(
+        "--against-system",
+        type=values.text,
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="compare with a prompt that begins with this text; repeat for several",
+    )
+    parser.add_argument(
+        "--against-shots",
+        type=values.shots_or_file,
+        metavar="N or FILE",
+        help="compare with a prompt of N examples of the training split, or of those in a file (prompt and answer)",
+    )
+
+
+def _against(options: argparse.Namespace) -> Against:
+    shots = options.against_shots
+    return Against(
+        kinds_named(options.against),
+        tuple(options.against_system),
+        shots if isinstance(shots, int) else 0,
+        shots if isinstance(shots, Path) else None,
+    )
 
 
 def _evaluate(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
@@ -68,6 +107,7 @@ def _evaluate(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
         seed=options.seed,
         control_count=options.controls,
         matched=options.matched,
+        against=_against(options),
         progress=report,
     )
     summary = found.summary()
