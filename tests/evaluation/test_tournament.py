@@ -11,6 +11,7 @@ from statsmodels.stats.multitest import multipletests
 
 from corrsteer_core.api import study
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.cli import main
 from corrsteer_core.engine.steering import steered
 from corrsteer_core.evaluation.exam import exam_for
 from corrsteer_core.evaluation.measure import evaluate_set, sweep
@@ -23,6 +24,7 @@ from corrsteer_core.reporting.verdict import verdict
 from corrsteer_core.runs import measurements, stored_run
 from corrsteer_core.runs.against import ALL, RIVALS, Against, kinds_named
 from corrsteer_core.runs.prompt_style import PromptStyle
+from corrsteer_core.runs.steering_set import save_set
 from corrsteer_core.tasks import get_task, load_items
 from tests.made import runs as tiny
 
@@ -245,6 +247,36 @@ def test_it_can_be_asked_for_in_python(loaded, steering):
     assert [one.beside.rival for one in found.tournament][:2] == ["prompt: your text", "prompt: 1 examples"]
     assert len(found.tournament) == 4
     assert found.task == "sentiment (80/20 by seed 0)"
+
+
+def test_it_can_be_asked_for_on_the_command_line(steering, tmp_path, capsys):
+    file = tmp_path / "a.json"
+    save_set(steering, file)
+    words = [
+        "evaluate",
+        "--set",
+        str(file),
+        "--limit",
+        "6",
+        "--split",
+        "shifted",
+        "--balance",
+        "80/20",
+        "--dtype",
+        "float32",
+    ]
+    words += ["--against", "constrained", "--against-system", "Well.", "--against-system", "So.", "--quiet"]
+    assert main.main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["task"] == "sentiment (80/20 by seed 0)"
+    assert [row["rival"] for row in found["tournament"]] == ["prompt: your text 1", "prompt: your text 2"]
+    assert [one["rival"] for one in found["left_out"]] == ["constrained decoding"]
+    assert main.main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    place = lines.index("tournament:")
+    heads, first, second = (line.split() for line in lines[place + 1 : place + 4])
+    assert heads[:4] == ["rival", "kind", "n", "rate"]
+    assert (first[:4], second[:4]) == (["prompt:", "your", "text", "1"], ["prompt:", "your", "text", "2"])
 
 
 def test_progress_of_a_tournament_is_one_bar_that_never_goes_back(loaded, steering):
