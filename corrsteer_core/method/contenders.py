@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, part_of, silent
@@ -96,11 +97,11 @@ def _offered(
         if not exam.task.prompts:
             yield PROMPTS, CorrSteerError(f"No better prompts come with {exam.task.name}; give one of your own.")
         for better in exam.task.prompts:
-            yield f"prompt: {better.name}", _made(lambda better=better: _prompt(exam, better))
+            yield f"prompt: {better.name}", _made(partial(_prompt, exam, better))
     if OFFSET in asked.kinds:
         yield CONSTANT, Contender(CONSTANT, tournament.OFFSET)
     if DIFFERENCE in asked.kinds:
-        yield WITHOUT_SAE, _made(lambda: _difference(steering, model, progress))
+        yield WITHOUT_SAE, _made(partial(_difference, steering, model, progress))
     if CONSTRAINED in asked.kinds:
         yield HELD, Contender(HELD, tournament.CONSTRAINED)
 
