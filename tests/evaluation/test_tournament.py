@@ -109,7 +109,7 @@ def test_the_prompts_of_a_task_and_examples_of_the_training_split(loaded, steeri
         outcomes = [answered(model, item, style, task, exam.max_new_tokens) for item in exam.items]
         assert row["rate"] == pytest.approx(np.mean(outcomes)), name
     assert len(rows["prompt: 2 examples"]["prompt"]["shots"]) == 2
-    assert rows["prompt: what words mean"]["prompt"]["system"] == task.prompts[0].system
+    assert rows["prompt: be fair"]["prompt"]["system"] == task.prompts[0].system
 
 
 def test_constrained_decoding_is_a_contender_by_itself(loaded, steering):
@@ -183,7 +183,7 @@ def test_a_prompt_that_is_too_long_is_an_error_of_the_users_and_left_out_otherwi
     task = get_task("sentiment")
     short = {"limit": 4, "model": model, "saes": saes}
     found = evaluate(steering, task, against=Against(kinds=("prompts",)), **short)
-    assert [one.rival for one in found.left_out] == ["prompt: what words mean", "prompt: 4 examples"]
+    assert [one.rival for one in found.left_out] == ["prompt: be fair", "prompt: 4 examples"]
     assert all("do not fit" in one.why for one in found.left_out)
     with pytest.raises(CorrSteerError, match="do not fit"):
         evaluate(steering, task, against=Against(shots=4), **short)

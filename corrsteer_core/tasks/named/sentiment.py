@@ -33,9 +33,8 @@ def parse(row: Mapping[str, Any], index: int) -> Draft:
 
 PROMPTS = (
     BetterPrompt(
-        "what words mean",
-        "A review is Positive when its writer is pleased on the whole, and Negative when its writer is not. Irony, and praise "
-        "that is taken back, are Negative. About half of the reviews are Negative.",
+        "be fair",
+        "Read each review to its end and be fair: about half of them are Positive, and about half are Negative.",
     ),
     BetterPrompt("4 examples", shots=4),
 )
