@@ -183,7 +183,8 @@ def test_a_prompt_that_is_too_long_is_an_error_of_the_users_and_left_out_otherwi
     task = get_task("sentiment")
     short = {"limit": 4, "model": model, "saes": saes}
     found = evaluate(steering, task, against=Against(kinds=("prompts",)), **short)
-    assert [one.rival for one in found.left_out] == ["prompt: be fair", "prompt: 4 examples"]
+    assert [one.beside.rival for one in found.tournament] == ["prompt: be fair"]
+    assert [one.rival for one in found.left_out] == ["prompt: 4 examples"]
     assert all("do not fit" in one.why for one in found.left_out)
     with pytest.raises(CorrSteerError, match="do not fit"):
         evaluate(steering, task, against=Against(shots=4), **short)
