@@ -5,6 +5,7 @@ A page's or a notebook's own theme colours text and grid, light or dark; marks u
 
 from __future__ import annotations
 
+import html
 from typing import Any
 
 import pandas as pd
@@ -13,6 +14,8 @@ import plotly.graph_objects as go
 from corrsteer_core.reporting.palette import CORRECT, INCORRECT, LABEL, QUIET, SEQUENCE, STEERED, UNSTEERED
 
 FONT_SIZE = 13
+RIVAL_COLOURS = {"unsteered": UNSTEERED, "steered": STEERED, "offset": UNSTEERED, "control": QUIET}
+RIVAL_SYMBOLS = {"unsteered": "square", "steered": "circle", "offset": "diamond", "control": "circle"}
 LEAST_RANGE = 0.2
 """Of an axis of success rates: 20 points."""
 
@@ -316,6 +319,43 @@ def _named(figure: go.Figure, row: Any, text: str) -> None:
         ax=0,
         ay=-28,
     )
+
+
+def against_rivals(rows: pd.DataFrame) -> go.Figure:
+    """A strip a group of `rival_groups.grouped`, from above: a point each, with its 95% interval where it stands alone."""
+    figure = go.Figure()
+    for group, some in rows.groupby("group", sort=False):
+        kind = some["kind"].iloc[0]
+        colour = RIVAL_COLOURS[kind]
+        alone = len(some) == 1
+        figure.add_trace(
+            go.Scatter(
+                x=some["rate"],
+                y=[html.escape(str(group), quote=False)] * len(some),
+                mode="markers",
+                marker={
+                    "size": 13 if kind == "steered" else 10,
+                    "symbol": RIVAL_SYMBOLS[kind],
+                    "color": colour,
+                    "opacity": 1 if alone else 0.55,
+                },
+                error_x={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": (some["high"] - some["rate"]) if alone else None,
+                    "arrayminus": (some["rate"] - some["low"]) if alone else None,
+                    "thickness": 2,
+                    "width": 4,
+                    "color": colour,
+                    "visible": alone,
+                },
+                hovertemplate="%{y}: %{x:.1%}<extra></extra>",
+            )
+        )
+    figure.add_vline(x=rows["rate"].iloc[0], line={"color": UNSTEERED, "width": 1.5, "dash": "dash"})
+    figure.update_xaxes(title="Success rate", tickformat=".0%", automargin=True, nticks=5, tickangle=0)
+    figure.update_yaxes(autorange="reversed", type="category", automargin=True, ticksuffix="  ")
+    return _laid_out(figure, height=84 + 30 * rows["group"].nunique())
 
 
 def _laid_out(figure: go.Figure, *, height: int = 380, legend: bool = False) -> go.Figure:
