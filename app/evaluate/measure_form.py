@@ -95,7 +95,8 @@ def _one_set(sets: dict[str, measuring.NamedSet], config: dict[str, Any]) -> mea
             20,
             5,
             help="Each replaces every feature by a random one that fires as often and pushes as hard. If they do as "
-            "much, the set's features are nothing special. The set with its sign turned round, and its push on words as one constant, are measured as well.",
+            "much, the set's features are nothing special. The set with its sign turned round, and its push on words as "
+            "one constant, are measured as well.",
         )
         asked = three.button("Measure", type="primary", icon=":material/play_arrow:", width="stretch")
         against, system = _rivals()

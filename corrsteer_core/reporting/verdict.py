@@ -45,8 +45,6 @@ UNIGRAM = "unigram"
 """Name of the control that adds the set's mean push on words to the logits, as one constant; see `evaluation.unigram`."""
 NOT_RANDOM = (FLIPPED, UNIGRAM)
 """The controls that are no random features of like frequency and norm, as all others are."""
-SHOWN_AS = {UNIGRAM: "constant push on words"}
-"""What a chart calls a control, where not by its name."""
 CONSTRAINED = "constrained"
 """Name of the unsteered answers to multiple choice that may only be one of the choices."""
 UNSTEERED_OFFSET, STEERED_OFFSET = "unsteered + its constants", "steered + its constants"
@@ -109,10 +107,11 @@ def _judged(summary: Mapping[str, Any]) -> Verdict:
             "chosen on",
             f"No evidence: {moved}, but the set was fitted or chosen on these very samples; measure it on the test split.",
         )
+    rival = tournament_words.outdone(summary, moved)
     return (
         _shifts(summary, moved)
         or _beaten(summary, moved)
-        or _outdone(summary, moved)
+        or (Verdict("outdone", rival) if rival else None)
         or _uncontrolled(summary, moved)
         or Verdict("works", f"Works: {moved}{_beyond(summary)}{_against(summary)}.{_debris(summary)}")
     )
@@ -173,12 +172,6 @@ def _beaten(summary: Mapping[str, Any], moved: str) -> Verdict | None:
             best = max(rivals, key=rivals.__getitem__)
             return Verdict(kind, f"{opening}: {moved}, but {_named(best, group)} ({_points(rivals[best])}).")  # type: ignore[arg-type]
     return None
-
-
-def _outdone(summary: Mapping[str, Any], moved: str) -> Verdict | None:
-    """The verdict when some rival of the tournament is not beaten beyond noise."""
-    said = tournament_words.outdone(summary, moved)
-    return Verdict("outdone", said) if said else None
 
 
 def _won(summary: Mapping[str, Any], name: str, rival: Mapping[str, Any]) -> bool:
@@ -316,7 +309,12 @@ def _rate_rows(summary: Mapping[str, Any], name: str) -> Iterator[dict[str, Any]
             yield row(label, kind, rate, wilson(round(rate * summary["n"]), summary["n"]))
     for group in ("controls", "matched"):
         for control, one in summary.get(group, {}).items():
-            yield row(SHOWN_AS.get(control, control), "control", one["steered_rate"], one["steered_interval"])
+            yield row(shown_as(control), "control", one["steered_rate"], one["steered_interval"])
+
+
+def shown_as(control: str) -> str:
+    """What a chart calls a control."""
+    return "constant push on words" if control == UNIGRAM else control
 
 
 def with_flips(samples: pd.DataFrame) -> pd.DataFrame:
