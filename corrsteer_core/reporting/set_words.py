@@ -7,6 +7,7 @@ import pandas as pd
 from corrsteer_core.runs import feature_facts
 from corrsteer_core.runs.steering_set import SteeringSet
 
+
 def meaning(run: str, layer: int, feature: int) -> str:
     """What a feature is said to mean: Neuronpedia's words before our own guess; "" where nothing is known."""
     said = feature_facts.descriptions(run, layer, feature)

@@ -57,7 +57,12 @@ def test_a_feature_is_told_by_its_description_the_one_of_neuronpedia_first():
     run = fabricated.make_run()
     kept = SteeringSet.from_json(measurements.sets(run).set_index("name").loc["V", "body"])
     row = kept.rows[0]
-    told = {"layer": row.layer, "feature": row.feature, "source": "own", "description": "Most active at \u201chappy\u201d"}
+    told = {
+        "layer": row.layer,
+        "feature": row.feature,
+        "source": "own",
+        "description": "Most active at \u201chappy\u201d",
+    }
     descriptions.keep(run, pd.DataFrame([told]))
     said = set_words.meanings(run, kept)
     assert said.loc[0].tolist() == [row.layer, row.feature, row.coefficient, told["description"]]
