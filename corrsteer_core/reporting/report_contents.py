@@ -17,7 +17,7 @@ from corrsteer_core.base.formatting import missing, p_value, percent, points, si
 from corrsteer_core.base.paths import EMBEDDED
 from corrsteer_core.base.text_diff import differences, marked, parting, shared_ends
 from corrsteer_core.correlation.feature_columns import shown_columns
-from corrsteer_core.reporting import pictures, prior_words, ranking_words, verdict
+from corrsteer_core.reporting import pictures, prior_words, ranking_words, tournament_words, verdict
 from corrsteer_core.reporting.glossary import GLOSSARY, Point
 from corrsteer_core.runs import feature_lists, measurements, run_facts
 from corrsteer_core.runs.poolings import said_plainly
@@ -87,12 +87,14 @@ def contents(run: str) -> dict[str, Any]:
         "rates": verdict.rates(main.summary, _set_name(main.name)) if main else None,
         "prior": prior_words.prior_words(main.summary) if main else None,
         "prior_words": prior_words,
+        "tournament_words": tournament_words,
         "best": best,
         "effects": effects,
         "columns": [Point(column.title, column.help) for column in shown_columns()],
         "top_effects": effects.head(8).to_dict("records"),
         "pictures": {
             "rates": _drawn(pictures.rates(verdict.rates(main.summary, _set_name(main.name)))) if main else "",
+            "tournament": _tournament(main) if main else "",
             "layers": _drawn(pictures.best_by_layer(best)) if len(best) else "",
             "effects": _drawn(pictures.r_and_effect(effects)) if len(effects) else "",
         },
@@ -104,6 +106,11 @@ def contents(run: str) -> dict[str, Any]:
         "made": list(_made(run, facts)),
         "glossary": GLOSSARY,
     }
+
+
+def _tournament(main: Measured) -> Markup | str:
+    rows = tournament_words.rates(main.summary, _set_name(main.name))
+    return _drawn(pictures.rates(rows)) if len(rows) else ""
 
 
 def _drawn(svg: str) -> Markup:

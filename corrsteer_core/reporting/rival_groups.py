@@ -7,13 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from corrsteer_core.reporting.verdict import FLIPPED
+from corrsteer_core.reporting.verdict import FLIPPED, shown_as
 from corrsteer_core.statistics.rates import wilson
 
 RANDOM = "random features"
 CHOSEN_ALIKE = "random, chosen alike"
 TURNED = "sign turned round"
 CONSTANT = "constants, no SAE"
+PROMPTS = "better prompts"
 
 
 def grouped(summary: Mapping[str, Any], name: str) -> pd.DataFrame:
@@ -31,7 +32,11 @@ def _rows(summary: Mapping[str, Any], name: str) -> Iterator[tuple[str, str, flo
     if offset := summary.get("offset"):
         yield (CONSTANT, "offset", offset["rate"], *wilson(round(offset["rate"] * summary["n"]), summary["n"]))
     for control, one in summary.get("controls", {}).items():
-        group = RANDOM if control.startswith("random ") else TURNED if control == FLIPPED else control
+        group = RANDOM if control.startswith("random ") else TURNED if control == FLIPPED else shown_as(control)
         yield (group, "control", one["steered_rate"], *one["steered_interval"])
     for one in summary.get("matched", {}).values():
         yield (CHOSEN_ALIKE, "control", one["steered_rate"], *one["steered_interval"])
+    for one in summary.get("tournament") or ():
+        if one["kind"] != "offset":  # which has its row above
+            group = PROMPTS if one["kind"] == "prompt" else one["rival"]
+            yield (group, "control", one["rate"], *one["rate_interval"])

@@ -8,7 +8,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from corrsteer_core.inspection import descriptions
 from corrsteer_core.reporting import figures, rival_groups, set_words
-from corrsteer_core.reporting.verdict import FLIPPED
+from corrsteer_core.reporting.verdict import FLIPPED, UNIGRAM
 from corrsteer_core.runs import measurements
 from corrsteer_core.runs.steering_set import SteeringSet
 from tests.made import fabricated
@@ -36,6 +36,23 @@ def test_each_rival_stands_in_its_group_and_all_rates_are_the_measured_ones():
     assert rows["rate"].tolist() == [0.5, 0.7, 0.66, 0.5, 0.52, 0.3, 0.55]
     low, high = proportion_confint(132, 200, method="wilson")
     assert rows.loc[2, ["low", "high"]].tolist() == pytest.approx([low, high])
+
+
+def test_the_push_on_words_and_the_rivals_of_a_tournament_have_rows_too():
+    def rival(name, kind, rate):
+        return {"rival": name, "kind": kind, "rate": rate, "rate_interval": [rate - 0.1, rate + 0.1]}
+
+    tournament = [
+        rival("prompt: a rule", "prompt", 0.6), rival("prompt: 4 examples", "prompt", 0.8),
+        rival("one constant per class", "offset", 0.66), rival("constrained decoding", "constrained", 0.5),
+    ]  # fmt: skip
+    push = {UNIGRAM: {"steered_rate": 0.4, "steered_interval": [0.3, 0.5]}}
+    rows = rival_groups.grouped(summary(controls=push, matched={}, tournament=tournament), "V").iloc[2:]
+    assert rows["group"].tolist() == [
+        "constant push on words", rival_groups.PROMPTS, rival_groups.PROMPTS, "constrained decoding",
+    ]  # fmt: skip
+    assert rows["rate"].tolist() == [0.4, 0.6, 0.8, 0.5]
+    assert rows["low"].tolist() == pytest.approx([0.3, 0.5, 0.7, 0.4])
 
 
 def test_only_what_stands_alone_is_drawn_with_its_interval():
