@@ -14,6 +14,7 @@ KEPT: dict[str, Any] = {"persist_state": "session"}
 """Of every filter: it stays as it is while other pages are looked at."""
 SORTS: dict[feature_lists.SortKey, str] = {
     "r": "r (goes with success)",
+    "r_within": "r within the class of the right answer",
     "effect": "measured effect",
     "predicted_effect": "predicted effect",
     "coefficient": "coefficient",

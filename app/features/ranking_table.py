@@ -20,6 +20,8 @@ RESAMPLES = 400  # for the intervals in the table; a feature's own page takes mo
 WORDS = """
 - **r**: how closely the feature's activation goes with success over the training samples, from −1 to 1. Undefined
   (–) where it or the outcome never changes.
+- **r in class**: the same among samples with the same right answer, pooled over the answers (for tasks whose answers are
+  classes). What merely marks one answer, which a model that leans to it gets right more often, has no r here.
 - **95% of r**: where r would mostly lie with other training samples of this number (bootstrap).
 - **q**: of the features with a q as small as this, about this share are there by chance (Benjamini-Hochberg).
 - **Effect**: success rate with the feature steered alone, minus the rate without, in percentage points, on validation
@@ -53,10 +55,11 @@ def draw(run: str, facts: run_facts.RunFacts) -> None:
     with st.spinner("Drawing samples again …"):
         bounds = ask_fit(reliability.intervals, run, rows[FEATURE], resamples=RESAMPLES)
     predicted = bool(ask(feature_lists.predicted_features, run))
+    within = ask(feature_lists.has_within_class, run)
     rows = rows.join(bounds.drop(columns=FEATURE))
     key = f"features-{run}-{hash(wanted)}-{number}"
     place.dataframe(
-        _for_show(rows, predicted=predicted),
+        _for_show(rows, predicted=predicted, within=within),
         alt="Features. Arrow keys move, Shift and Space open a row.",
         key=key,
         hide_index=True,
@@ -72,13 +75,26 @@ def draw(run: str, facts: run_facts.RunFacts) -> None:
     description_panel.uploads_from_neuronpedia(run)
 
 
-def _for_show(rows: pd.DataFrame, *, predicted: bool) -> pd.DataFrame:
-    """The columns in the units they are shown in; that of predictions where there are any."""
+def _for_show(rows: pd.DataFrame, *, predicted: bool, within: bool) -> pd.DataFrame:
+    """The columns in the units they are shown in; those of predictions and of r within the class where there are any."""
     shares = ["frequency_correct", "frequency_incorrect"]
     foretold = ["predicted_effect"] if predicted else []
-    shown = ["layer", "feature", "described", "r", "between", "q", "effect", *foretold, "coefficient", "support"]
+    by_class = ["r_within"] if within else []
+    shown = [
+        "layer",
+        "feature",
+        "described",
+        "r",
+        *by_class,
+        "between",
+        "q",
+        "effect",
+        *foretold,
+        "coefficient",
+        "support",
+    ]
     words = {
-        "r": [ui.signed(value, 3) for value in rows["r"]],
+        **{name: [ui.signed(value, 3) for value in rows[name]] for name in ("r", *by_class)},
         **{name: [_points(value) for value in rows[name]] for name in ("effect", *foretold)},
         "q": [_probability(value) for value in rows["q"]],
         "between": [_between(row.r_low, row.r_high) for row in rows.itertuples()],
@@ -121,6 +137,9 @@ def _columns() -> dict[str, Any]:
         ),
         "between": words("95% of r", "Where r would mostly lie with other samples (bootstrap).", width=104),
         "r": words("r", "How closely its activation goes with success, −1 to 1.", 62),
+        "r_within": words(
+            "r in class", "r among samples with the same right answer: what only goes with one answer is left out.", 70
+        ),
         "q": words("q", q_help()),
         "effect": words("Effect", "Points of success that steering with it alone adds, at its best scale.", 58),
         "predicted_effect": words(

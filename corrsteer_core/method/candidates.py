@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, part_of, silent
@@ -16,7 +17,7 @@ from corrsteer_core.method.validation import default_objective, steered_alone
 from corrsteer_core.models.hooks import HookPoint
 from corrsteer_core.models.prompts import render
 from corrsteer_core.runs import strategies
-from corrsteer_core.runs.fit import sae_sizes, training_activations, training_outcomes
+from corrsteer_core.runs.fit import sae_sizes, training_activations, training_classes, training_outcomes
 from corrsteer_core.runs.predictions import PREDICTED, needed_predictions, predictions
 from corrsteer_core.runs.stored_run import features_of, fit_summary
 from corrsteer_core.storage.reading import Reader, query
@@ -44,7 +45,8 @@ def rankable_features(run: str, *, ranking: str = DEFAULT_RANKING, negative: boo
     features = features_of(run)
     if ranking != DEFAULT_RANKING:
         features = features.merge(scores(run, ranking), on=["layer", "feature"])
-    chosen = strategies.rankable(features, int(summary["floor"]), negative=negative)
+    signed = "score" if ranking in rankings.BY_CLASS else "r"
+    chosen = strategies.rankable(features, int(summary["floor"]), negative=negative, signed=signed)
     if chosen.empty:
         r = "r" if negative else "r above 0"
         raise CorrSteerError(f"No feature of {run} fired in {summary['floor']} training samples with {r}.")
@@ -74,11 +76,22 @@ def scores(run: str, ranking: str) -> pd.DataFrame:
         raise CorrSteerError(f"Unknown ranking {ranking!r}; known are {', '.join([*rankings.RANKINGS, PREDICTED])}.")
     frames = []
     with Reader(run) as store:
-        y = training_outcomes(store).to_numpy()
+        known: list[ArrayLike] = [training_outcomes(store).to_numpy()]
+        known += [_needed_classes(store)] if ranking in rankings.BY_CLASS else []
         for layer, d_sae in sae_sizes(store).items():
-            score = rank(training_activations(store, layer, d_sae), y)
+            score = rank(training_activations(store, layer, d_sae), *known)
             frames.append(pd.DataFrame({"layer": layer, "feature": np.arange(d_sae), "score": score}))
     return pd.concat(frames, ignore_index=True)
+
+
+def _needed_classes(store: Reader) -> np.ndarray:
+    found = training_classes(store)
+    if found is None:
+        raise CorrSteerError(
+            f"The right answers of {store.run} are not of several classes, so nothing can be ranked within a class; use "
+            f"another --ranking."
+        )
+    return found
 
 
 def try_candidates(

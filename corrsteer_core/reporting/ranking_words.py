@@ -59,7 +59,20 @@ def of_ranking(fit: Mapping[str, Any], overall: Mapping[str, Any] | None) -> Fin
         True,
         f"The highest r, {best:.2f}, is beyond chance: when the outcomes are shuffled, the best of all features "
         f"stays below {level:.2f} in 95% of shuffles, and reaches {best:.2f} in fewer than 1%. That makes features "
-        f"candidates; what they do is another question.{_few(fit)}",
+        f"candidates; what they do is another question.{_within(overall)}{_few(fit)}",
+    )
+
+
+def _within(overall: Mapping[str, Any]) -> str:
+    """What is left of the highest r where only samples of one right answer are compared; empty without classes."""
+    best, level, p = (overall.get(f"within_{name}") for name in ("best", "level", "p"))
+    if best is None or level is None or p is None or pd.isna(best):
+        return ""
+    beyond = p < CHANCE and best > level
+    verdict = "beyond chance too" if beyond else "no better than chance"
+    return (
+        f" Within the class of the right answer, where a lean towards one answer counts for nothing, the highest r is "
+        f"{best:.2f}, {verdict} (in 95% of shuffles the best stays below {level:.2f})."
     )
 
 

@@ -120,8 +120,10 @@ def _effect_rows(effects: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
 
 
 def _layer_rows(best: pd.DataFrame) -> Iterator[tuple[str, ...]]:
+    by_class = best["r_within"].notna().any()
     for row in best.itertuples():
-        yield str(row.layer), str(row.feature), signed(row.r), signed(row.level), f"{row.support:,} samples"
+        within = (signed(row.r_within),) if by_class else ()
+        yield str(row.layer), str(row.feature), signed(row.r), *within, signed(row.level), f"{row.support:,} samples"
 
 
 def _measured(row: Any) -> Measured:

@@ -16,7 +16,7 @@ TOP_TEXTS = 5
 SortKey = Literal[
     "r", "layer", "feature", "coefficient", "support",
     "frequency", "frequency_correct", "frequency_incorrect", "p", "q", "effect",
-    "predicted_effect", "shift", "tilt",
+    "predicted_effect", "shift", "tilt", "r_within", "p_within",
 ]  # fmt: skip
 SORT_KEYS: tuple[SortKey, ...] = SortKey.__args__  # type: ignore[attr-defined]
 
@@ -71,7 +71,8 @@ WITH_EFFECT = (
 )
 COLUMNS = (
     "layer, feature, r, coefficient, support, frequency, frequency_correct, frequency_incorrect, p, q, "
-    "effect, effect_scale, effect_p, description, description_source, predicted_effect, shift, tilt, toward"
+    "effect, effect_scale, effect_p, description, description_source, predicted_effect, shift, tilt, toward, "
+    "r_within, p_within"
 )
 _DESCRIBED = (
     "described AS (SELECT layer, feature, first(description ORDER BY source) AS description, first(source ORDER BY "
@@ -191,7 +192,7 @@ def best_by_layer(run: str) -> pd.DataFrame:
     """The feature of highest r of each layer (those at the floor), with what chance reaches there."""
     return query(
         run,
-        "SELECT layer, feature, r, support, level, median, chance.p AS p FROM features LEFT JOIN chance USING (layer) "
+        "SELECT layer, feature, r, r_within, support, level, median, chance.p AS p FROM features LEFT JOIN chance USING (layer) "
         "WHERE r IS NOT NULL AND support >= (SELECT floor FROM fits) "
         "QUALIFY row_number() OVER (PARTITION BY layer ORDER BY r DESC, feature) = 1 ORDER BY layer",
     )
@@ -271,6 +272,11 @@ def predicted_features(run: str) -> int:
     """How many features have a prediction that holds for the fit of today."""
     sql = f"WITH {foretold(run)} SELECT count(predicted_effect) AS n FROM foretold"
     return int(query(run, sql)["n"][0])
+
+
+def has_within_class(run: str) -> bool:
+    """Whether r within the class of the right answer is known of any feature: the task has classes."""
+    return bool(query(run, "SELECT count(r_within) AS n FROM features")["n"][0])
 
 
 def described_features(run: str) -> int:

@@ -32,20 +32,21 @@ Measure = Callable[[Sequence[Sequence[SteeringRow]]], np.ndarray]
 """Outcomes (samples, variants) on the validation split of each group of rows steered together."""
 
 
-def rankable(features: pd.DataFrame, floor: int, *, negative: bool = False) -> pd.DataFrame:
+def rankable(features: pd.DataFrame, floor: int, *, negative: bool = False, signed: str = "r") -> pd.DataFrame:
     """Features that may be chosen, the best first: r and coefficient not 0, support at the floor or above.
 
     Ranked by `score` if the table has such a column, else by r. Only features of positive r, unless
-    `negative` ones are asked for too: those are ranked by |r|, and will be subtracted.
+    `negative` ones are asked for too: those are ranked by |r|, and will be subtracted. `signed` is the column whose
+    sign counts, if not r: a feature may go with success within every class and against it over all.
     """
     # One that fired in failures alone has no mean over the right answers: there is nothing to add or to subtract.
     chosen = features[features["r"].notna() & (features["r"] != 0) & (features["support"] >= floor)]
-    chosen = chosen[chosen["coefficient"] != 0]
+    chosen = chosen[(chosen["coefficient"] != 0) & chosen[signed].notna() & (chosen[signed] != 0)]
     if not negative:
-        chosen = chosen[chosen["r"] > 0]
+        chosen = chosen[chosen[signed] > 0]
     rank = chosen["score"] if "score" in chosen else chosen["r"]
     chosen = chosen.assign(rank=rank.abs() if negative else rank)
-    chosen = chosen.assign(coefficient=chosen["coefficient"].where(chosen["r"] > 0, -chosen["coefficient"]))
+    chosen = chosen.assign(coefficient=chosen["coefficient"].where(chosen[signed] > 0, -chosen["coefficient"]))
     return chosen[chosen["rank"].notna()].sort_values(["rank", "layer", "feature"], ascending=[False, True, True])
 
 

@@ -173,6 +173,14 @@ MIGRATIONS: tuple[str, ...] = (
         inexact INTEGER             -- of these, answers whose tokens could not be recovered exactly from their text
     );
     """,
+    """
+    ALTER TABLE features ADD COLUMN r_within DOUBLE;  -- r within the class of the right answer; NULL without classes
+    ALTER TABLE features ADD COLUMN p_within DOUBLE;  -- permutation p of r_within, outcomes dealt anew within classes
+    ALTER TABLE chance ADD COLUMN within_level DOUBLE;   -- as level, median, best and p, of r within the class
+    ALTER TABLE chance ADD COLUMN within_median DOUBLE;
+    ALTER TABLE chance ADD COLUMN within_best DOUBLE;
+    ALTER TABLE chance ADD COLUMN within_p DOUBLE;
+    """,
 )
 
 TABLES = frozenset(
