@@ -8,8 +8,8 @@ import pandas as pd
 
 from corrsteer_core.evaluation.prior import Prior
 from corrsteer_core.evaluation.trials import Comparison
-from corrsteer_core.reporting.verdict import Verdict, verdict
-from corrsteer_core.statistics.rival import RivalComparison
+from corrsteer_core.reporting.verdict import FLIPPED, Verdict, verdict
+from corrsteer_core.statistics.rival import RivalComparison, control_p
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class Evaluation:
     """Tasks with classes only: what one constant per class does, and what the set does beyond it."""
     against: dict[str, RivalComparison] = field(default_factory=dict)
     """The set beside each control and matched set, sample by sample, by the outcome that the verdict goes by."""
+    frequencies: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    """Share of training samples in which each feature fires: the set's own under "", then each control's and matched set's."""
     chosen_on: bool = False
     """Whether the set was fitted or chosen on these items."""
     strategy: str = ""
@@ -51,6 +53,15 @@ class Evaluation:
     def verdict(self) -> Verdict:
         """Whether the set works, by the rule of `reporting.verdict`; prints as its sentence."""
         return verdict(self.summary())
+
+    @property
+    def permutation_p(self) -> float | None:
+        """p that the set is one more random set, by the outcome that the verdict goes by; None without random sets.
+
+        (1 + random sets that do as well) / (1 + random sets); see `statistics.rival.control_p`.
+        """
+        random = [one for name, one in self.against.items() if name in self.controls and name != FLIPPED]
+        return control_p(random[0].set_rate, [one.rival_rate for one in random]) if random else None
 
     def summary(self) -> dict:
         """The numbers, ready for JSON."""
@@ -71,6 +82,8 @@ class Evaluation:
             "constrained": rivals(self.constrained),
             "matched": rivals(self.matched),
             "against": {name: _beside(one) for name, one in self.against.items()},
+            "permutation_p": self.permutation_p,
+            "frequencies": {name: list(one) for name, one in self.frequencies.items()},
             "chosen_on": self.chosen_on,
             "strategy": self.strategy,
             "dtype": self.dtype,

@@ -29,7 +29,7 @@ from corrsteer_core.evaluation.trials import Trial, compare, fluency, mean_fluen
 from corrsteer_core.models.loading import Model, load_model
 from corrsteer_core.models.prompts import render
 from corrsteer_core.runs.steering_set import SteeringSet
-from corrsteer_core.runs.stored_run import features_of, selection_of
+from corrsteer_core.runs.stored_run import features_of, fit_summary, selection_of
 from corrsteer_core.saes.named_saes import saes_of
 from corrsteer_core.saes.sae import Sae
 from corrsteer_core.statistics.rival import compare_with_rivals
@@ -125,6 +125,7 @@ def evaluate_sets(
             matched={rival.name: compared[rival.name] for rival in of_set.matched},
             constrained=constrained_too,
             against={one.rival: one for one in against},
+            frequencies=_frequencies(one, of_set.every),
         )
         keep(one, result)
         results.append(result)
@@ -308,6 +309,14 @@ def _rivals(
     )
 
 
+def _frequencies(steering: SteeringSet, rivals: Sequence[SteeringSet]) -> dict[str, tuple[float, ...]]:
+    """How often the features of the set and of its rivals fire; empty without rivals."""
+    if not rivals or not is_cached(steering.run):
+        return {}
+    features = features_of(steering.run)
+    return {one.name: controls.frequencies(one, features) for one in (replace(steering, name=""), *rivals)}
+
+
 def _controls(steering: SteeringSet, saes: Sequence[Sae], count: int, seed: int) -> list[SteeringSet]:
     if count < 1 or not steering.active_rows:
         return []
@@ -316,8 +325,9 @@ def _controls(steering: SteeringSet, saes: Sequence[Sae], count: int, seed: int)
             f"Random controls need the frequencies of the run {steering.run or '(none)'}, which is not cached; "
             f"evaluate without controls or collect the run first."
         )
-    features = features_of(steering.run)
-    return [*controls.random_like(steering, features, saes, count=count, seed=seed), controls.flipped(steering)]
+    features, floor = features_of(steering.run), int(fit_summary(steering.run)["floor"])
+    random = controls.random_like(steering, features, saes, count=count, floor=floor, seed=seed)
+    return [*random, controls.flipped(steering)]
 
 
 def _sample_table(found: Trial, items: Sequence[Item], variant: int) -> pd.DataFrame:

@@ -18,7 +18,8 @@ from corrsteer_core.models.hooks import HookPoint
 from corrsteer_core.models.prompts import render
 from corrsteer_core.runs import strategies
 from corrsteer_core.runs.fit import sae_sizes, training_activations, training_classes, training_outcomes
-from corrsteer_core.runs.predictions import PREDICTED, needed_predictions, predictions
+from corrsteer_core.runs.objectives import Objective
+from corrsteer_core.runs.predictions import PREDICTED, TILT, needed_predictions, predictions
 from corrsteer_core.runs.stored_run import features_of, fit_summary
 from corrsteer_core.storage.reading import Reader, query
 from corrsteer_core.storage.writing import PATIENCE, Writer
@@ -58,13 +59,40 @@ def predicted_features(run: str, *, negative: bool = False) -> pd.DataFrame:
 
     With `negative` also those that help when subtracted. Raises CorrSteerError where nothing is predicted, or none helps.
     """
-    foretold = needed_predictions(run)
-    found = strategies.helpful(foretold.merge(features_of(run)[KNOWN], on=KNOWN[:2], how="left"), negative=negative)
+    found = _foretold(run, PREDICTED, negative)
     if found.empty:
         raise CorrSteerError(
             f"No feature of {run} is predicted to help; choose a task that the model sometimes solves."
         )
     return found
+
+
+def _foretold(run: str, by: str, negative: bool) -> pd.DataFrame:
+    """Features whose prediction `by` is above 0, with what the fit says of them, the best first."""
+    every = needed_predictions(run).merge(features_of(run)[KNOWN], on=KNOWN[:2], how="left")
+    return strategies.helpful(every, negative=negative, by=by)
+
+
+def listed_for_v(
+    run: str,
+    ranked: pd.DataFrame,
+    *,
+    per_layer: int = strategies.PER_LAYER,
+    scales: Sequence[float] = strategies.SCALES,
+    longest: float = strategies.LONGEST,
+    objective: Objective = "rate",
+) -> pd.DataFrame:
+    """What -V tries: in each layer the `per_layer` first of `ranked` and, where effects are predicted, the best by prediction.
+
+    Of the prediction the part that its objective rewards: the tilt where it chooses by the gain beyond the prior, which no
+    shift can raise; else the whole effect.
+    """
+    foretold = None
+    if not predictions(run).empty:
+        by = TILT if objective == "beyond_prior" else PREDICTED
+        negative = bool((ranked["coefficient"] < 0).any())
+        foretold = strategies.within_reach(_foretold(run, by, negative), max(scales), longest, by=by)
+    return strategies.candidates(ranked, per_layer, scales, foretold)
 
 
 def scores(run: str, ranking: str) -> pd.DataFrame:
@@ -101,21 +129,19 @@ def try_candidates(
     scales: Sequence[float] = strategies.SCALES,
     longest: float = strategies.LONGEST,
     features: pd.DataFrame | None = None,
+    objective: Objective | None = None,
     setup: Setup | None = None,
     progress: Progress = silent,
 ) -> pd.DataFrame:
     """Steer each candidate of -V alone on the validation split; returns and stores `effects`. Those known are not repeated.
 
-    Where effects are predicted, the best by prediction are tried beside the best by r. Candidates whose vector is longer
-    than the share `longest` of the activation it is added to are tried at that length.
+    See `listed_for_v`. Candidates whose vector is longer than the share `longest` of the activation it is added to are
+    tried at that length.
     """
     setup = setup or reopen(run)
     ranked = features if features is not None else rankable_features(run)
-    foretold = None
-    if not predictions(run).empty:
-        negative = bool((ranked["coefficient"] < 0).any())
-        foretold = strategies.within_reach(predicted_features(run, negative=negative), max(scales), longest)
-    listed = strategies.candidates(ranked, per_layer, scales, foretold)
+    aim = objective or default_objective(setup)
+    listed = listed_for_v(run, ranked, per_layer=per_layer, scales=scales, longest=longest, objective=aim)
     return tried(setup, strategies.gentle(with_shares(setup, listed), longest), progress)
 
 
@@ -170,8 +196,26 @@ def activation_lengths(setup: Setup, points: Sequence[HookPoint]) -> dict[HookPo
 
 
 def try_layers(
-    run: str, features: pd.DataFrame, per_layer: int, setup: Setup, progress: Progress = silent
+    run: str,
+    features: pd.DataFrame,
+    per_layer: int,
+    setup: Setup,
+    progress: Progress = silent,
+    *,
+    longest: float = strategies.LONGEST,
 ) -> pd.DataFrame:
-    """Steer each feature of -A alone, at scale 1, on the validation split: what -P prunes by."""
+    """Steer each feature of -A alone, at scale 1, on the validation split: what -P prunes by.
+
+    Like V's, a vector longer than the share `longest` of the activation it is added to is tried at that length.
+    """
+    listed = with_shares(setup, strategies.candidates(features, per_layer, (1.0,)))
+    return tried(setup, strategies.gentle(listed, longest), progress)
+
+
+def known_of_layers(run: str, features: pd.DataFrame, per_layer: int, longest: float) -> pd.DataFrame:
+    """What `try_layers` stored, without the model."""
     listed = strategies.candidates(features, per_layer, (1.0,))
-    return tried(setup, with_shares(setup, listed), progress)
+    stored = query(run, "SELECT * FROM effects")
+    shares = (stored["share"] / stored["scale"]).groupby([stored["layer"], stored["feature"]]).first().rename("share")
+    listed = listed.merge(shares.reset_index(), on=["layer", "feature"])
+    return stored.merge(strategies.gentle(listed, longest)[CANDIDATE], on=CANDIDATE)

@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 
-from corrsteer_core.statistics import rates
 from corrsteer_core.statistics.rates import NOISE
 
 CHANCE = 0.01
@@ -118,7 +117,7 @@ def _luck(p: float, tries: int) -> str:
 
 def _raises(row: pd.Series) -> bool:
     """Whether the best scale raises the rate by more than noise, as V asks it."""
-    return bool(row["effect"] > 0 and rates.rises(row["positive_flips"], row["negative_flips"], row["p"]))
+    return bool(row["effect"] > 0 and row["p"] / 2 < NOISE)
 
 
 def _name(row: pd.Series) -> str:
@@ -129,7 +128,7 @@ def _does(row: pd.Series) -> str:
     """What steering with one feature did, as a verb phrase: its gain at its best scale, else its harm at its worst."""
     if _raises(row):
         return f"raises the success rate by {_size(row['effect'])} when steered (at scale {row['scale']:g})"
-    if row["worst_effect"] < 0 and row["worst_p"] < NOISE and row["worst_flips"] < 0:
+    if row["worst_effect"] < 0 and row["worst_p"] < NOISE:
         best = (
             f"; the best scale, {row['scale']:g}, brings {_points(row['effect'])}"
             if row["effect"] != row["worst_effect"]

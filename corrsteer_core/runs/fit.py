@@ -48,8 +48,9 @@ class FitSettings:
 
 
 def fit(store: Writer, settings: FitSettings = FitSettings(), progress: Progress = silent) -> None:
-    """Correlate every feature of a collected run with the outcome, within the class too where there are classes; writes `features`, `fits` and `chance`.
+    """Correlate every feature of a collected run with the outcome; writes `features`, `fits` and `chance`.
 
+    Where the task has classes, r within the class of the right answer and its permutation p stand beside r.
     Raises CorrSteerError while answers are missing: the longest prompts are answered first, so a part is no sample.
     """
     _check_collected(store)

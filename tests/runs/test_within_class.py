@@ -133,7 +133,6 @@ def test_features_are_sorted_and_chosen_by_it():
 
 
 def test_a_run_of_before_has_none_until_it_is_fitted_again(monkeypatch):
-    right, y, z = planted()
     with monkeypatch.context() as older:
         older.setattr(database, "MIGRATIONS", schema.MIGRATIONS[:6])
         with Writer("old") as store:
