@@ -81,7 +81,7 @@ def evaluate(
     steering: SteeringSet,
     *,
     task: str | None = None,
-    controls: int = 0,
+    controls: int | None = None,
     matched: int | None = None,
     split: str = "test",
     scale: float | None = None,
@@ -95,7 +95,8 @@ def evaluate(
     """Measure a set on samples that its run held back, against the unsteered model, and keep the result with the run.
 
     `task` is the set's own unless named. `controls` is how many random sets of like frequency and length are measured
-    beside it; the set with its sign turned round is then, too, and, for a set that P or V chose, `matched` sets that
+    beside it (None: 19, or none where the set's run is not in the cache); the set with its sign turned round is then,
+    too, and, for a set that P or V chose, `matched` sets that
     were chosen alike among random features (None: 5). `scale` takes the place of the set's own. `model` is
     the one in memory or loaded again. Rates and effects are shares (0 to 1), fluency is in nats per token;
     `.verdict` prints as a sentence, `.samples` is a DataFrame with both texts and outcomes of every sample.

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.reporting.caveats import LIKE
 from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
 from corrsteer_core.saes.sae import Sae
 
 NEIGHBOURS = 30
 """A random feature is drawn among so many of the closest frequency."""
-TOLERANCE = 0.05
+TOLERANCE = LIKE
 """And its frequency (share of training samples in which it fires) differs by no more than this, where there is such a one."""
 
 

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field
 
 import pandas as pd
 
-from corrsteer_core.evaluation.prior import Prior
+from corrsteer_core.evaluation.near_ties import NearTies
+from corrsteer_core.evaluation.prior import ClassAnswers, Prior
 from corrsteer_core.evaluation.trials import Comparison
 from corrsteer_core.reporting.verdict import FLIPPED, Verdict, verdict
 from corrsteer_core.statistics.rival import RivalComparison, control_p
@@ -38,6 +39,10 @@ class Evaluation:
     """Sets chosen as this one was, among random features in place of those of highest r (see `method.matched`)."""
     prior: Prior | None = None
     """Tasks with classes only: what one constant per class does, and what the set does beyond it."""
+    answers: ClassAnswers | None = None
+    """Tasks with classes only: which were answered where which are right."""
+    near_ties: NearTies | None = None
+    """Answers that hang by a thread, and whether they could turn the verdict."""
     against: dict[str, RivalComparison] = field(default_factory=dict)
     """The set beside each control and matched set, sample by sample, by the outcome that the verdict goes by."""
     frequencies: dict[str, tuple[float, ...]] = field(default_factory=dict)
@@ -88,6 +93,8 @@ class Evaluation:
             "strategy": self.strategy,
             "dtype": self.dtype,
             **(self.prior.summary() if self.prior else {}),
+            **(self.answers.summary() if self.answers else {}),
+            **(self.near_ties.summary() if self.near_ties else {}),
         }
 
 

@@ -93,7 +93,8 @@ def exam_for(
     held = known if own and known else load_items(task, data=data, seed=seed) if split == SHIFTED else every
     measured = {item.prompt for item in items}
     validation = tuple(item for item in held if item.split == "validation" and item.prompt not in measured)
-    chosen_on = own and split in ("train", "validation")
+    used = {item.prompt for item in known if item.split in ("train", "validation")}
+    chosen_on = (own and split in ("train", "validation")) or bool(measured & used)
     return Exam(task, split, items, style, tokens, tuple(remarks), validation, chosen_on)
 
 

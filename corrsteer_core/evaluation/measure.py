@@ -18,18 +18,19 @@ from corrsteer_core.base.progress import Progress, part_of, silent
 from corrsteer_core.engine.choosing import Choose, greedy
 from corrsteer_core.engine.generation import Vectors
 from corrsteer_core.engine.steering import check_model, vectors_of
-from corrsteer_core.evaluation import controls
+from corrsteer_core.evaluation import near_ties
 from corrsteer_core.evaluation.class_view import ClassView, class_view, likely_classes, tokens_of
 from corrsteer_core.evaluation.evaluation import Evaluation
 from corrsteer_core.evaluation.exam import Exam, exam_for
 from corrsteer_core.evaluation.kept import keep
 from corrsteer_core.evaluation.multiple_choice import MEASURING, constrained_comparisons, one_token_choices
-from corrsteer_core.evaluation.prior import Offsets, class_columns, fit_offsets, prior_of
-from corrsteer_core.evaluation.trials import Trial, compare, fluency, mean_fluency, trial, unsteered_and
+from corrsteer_core.evaluation.prior import Offsets, class_answers, class_columns, fit_offsets, prior_of
+from corrsteer_core.evaluation.rivals import frequencies, rivals_of
+from corrsteer_core.evaluation.trials import Trial, clusters_of, compare, fluency, mean_fluency, trial, unsteered_and
 from corrsteer_core.models.loading import Model, load_model
 from corrsteer_core.models.prompts import render
 from corrsteer_core.runs.steering_set import SteeringSet
-from corrsteer_core.runs.stored_run import features_of, fit_summary, selection_of
+from corrsteer_core.runs.stored_run import selection_of
 from corrsteer_core.saes.named_saes import saes_of
 from corrsteer_core.saes.sae import Sae
 from corrsteer_core.statistics.rival import compare_with_rivals
@@ -100,7 +101,7 @@ def evaluate_sets(
     `matched`, one entry a set, are sets chosen as it was among random features (see `method.matched`).
     """
     rivals = [
-        _rivals(one, saes, control_count, seed, matched[place] if matched else ()) for place, one in enumerate(sets)
+        rivals_of(one, saes, control_count, seed, matched[place] if matched else ()) for place, one in enumerate(sets)
     ]
     vectors = [vectors_of(one, saes) for one in (*sets, *(rival for of_set in rivals for rival in of_set.every))]
     limited_too = bool(control_count) and one_token_choices(exam, model)
@@ -118,14 +119,15 @@ def evaluate_sets(
         compared = {name: compare(found.trial, at) for at, name in enumerate(names, place)}
         outcomes = {name: found.judged[:, at] for at, name in enumerate(names, place)}
         place += len(names)
-        against = compare_with_rivals(found.judged[:, nth], outcomes) if outcomes else []
+        clusters = clusters_of(exam.items)
+        against = compare_with_rivals(found.judged[:, nth], outcomes, clusters=clusters) if outcomes else []
         result = replace(
             found.evaluation,
             controls={rival.name: compared[rival.name] for rival in of_set.controls},
             matched={rival.name: compared[rival.name] for rival in of_set.matched},
             constrained=constrained_too,
             against={one.rival: one for one in against},
-            frequencies=_frequencies(one, of_set.every),
+            frequencies=frequencies(one, of_set.every),
         )
         keep(one, result)
         results.append(result)
@@ -262,12 +264,29 @@ def measured_sets(
             fluency_steered=nll[place],
             samples=_sample_table(found, exam.items, place).assign(**kept),
             prior=prior,
+            answers=class_answers(exam.task, exam.items, [[row[0], row[place]] for row in found.texts]),
+            near_ties=_near_ties(found, place, model.arithmetic, seen),
             chosen_on=exam.chosen_on,
             strategy=_strategy_of(one),
             dtype=model.arithmetic,
         )
 
     return [Measured(evaluation(place, one), found, judged) for place, one in enumerate(sets, 1)]
+
+
+def _near_ties(
+    found: Trial, place: int, dtype: str, seen: tuple[ClassView, Offsets] | None
+) -> near_ties.NearTies | None:
+    """What nearly tied answers could do to what a variant's verdict rests on: the rate and, with classes, what is beyond it."""
+    if found.leads is None:
+        return None
+    two = [0, place]
+    raw = near_ties.near_ties(found.outcomes[:, 0], found.outcomes[:, place], found.leads[:, two], dtype)
+    if seen is None or raw.could_turn:
+        return raw
+    offsets = seen[1]
+    turned = near_ties.could_turn(offsets.right[:, 0], offsets.right[:, place], offsets.leads[:, two] < raw.bound)
+    return replace(raw, could_turn=turned)
 
 
 def _with_offsets(
@@ -287,47 +306,6 @@ def _with_offsets(
 def _strategy_of(steering: SteeringSet) -> str:
     about = selection_of(steering.run, steering.content) if steering.run and is_cached(steering.run) else None
     return about["strategy"] if about else ""
-
-
-@dataclass(frozen=True)
-class _Rivals:
-    """What a set is compared with."""
-
-    controls: tuple[SteeringSet, ...]
-    matched: tuple[SteeringSet, ...]
-
-    @property
-    def every(self) -> tuple[SteeringSet, ...]:
-        return (*self.controls, *self.matched)
-
-
-def _rivals(
-    steering: SteeringSet, saes: Sequence[Sae], count: int, seed: int, matched: Sequence[SteeringSet]
-) -> _Rivals:
-    return _Rivals(
-        tuple(_controls(steering, saes, count, seed)), tuple(replace(one, scale=steering.scale) for one in matched)
-    )
-
-
-def _frequencies(steering: SteeringSet, rivals: Sequence[SteeringSet]) -> dict[str, tuple[float, ...]]:
-    """How often the features of the set and of its rivals fire; empty without rivals."""
-    if not rivals or not is_cached(steering.run):
-        return {}
-    features = features_of(steering.run)
-    return {one.name: controls.frequencies(one, features) for one in (replace(steering, name=""), *rivals)}
-
-
-def _controls(steering: SteeringSet, saes: Sequence[Sae], count: int, seed: int) -> list[SteeringSet]:
-    if count < 1 or not steering.active_rows:
-        return []
-    if not (steering.run and is_cached(steering.run)):
-        raise CorrSteerError(
-            f"Random controls need the frequencies of the run {steering.run or '(none)'}, which is not cached; "
-            f"evaluate without controls or collect the run first."
-        )
-    features, floor = features_of(steering.run), int(fit_summary(steering.run)["floor"])
-    random = controls.random_like(steering, features, saes, count=count, floor=floor, seed=seed)
-    return [*random, controls.flipped(steering)]
 
 
 def _sample_table(found: Trial, items: Sequence[Item], variant: int) -> pd.DataFrame:

@@ -7,8 +7,9 @@ from typing import Any
 
 from corrsteer_core.base.progress import Progress, part_of, silent
 from corrsteer_core.evaluation.evaluation import Evaluation
+from corrsteer_core.evaluation.how_many import CONTROLS, MATCHED
 from corrsteer_core.evaluation.measure import evaluate_set
-from corrsteer_core.method.matched import DRAWS, matched_sets
+from corrsteer_core.method.matched import matched_sets
 from corrsteer_core.models.devices import dtype_to_go_on
 from corrsteer_core.models.loading import Model, load_model
 from corrsteer_core.runs.steering_set import SteeringSet
@@ -25,7 +26,7 @@ def evaluate(
     steering: SteeringSet,
     task: Task,
     *,
-    control_count: int = 0,
+    control_count: int | None = None,
     matched: int | None = None,
     model: Model | None = None,
     saes: Sequence[Sae] | None = None,
@@ -34,19 +35,20 @@ def evaluate(
 ) -> Evaluation:
     """Measure a set on one split of a task; `asked` is what `evaluate_set` takes more.
 
-    `matched` is how many sets are chosen alike among random features to compare with: None is DRAWS where there are
-    other controls and the set was chosen by steering, else none.
+    `control_count` is how many random sets to compare with: None is CONTROLS where the set's run is cached, which
+    knows how often features fire, else none. `matched` is how many sets are chosen alike among random features: None is
+    MATCHED where there are other controls and the set was chosen by steering, else none.
     """
     model = model or _model_of(steering)
-    draws = matched if matched is not None else DRAWS if control_count else 0
-    if not draws or not steering.run or not is_cached(steering.run):
-        return evaluate_set(
-            steering, task, control_count=control_count, model=model, saes=saes, progress=progress, **asked
-        )
+    cached = bool(steering.run) and is_cached(steering.run)
+    count = control_count if control_count is not None else CONTROLS if cached else 0
+    draws = matched if matched is not None else MATCHED if count else 0
+    if not draws or not cached:
+        return evaluate_set(steering, task, control_count=count, model=model, saes=saes, progress=progress, **asked)
     rivals = matched_sets(steering, draws=draws, model=model, progress=part_of(progress, 0, DRAWING_SHARE))
     rest = part_of(progress, DRAWING_SHARE, 1 - DRAWING_SHARE) if rivals else progress
     return evaluate_set(
-        steering, task, control_count=control_count, matched=rivals, model=model, saes=saes, progress=rest, **asked
+        steering, task, control_count=count, matched=rivals, model=model, saes=saes, progress=rest, **asked
     )
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 
 from corrsteer_core.base.progress import Progress, part_of, silent
 from corrsteer_core.evaluation.controls import like_frequency
+from corrsteer_core.evaluation.how_many import MATCHED
 from corrsteer_core.method.candidates import activation_lengths, rankable_features, with_shares
 from corrsteer_core.method.run_setup import Setup, reopen
 from corrsteer_core.method.validation import default_objective, judged_by, steered_alone, try_groups
@@ -29,7 +30,6 @@ from corrsteer_core.runs.strategies import Measure, get_strategy
 from corrsteer_core.storage.reading import query
 from corrsteer_core.storage.writing import PATIENCE, Writer
 
-DRAWS = 5
 Streams = Mapping[HookPoint, float]
 """Mean length of the activations at each hook point; the same for every draw."""
 STAGE = "choosing among random features"
@@ -87,7 +87,7 @@ class _RandomDesk:
 def matched_sets(
     steering: SteeringSet,
     *,
-    draws: int = DRAWS,
+    draws: int = MATCHED,
     setup: Setup | None = None,
     model: Model | None = None,
     progress: Progress = silent,

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from corrsteer_core.base.formatting import NOTHING, missing, p_value, percent, points, signed
 from corrsteer_core.base.paths import EMBEDDED
 from corrsteer_core.base.text_diff import differences, marked, parting, shared_ends
-from corrsteer_core.reporting import pictures, prior_words, ranking_words, verdict
+from corrsteer_core.reporting import caveats, pictures, prior_words, ranking_words, verdict
 from corrsteer_core.reporting.glossary import GLOSSARY, Point
 from corrsteer_core.runs import feature_lists, measurements, run_facts
 from corrsteer_core.runs.poolings import POOLINGS
@@ -258,6 +258,8 @@ def _limits_of(main: Measured, every: list[Measured], task: str) -> Iterator[Poi
         f"{summary['n']:,} samples: with steering, a success rate from {percent(low)} to {percent(high)} is compatible with "
         f"what was seen. {verdict.gain_words(summary)}".rstrip(),
     )
+    if rests := caveats.caveats(summary):
+        yield Point("What it rests on", rests)
     yield Point("Side effects", verdict.side_effects(summary))
     yield Point("Fluency", verdict.fluency_words(summary) or "How natural the steered texts are was not measured.")
     if main.split in ("train", "validation"):

@@ -78,8 +78,21 @@ class Verdict:
 def verdict(summary: Mapping[str, Any]) -> Verdict:
     """What a measurement is evidence of, by the rules of this module's first lines.
 
-    Noise is judged by the exact McNemar test (graded outcomes: a sign-flip test) at 0.05.
+    Noise is judged by the exact McNemar test (graded outcomes: a sign-flip test; clusters: that of their sums) at 0.05.
+    Where near ties alone could turn what is said, that is said too.
     """
+    found = _verdict(summary)
+    if found.kind == "nothing" or not summary.get("near_ties_could_turn"):
+        return found
+    ties, bound = summary["near_ties"], summary["near_tie_bound"]
+    return Verdict(
+        found.kind,
+        f"{found.sentence} Near ties could turn this: on {ties:,} of the samples the first token leads by less than "
+        f"{bound:g} nats.",
+    )
+
+
+def _verdict(summary: Mapping[str, Any]) -> Verdict:
     before, after, p = summary["unsteered_rate"], summary["steered_rate"], summary["p"]
     moved = f"success {_moved(before, after)} on {summary['n']:,} samples ({_p(p)})"
     if not summary["positive_flips"] + summary["negative_flips"] and abs(after - before) < 1e-9:
@@ -108,6 +121,8 @@ def _not_shown(summary: Mapping[str, Any], moved: str) -> Verdict:
         return Verdict("not shown", f"No effect worth the name: {moved}; more than {_points(high)} is ruled out.")
     if summary["steered_rate"] <= summary["unsteered_rate"]:
         return Verdict("not shown", f"Not shown: {moved}.")
+    if summary.get("test", "mcnemar") != "mcnemar":  # how many would be needed is known for flips alone
+        return Verdict("inconclusive", f"Inconclusive: {moved}.")
     n = summary["n"]
     needed = samples_needed(summary["positive_flips"] / n, summary["negative_flips"] / n)
     if needed is None or needed > MOST_SAMPLES:

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.runs.poolings import DEFAULT_POOLING, get_pooling
@@ -56,9 +57,15 @@ class RunConfig:
         if not self.judge:
             body.pop("judge")
         body.pop("data")  # what counts is what the file holds, not where it lies
-        body["items"] = [asdict(item) for item in items]
+        body["items"] = [_identity(item) for item in items]
         digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
         return f"{slug(self.task)}-{digest[:8]}"
+
+
+def _identity(item: Item) -> dict[str, Any]:
+    """What of an item enters the name of a run; a cluster only where there is one, as runs of before have none."""
+    body = asdict(item)
+    return body if item.cluster else {name: value for name, value in body.items() if name != "cluster"}
 
 
 def slug(text: str) -> str:

@@ -139,7 +139,7 @@ def _divide(task: Task, parsed: list[_Parsed], seed: int) -> list[Item]:
 def _item(entry: _Parsed, name: str) -> Item:
     draft = entry.draft
     # "test" stands for what is not yet assigned: it is what a published test set keeps.
-    return Item(name, entry.split or "test", draft.prompt, draft.target, draft.choices, draft.group)
+    return Item(name, entry.split or "test", draft.prompt, draft.target, draft.choices, draft.group, draft.cluster)
 
 
 def _unique_ids(parsed: list[_Parsed]) -> list[str]:
