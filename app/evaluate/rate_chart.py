@@ -8,6 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app.shared import components
+from corrsteer_core.base.formatting import points_alone
 from corrsteer_core.reporting.figures import FONT_SIZE
 from corrsteer_core.reporting.palette import DIVERGING, QUIET, STEERED, UNSTEERED
 
@@ -133,7 +134,7 @@ def matrix(effects: pd.DataFrame) -> go.Figure:
     """Effects in points as a heat map with the numbers in it: sets down, tasks across; empty where not measured."""
     values = 100 * effects
     most = max(float(values.abs().max().max() or 0), 1.0)
-    words = values.map(lambda value: "" if pd.isna(value) else f"{value:+.1f}".replace("-", "\u2212"))
+    words = effects.map(lambda value: "" if pd.isna(value) else points_alone(value))
     figure = go.Figure(
         go.Heatmap(
             z=values.to_numpy(),

@@ -56,6 +56,7 @@ def fit(
     """
     from corrsteer_core.method import collecting, run_setup
 
+    prompting: dict[str, Any] = {"chat": chat, "system": system, "shots": shots}
     setup = run_setup.set_up(
         _asked(task, scorer, data, max_new_tokens),
         model=_loaded(model),
@@ -66,11 +67,9 @@ def fit(
         max_new_tokens=max_new_tokens,
         pooling=pooling,
         seed=seed,
-        chat=chat,
-        system=system,
-        shots=shots,
         scorer=scorer,
         judge=judge,
+        **prompting,
     )
     collecting.collect(setup, batch_size=batch_size, progress=progress)
     collecting.refit(setup.run, settings, progress)

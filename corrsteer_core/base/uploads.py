@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.base.files import not_written, remove_debris, scratch_path, write_bytes
+from corrsteer_core.base.files import not_written, remove_leftovers, scratch_path, write_bytes
 from corrsteer_core.base.paths import cache_dir
 
 LARGEST = 50_000_000  # bytes
@@ -40,7 +40,7 @@ def passing(name: str, content: bytes) -> Iterator[Path]:
     _check(content)
     with _writing():
         _folder().mkdir(parents=True, exist_ok=True)
-        remove_debris(_folder())
+        remove_leftovers(_folder())
         folder = scratch_path(_folder())
         folder.mkdir()
     try:

@@ -46,6 +46,14 @@ def within_class_r(Z: csc_array, y: ArrayLike, classes: ArrayLike) -> FloatArray
     return np.clip(np.where(length > 0, covariance / np.where(length > 0, length, 1.0), np.nan), -1, 1)
 
 
+@dataclass(frozen=True)
+class WithinClassStats:
+    """One layer's features, (features,) each; nan where undefined."""
+
+    r: FloatArray
+    p: FloatArray
+
+
 class WithinClass:
     """r within the class of every feature, and what chance makes of it: outcomes dealt out at random within each class.
 
@@ -67,7 +75,7 @@ class WithinClass:
         self._by_layer: dict[int, ChanceMaxima] = {}
         self._pools: list[tuple[FloatArray, FloatArray]] = []
 
-    def add(self, layer: int, Z: csc_array) -> tuple[FloatArray, FloatArray]:
+    def add(self, layer: int, Z: csc_array) -> WithinClassStats:
         """r within the class and its two-sided permutation p, (features,) each, nan where undefined.
 
         p is (1 + permutations in which the feature's own |r| is as large) / (1 + permutations), for this feature alone:
@@ -80,7 +88,7 @@ class WithinClass:
         p[eligible] = (1 + found.reached) / (1 + self.permutations)
         self._by_layer[layer] = _chance_maxima((found.highest, found.furthest), features.shape[0], self.level)
         self._pools.append((found.highest, found.furthest))
-        return r, p
+        return WithinClassStats(r, p)
 
     def levels(self) -> PermutationLevels:
         """The highest r (and |r|) of any feature in each permutation, of each layer and of all that were added."""

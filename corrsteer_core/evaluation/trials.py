@@ -66,10 +66,10 @@ def trial(
     leads = np.zeros((len(items), len(variants)))
     done = 0
 
-    def told(prompts_of_batch: float) -> None:
+    def on_progress(prompts_of_batch: float) -> None:
         progress(stage, int(done + prompts_of_batch), len(items))
 
-    told(0)
+    on_progress(0)
     for batch in answers(
         model,
         prompts,
@@ -77,7 +77,7 @@ def trial(
         variants=variants,
         choose=choose,
         classes=classes,
-        told=told,
+        on_progress=on_progress,
     ):
         for place, of_prompt in zip(batch.prompts, batch.tokens, strict=True):
             tokens[place] = of_prompt
@@ -86,7 +86,7 @@ def trial(
             logp[place] = likely
         leads[batch.prompts] = batch.leads
         done += len(batch.prompts)
-        told(0)
+        on_progress(0)
     outcomes = [[scorer(text, item) for text in row] for row, item in zip(texts, items, strict=True)]
     return Trial(tuple(items), texts, tokens, np.array(outcomes, dtype=np.float64), tuple(logp), leads)
 

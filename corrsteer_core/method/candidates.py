@@ -59,7 +59,7 @@ def predicted_features(run: str, *, negative: bool = False) -> pd.DataFrame:
 
     With `negative` also those that help when subtracted. Raises CorrSteerError where nothing is predicted, or none helps.
     """
-    found = _foretold(run, PREDICTED, negative)
+    found = _helpful(run, PREDICTED, negative)
     if found.empty:
         raise CorrSteerError(
             f"No feature of {run} is predicted to help; choose a task that the model sometimes solves."
@@ -67,7 +67,7 @@ def predicted_features(run: str, *, negative: bool = False) -> pd.DataFrame:
     return found
 
 
-def _foretold(run: str, by: str, negative: bool) -> pd.DataFrame:
+def _helpful(run: str, by: str, negative: bool) -> pd.DataFrame:
     """Features whose prediction `by` is above 0, with what the fit says of them, the best first."""
     every = needed_predictions(run).merge(features_of(run)[KNOWN], on=KNOWN[:2], how="left")
     return strategies.helpful(every, negative=negative, by=by)
@@ -87,12 +87,12 @@ def listed_for_v(
     Of the prediction the part that its objective rewards: the tilt where it chooses by the gain beyond the prior, which no
     shift can raise; else the whole effect.
     """
-    foretold = None
+    predicted = None
     if not predictions(run).empty:
         by = TILT if objective == "beyond_prior" else PREDICTED
         negative = bool((ranked["coefficient"] < 0).any())
-        foretold = strategies.within_reach(_foretold(run, by, negative), max(scales), longest, by=by)
-    return strategies.candidates(ranked, per_layer, scales, foretold)
+        predicted = strategies.within_reach(_helpful(run, by, negative), max(scales), longest, by=by)
+    return strategies.candidates(ranked, per_layer, scales, predicted)
 
 
 def scores(run: str, ranking: str) -> pd.DataFrame:
@@ -142,7 +142,7 @@ def try_candidates(
     ranked = features if features is not None else rankable_features(run)
     aim = objective or default_objective(setup)
     listed = listed_for_v(run, ranked, per_layer=per_layer, scales=scales, longest=longest, objective=aim)
-    return tried(setup, strategies.gentle(with_shares(setup, listed), longest), progress)
+    return tried(setup, strategies.between_lengths(with_shares(setup, listed), longest), progress)
 
 
 def tried(setup: Setup, wanted: pd.DataFrame, progress: Progress) -> pd.DataFrame:
@@ -209,7 +209,7 @@ def try_layers(
     Like V's, a vector longer than the share `longest` of the activation it is added to is tried at that length.
     """
     listed = with_shares(setup, strategies.candidates(features, per_layer, (1.0,)))
-    return tried(setup, strategies.gentle(listed, longest), progress)
+    return tried(setup, strategies.between_lengths(listed, longest), progress)
 
 
 def known_of_layers(run: str, features: pd.DataFrame, per_layer: int, longest: float) -> pd.DataFrame:
@@ -218,4 +218,4 @@ def known_of_layers(run: str, features: pd.DataFrame, per_layer: int, longest: f
     stored = query(run, "SELECT * FROM effects")
     shares = (stored["share"] / stored["scale"]).groupby([stored["layer"], stored["feature"]]).first().rename("share")
     listed = listed.merge(shares.reset_index(), on=["layer", "feature"])
-    return stored.merge(strategies.gentle(listed, longest)[CANDIDATE], on=CANDIDATE)
+    return stored.merge(strategies.between_lengths(listed, longest)[CANDIDATE], on=CANDIDATE)

@@ -103,7 +103,7 @@ def baseline(
     when none is beyond noise) and `measured` (the fields of a Comparison, effect and fluency, or None).
     """
     vectors = difference_vectors(setup.model, *_training(setup), setup.config.max_new_tokens, progress)
-    listed = strategies.gentle(_candidates(setup, vectors), longest)
+    listed = strategies.between_lengths(_candidates(setup, vectors), longest)
     items = [item for item in setup.items if item.split == "validation"]
     found = _try(setup, items, listed, vectors, "trying difference vectors", progress)
     tried = strategies.effects(listed, found.outcomes[:, 0], found.outcomes[:, 1:])

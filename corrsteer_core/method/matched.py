@@ -68,7 +68,7 @@ class _RandomDesk:
         drawn = like_frequency(wanted, open_to, self._rng)[["layer", "feature", "r", "coefficient", "frequency"]]
         drawn = drawn.assign(coefficient=drawn["coefficient"] * wanted["sign"].to_numpy())
         listed = drawn.merge(pd.DataFrame({"scale": list(scales)}), how="cross")
-        return strategies.gentle(with_shares(self.setup, listed, self.streams), self.about["longest"])
+        return strategies.between_lengths(with_shares(self.setup, listed, self.streams), self.about["longest"])
 
     def _wanted(self, every: pd.DataFrame, per_layer: int) -> pd.DataFrame:
         """What the strategy tried: layer, feature, frequency (0 for one that never fired), sign of its coefficient."""

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from corrsteer_core.base.formatting import p_value, points
 from corrsteer_core.runs.strategies import chosen_by_steering
 from corrsteer_core.statistics.classes import ClassChange
 from corrsteer_core.statistics.classes import sentence as by_class
@@ -94,7 +95,7 @@ def verdict(summary: Mapping[str, Any]) -> Verdict:
 
 def _verdict(summary: Mapping[str, Any]) -> Verdict:
     before, after, p = summary["unsteered_rate"], summary["steered_rate"], summary["p"]
-    moved = f"success {_moved(before, after)} on {summary['n']:,} samples ({_p(p)})"
+    moved = f"success {_moved(before, after)} on {summary['n']:,} samples ({p_value(p)})"
     if not summary["positive_flips"] + summary["negative_flips"] and abs(after - before) < 1e-9:
         return Verdict("nothing", f"Does nothing here: no outcome of the {summary['n']:,} samples changed.")
     if p >= NOISE:
@@ -110,7 +111,7 @@ def _verdict(summary: Mapping[str, Any]) -> Verdict:
         _shifts(summary, moved)
         or _beaten(summary, moved)
         or _uncontrolled(summary, moved)
-        or Verdict("works", f"Works: {moved}{_beyond(summary)}{_against(summary)}.{_debris(summary)}")
+        or Verdict("works", f"Works: {moved}{_beyond(summary)}{_against(summary)}.{_loss_of_fluency(summary)}")
     )
 
 
@@ -118,7 +119,7 @@ def _not_shown(summary: Mapping[str, Any], moved: str) -> Verdict:
     """Noise and absence of evidence are two things: what is ruled out, or how many samples would tell."""
     low, high = summary.get("effect_interval") or (-1.0, 1.0)
     if low >= -SMALL and high <= SMALL:
-        return Verdict("not shown", f"No effect worth the name: {moved}; more than {_points(high)} is ruled out.")
+        return Verdict("not shown", f"No effect worth the name: {moved}; more than {points(high)} is ruled out.")
     if summary["steered_rate"] <= summary["unsteered_rate"]:
         return Verdict("not shown", f"Not shown: {moved}.")
     if summary.get("test", "mcnemar") != "mcnemar":  # how many would be needed is known for flips alone
@@ -141,8 +142,8 @@ def _shifts(summary: Mapping[str, Any], moved: str) -> Verdict | None:
     return Verdict(
         "shifts",
         f"Shifts the answers: {moved}, but one constant per class takes the unsteered model to "
-        f"{beyond['unsteered_rate']:.1%}, and the steered one to {beyond['steered_rate']:.1%} ({_points(beyond['effect'])}, "
-        f"{_p(beyond['p'])}){_by_class(summary)}.",
+        f"{beyond['unsteered_rate']:.1%}, and the steered one to {beyond['steered_rate']:.1%} ({points(beyond['effect'])}, "
+        f"{p_value(beyond['p'])}){_by_class(summary)}.",
     )
 
 
@@ -160,7 +161,7 @@ def _beaten(summary: Mapping[str, Any], moved: str) -> Verdict | None:
         return Verdict(
             "no better",
             f"No better than controls: {moved}, but unsteered answers limited to the choices do as much "
-            f"({_points(free['effect'])}).",
+            f"({points(free['effect'])}).",
         )
     for kind, group, opening in (
         ("selection", "matched", "Selection alone does as much"),
@@ -169,7 +170,7 @@ def _beaten(summary: Mapping[str, Any], moved: str) -> Verdict | None:
         rivals = {name: one["effect"] for name, one in summary.get(group, {}).items() if not _won(summary, name, one)}
         if rivals:
             best = max(rivals, key=rivals.__getitem__)
-            return Verdict(kind, f"{opening}: {moved}, but {_named(best, group)} ({_points(rivals[best])}).")  # type: ignore[arg-type]
+            return Verdict(kind, f"{opening}: {moved}, but {_named(best, group)} ({points(rivals[best])}).")  # type: ignore[arg-type]
     return None
 
 
@@ -205,26 +206,26 @@ def _beyond(summary: Mapping[str, Any]) -> str:
     beyond = summary.get("beyond_prior")
     if beyond is None:
         return ""
-    return f", {_points(beyond['effect'])} of it beyond what one constant per class does ({_p(beyond['p'])}){_by_class(summary)}"
+    return f", {points(beyond['effect'])} of it beyond what one constant per class does ({p_value(beyond['p'])}){_by_class(summary)}"
 
 
 def _against(summary: Mapping[str, Any]) -> str:
     random = [one["effect"] for name, one in summary.get("controls", {}).items() if name != FLIPPED]
-    mean = _points(sum(random) / len(random))
+    mean = points(sum(random) / len(random))
     said = (
-        f"; {len(random)} random sets of like size: {mean} on average, {_points(min(random))} to {_points(max(random))}"
+        f"; {len(random)} random sets of like size: {mean} on average, {points(min(random))} to {points(max(random))}"
     )
     if len(random) == 1:
         said = f"; a random set of like size: {mean}"
     if len(random) >= 19:
-        said += f" (permutation {_p(control_p(summary['steered_rate'] - summary['unsteered_rate'], random))})"
+        said += f" (permutation {p_value(control_p(summary['steered_rate'] - summary['unsteered_rate'], random))})"
     matched = [one["effect"] for one in summary.get("matched", {}).values()]
     return said + (
-        f"; {len(matched)} chosen alike among random features: at most {_points(max(matched))}" if matched else ""
+        f"; {len(matched)} chosen alike among random features: at most {points(max(matched))}" if matched else ""
     )
 
 
-def _debris(summary: Mapping[str, Any]) -> str:
+def _loss_of_fluency(summary: Mapping[str, Any]) -> str:
     loss = fluency_loss(summary)
     if loss is None or loss <= FLUENCY_LOST:
         return ""
@@ -243,7 +244,7 @@ def gain_words(summary: Mapping[str, Any]) -> str:
     if low == high:
         return ""
     return (
-        f"What was seen is compatible with a true effect from {_points(low)} to {_points(high)} "
+        f"What was seen is compatible with a true effect from {points(low)} to {points(high)} "
         f"(95%, each sample compared with itself)."
     )
 
@@ -316,14 +317,6 @@ def _moved(before: float, after: float) -> str:
     return f"{'stays at' if after == before else 'rises' if after > before else 'falls'}" + (
         f" {after:.1%}" if after == before else f" from {before:.1%} to {after:.1%}"
     )
-
-
-def _points(difference: float) -> str:
-    return f"{100 * difference:+.1f} points".replace("-", "\u2212")
-
-
-def _p(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
 def _number(value: Any) -> float | None:

@@ -1,6 +1,7 @@
 """The tables of a run's DuckDB file, as a numbered history. Users query these with SQL: see docs/schema.md.
 
-Append to MIGRATIONS; never edit an entry that has been released.
+Append to MIGRATIONS; never edit an entry that has been released. Columns of `features` that have come since stand in
+`correlation.feature_columns` alone; `database.migrate` adds those that a file lacks.
 """
 
 from __future__ import annotations
@@ -174,8 +175,6 @@ MIGRATIONS: tuple[str, ...] = (
     );
     """,
     """
-    ALTER TABLE features ADD COLUMN r_within DOUBLE;  -- r within the class of the right answer; NULL without classes
-    ALTER TABLE features ADD COLUMN p_within DOUBLE;  -- permutation p of r_within, outcomes dealt anew within classes
     ALTER TABLE chance ADD COLUMN within_level DOUBLE;   -- as level, median, best and p, of r within the class
     ALTER TABLE chance ADD COLUMN within_median DOUBLE;
     ALTER TABLE chance ADD COLUMN within_best DOUBLE;

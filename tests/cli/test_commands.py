@@ -222,7 +222,7 @@ class ArrayMemoryError(MemoryError):
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "cause"),
     [
         (RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"), r"MPS backend out of memory [^)]*\)"),
         (torch.OutOfMemoryError("CUDA out of memory.\nMuch more is said of it."), "CUDA out of memory."),
@@ -232,14 +232,14 @@ class ArrayMemoryError(MemoryError):
         (MemoryError(), "MemoryError"),
     ],
 )
-def test_a_device_without_memory_is_a_sentence(capsys, monkeypatch, error, told):
+def test_a_device_without_memory_is_a_sentence(capsys, monkeypatch, error, cause):
     def full(*_, **__):
         raise error
 
     run = fabricated.make_run()
     monkeypatch.setattr(collecting, "refit", full)
     message = said(capsys, "refit", run)
-    assert re.search(rf"too little memory for this \({told}\); give shorter prompts", message), message
+    assert re.search(rf"too little memory for this \({cause}\); give shorter prompts", message), message
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), ConnectionError("a bug"), OSError(errno.EBADF, "a bug")])

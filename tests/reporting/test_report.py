@@ -79,7 +79,8 @@ def test_the_numbers_are_the_readers():
     for split in run_facts.facts(run).splits.itertuples():
         assert f"{split.samples} {100 * split.success_rate:.1f}%" in page.text
     for row in feature_lists.best_by_layer(run).itertuples():
-        assert f"{row.layer} {row.feature} {row.r:+.2f} {row.level:+.2f} {row.support} samples" in page.text
+        others = f"{row.coefficient:.2f} {row.support} {100 * row.frequency_correct:.1f}%"
+        assert f"{row.layer} {row.feature} {row.r:+.3f} {row.level:+.3f} {others}" in page.text
     best = feature_lists.best_effects(run).iloc[0]
     assert f"layer {int(best['layer'])} · {int(best['feature'])} {best['r']:+.2f}" in page.text
     for control in summary["controls"].values():

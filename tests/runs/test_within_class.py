@@ -112,7 +112,7 @@ def test_the_best_within_the_class_stands_beside_what_chance_reaches_and_in_the_
 def test_without_classes_it_is_null_and_nothing_is_said_of_it():
     run = make_run("free", choices=())
     assert stored_run.features_of(run)["r_within"].isna().all()
-    assert not feature_lists.has_within_class(run)
+    assert not feature_lists.known_columns(run) & {"r_within", "p_within"}
     assert feature_facts.one_feature(run, 3, KNOWS)["r_within"] is None
     overall = run_facts.chance(run)
     assert overall["within_best"] is None
@@ -140,14 +140,14 @@ def test_a_run_of_before_has_none_until_it_is_fitted_again(monkeypatch):
             row = {"layer": 3, "feature": 1, "r": 0.4, "coefficient": 1.0, "support": 50, "frequency": 0.25}
             store.replace("features", pd.DataFrame([row]))
     assert query("old", "SELECT r, r_within FROM features")["r_within"].isna().all()
+    assert query("old", "SELECT within_best FROM chance").empty
     assert feature_lists.features("old")["r"].tolist() == [0.4]
 
 
 def test_the_report_has_a_column_of_it_where_there_are_classes():
     from corrsteer_core.reporting.report_contents import _layer_rows
 
-    of_classes, free = (feature_lists.best_by_layer(make_run(*asked)) for asked in (("planted",), ("free",)))
-    free = free.assign(r_within=np.nan)
+    of_classes, free = map(feature_lists.best_by_layer, (make_run(), make_run("free", choices=())))
     (row,), (plain,) = _layer_rows(of_classes), _layer_rows(free)
-    assert row[3] == f"{of_classes['r_within'][0]:+.2f}".replace("-", "\u2212")
-    assert plain == (*row[:3], *row[4:])
+    assert row[4] == f"{of_classes['r_within'][0]:+.3f}".replace("-", "\u2212").replace("+0.000", "\u00b10.000")
+    assert plain == (*row[:4], *row[5:])
