@@ -17,7 +17,7 @@ from corrsteer_core.base.formatting import missing, p_value, percent, points, si
 from corrsteer_core.base.paths import EMBEDDED
 from corrsteer_core.base.text_diff import differences, marked, parting, shared_ends
 from corrsteer_core.correlation.feature_columns import Column, shown_columns
-from corrsteer_core.reporting import caveats, pictures, prior_words, ranking_words, verdict
+from corrsteer_core.reporting import caveats, pictures, prior_words, ranking_words, repeat_words, verdict
 from corrsteer_core.reporting.glossary import GLOSSARY, Point
 from corrsteer_core.runs import feature_lists, measurements, run_facts
 from corrsteer_core.runs.poolings import said_plainly
@@ -242,6 +242,8 @@ def _limits(facts: run_facts.RunFacts, every: list[Measured], main: Measured | N
         )
     else:
         yield from _limits_of(main, every, facts.config["task"])
+    if said := " ".join(repeat_words.sentences(facts.config)):
+        yield Point("Prompts that repeat", said)
     yield Point(
         "One model, one task",
         "What holds for this model on this task, asked in this way, need not hold for another model, task or wording.",

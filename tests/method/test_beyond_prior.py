@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,14 +24,16 @@ from corrsteer_core.method.candidates import try_candidates
 from corrsteer_core.method.evaluating import evaluate
 from corrsteer_core.method.stability import best_above, stability
 from corrsteer_core.models.prompts import render
+from corrsteer_core.reporting.caveats import caveats
 from corrsteer_core.runs import stored_run, strategies
 from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.statistics import rates
 from corrsteer_core.statistics.best_of_many import best_of_many
+from corrsteer_core.statistics.clusters import clustered_change
 from corrsteer_core.statistics.offset import fit_offset
 from corrsteer_core.storage.reading import query
 from corrsteer_core.storage.writing import Writer
-from corrsteer_core.tasks import get_task
+from corrsteer_core.tasks import custom_task, get_task
 from tests.made import runs as tiny
 
 LIMIT = 80
@@ -287,6 +290,47 @@ def test_a_measurement_names_offset_gain_beyond_it_and_classes(setup):
     assert summary["frequencies"][""] == [frequency[layer, 3] for layer in tiny.LAYERS]
     assert set(summary["frequencies"]) == {"", *summary["against"]}
     assert not {item.prompt for item in exam.validation} & {item.prompt for item in exam.items}
+
+
+def test_samples_that_the_run_fitted_on_are_no_evidence_under_another_tasks_name(setup, tmp_path):
+    rows = [
+        {"prompt": item.prompt, "target": item.target, "choices": item.choices, "split": "test"} for item in setup.items
+    ]
+    data = tmp_path / "renamed.jsonl"
+    data.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    steering, other = chosen_by_steering(setup), custom_task("letter", data, max_new_tokens=1, chat=False)
+    for split in ("train", "validation", "test"):
+        exam = exam_for(steering, other, setup.model, split=split)
+        assert exam.chosen_on == (split != "test")
+        assert {item.prompt for item in exam.items} == {item.prompt for item in setup.items if item.split == split}
+
+
+def test_samples_in_clusters_are_tested_by_cluster(setup, tmp_path):
+    """As BBQ's, made from templates: effect, what is left beyond the prior and every rival by cluster, and so it is said."""
+    items = [item for item in setup.items if item.split != "train"]
+    rows = [
+        {
+            "prompt": item.prompt,
+            "target": item.target,
+            "choices": item.choices,
+            "split": item.split,
+            "cluster": f"t{n % 5}",
+        }
+        for n, item in enumerate(items)
+    ]
+    data = tmp_path / "templates.jsonl"
+    data.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    task = custom_task("letter", data, max_new_tokens=1, chat=False)
+    steering = replace(chosen_by_steering(setup).scaled(20.0), style=PromptStyle(chat=False))
+    found = evaluate(steering, task, control_count=2, matched=0, model=setup.model, saes=setup.saes)
+    summary, samples = found.summary(), found.samples
+    names = [next(row["cluster"] for row in rows if row["prompt"] == prompt) for prompt in samples["prompt"]]
+    assert (summary["test"], summary["clusters"]) == ("clusters", 5)
+    raw = clustered_change(samples["outcome_unsteered"], samples["outcome_steered"], names, seed=0)
+    beyond = clustered_change(samples["with_offset_unsteered"], samples["with_offset_steered"], names, seed=0)
+    assert (summary["p"], summary["effect_interval"]) == (raw.p, raw.interval)
+    assert (summary["beyond_prior"]["p"], summary["beyond_prior"]["interval"]) == (beyond.p, beyond.interval)
+    assert "come in 5 clusters" in caveats(summary)
 
 
 def test_what_is_measured_on_the_split_that_chose_is_marked(setup):
