@@ -8,7 +8,7 @@ from app.features import feature_panel, pictures, prediction_panel, ranking_tabl
 from app.shared import components as ui
 from app.shared import state
 from app.shared.resources import ask
-from corrsteer_core.reporting import ranking_words, repeat_words
+from corrsteer_core.reporting import ranking_words
 from corrsteer_core.runs import feature_lists, run_facts
 
 TABLE, EFFECT, LAYERS, HEAT, CLOUD = "Table", "r and effect", "r by layer", "r by rank", "r and frequency"
@@ -66,7 +66,7 @@ def _what_it_amounts_to(run: str, facts: run_facts.RunFacts) -> None:
         st.caption(ui.for_markdown(ranking.sentence))
     else:
         st.warning(ui.for_markdown(ranking.sentence), icon=":material/casino:")
-    if said := " ".join(repeat_words.sentences(facts.config)):
+    if said := " ".join(ranking_words.of_repeats(facts.config)):
         st.caption(ui.for_markdown(said))
     tried = ranking_words.of_effects(ask(feature_lists.best_effects, run))
     if tried is not None and not fit["constant"]:

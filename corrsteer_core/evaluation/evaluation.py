@@ -8,8 +8,9 @@ import pandas as pd
 
 from corrsteer_core.evaluation.near_ties import NearTies
 from corrsteer_core.evaluation.prior import ClassAnswers, Prior
+from corrsteer_core.evaluation.standing import LeftOut, Standing
 from corrsteer_core.evaluation.trials import Comparison
-from corrsteer_core.reporting.verdict import FLIPPED, Verdict, verdict
+from corrsteer_core.reporting.verdict import NOT_RANDOM, Verdict, verdict
 from corrsteer_core.statistics.rival import RivalComparison, control_p
 
 
@@ -32,7 +33,7 @@ class Evaluation:
     samples: pd.DataFrame = field(repr=False)
     """sample, prompt, target, unsteered, steered, outcome_unsteered, outcome_steered."""
     controls: dict[str, Comparison] = field(default_factory=dict)
-    """Random sets of like size, and the sign flipped, against the same unsteered texts."""
+    """Random sets of like size, the sign flipped, the push on words as a constant, against the same unsteered texts."""
     constrained: dict[str, Comparison] = field(default_factory=dict)
     """Multiple choice only: the best of the choices' tokens taken, unsteered and steered, against the same texts."""
     matched: dict[str, Comparison] = field(default_factory=dict)
@@ -47,6 +48,10 @@ class Evaluation:
     """The set beside each control and matched set, sample by sample, by the outcome that the verdict goes by."""
     frequencies: dict[str, tuple[float, ...]] = field(default_factory=dict)
     """Share of training samples in which each feature fires: the set's own under "", then each control's and matched set's."""
+    tournament: tuple[Standing, ...] = ()
+    """The set beside better prompts and other rivals that were asked for (see `evaluation.tournament`)."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Rivals that were asked for and could not be measured."""
     chosen_on: bool = False
     """Whether the set was fitted or chosen on these items."""
     strategy: str = ""
@@ -65,7 +70,7 @@ class Evaluation:
 
         (1 + random sets that do as well) / (1 + random sets); see `statistics.rival.control_p`.
         """
-        random = [one for name, one in self.against.items() if name in self.controls and name != FLIPPED]
+        random = [one for name, one in self.against.items() if name in self.controls and name not in NOT_RANDOM]
         return control_p(random[0].set_rate, [one.rival_rate for one in random]) if random else None
 
     def summary(self) -> dict:
@@ -89,6 +94,8 @@ class Evaluation:
             "against": {name: _beside(one) for name, one in self.against.items()},
             "permutation_p": self.permutation_p,
             "frequencies": {name: list(one) for name, one in self.frequencies.items()},
+            "tournament": [one.row() for one in self.tournament],
+            "left_out": [asdict(one) for one in self.left_out],
             "chosen_on": self.chosen_on,
             "strategy": self.strategy,
             "dtype": self.dtype,

@@ -21,11 +21,11 @@ from corrsteer_core.engine.steering import check_model, vectors_of
 from corrsteer_core.evaluation import near_ties
 from corrsteer_core.evaluation.class_view import ClassView, class_view, likely_classes, tokens_of
 from corrsteer_core.evaluation.evaluation import Evaluation
-from corrsteer_core.evaluation.exam import Exam, exam_for
+from corrsteer_core.evaluation.exam import Balance, Exam, exam_for
 from corrsteer_core.evaluation.kept import keep
 from corrsteer_core.evaluation.multiple_choice import MEASURING, constrained_comparisons, one_token_choices
 from corrsteer_core.evaluation.prior import Offsets, class_answers, class_columns, fit_offsets, prior_of
-from corrsteer_core.evaluation.rivals import frequencies, rivals_of
+from corrsteer_core.evaluation.rivals import rivals_of
 from corrsteer_core.evaluation.trials import Trial, clusters_of, compare, fluency, mean_fluency, trial, unsteered_and
 from corrsteer_core.models.loading import Model, load_model
 from corrsteer_core.models.prompts import render
@@ -39,6 +39,8 @@ from corrsteer_core.tasks import Item, Task
 
 ANSWERING_SHARE = 0.75
 """Of the time of a measurement, roughly; the rest goes into fluency."""
+PUSH_SHARE = 0.05
+"""Of the time of a measurement with controls, roughly: the push on words is measured first."""
 CONSTRAINED_SHARE = 0.3
 """Of the time of a measurement that has constrained decoding too, roughly."""
 
@@ -52,6 +54,7 @@ def evaluate_set(
     scale: float | None = None,
     limit: int | None = None,
     max_new_tokens: int | None = None,
+    balance: Balance | None = None,
     control_count: int = 0,
     matched: Sequence[SteeringSet] = (),
     seed: int = 0,
@@ -63,14 +66,16 @@ def evaluate_set(
     """Measure a set on one split of a task against the unsteered model, on the same samples.
 
     `scale` takes the place of the set's own global scale. Controls (random features of like
-    frequency and norm, and the sign flipped) need the set's run in the cache; multiple choice is
-    then answered by constrained decoding too.
+    frequency and norm, the sign flipped, its push on words) need the set's run in the cache; multiple choice is
+    then answered by constrained decoding too. At a `balance` of classes it is another measurement, kept beside this one.
     """
     model = model or load_model(steering.model)
     check_model(steering, model)
     saes = saes or saes_of(steering.saes, model)
     steering = steering if scale is None else replace(steering, scale=scale)
-    exam = exam_for(steering, task, model, split=split, data=data, limit=limit, max_new_tokens=max_new_tokens)
+    exam = exam_for(
+        steering, task, model, split=split, data=data, limit=limit, max_new_tokens=max_new_tokens, balance=balance
+    )
     return evaluate_sets(
         [steering],
         exam,
@@ -100,10 +105,10 @@ def evaluate_sets(
 
     `matched`, one entry a set, are sets chosen as it was among random features (see `method.matched`).
     """
-    rivals = [
-        rivals_of(one, saes, control_count, seed, matched[place] if matched else ()) for place, one in enumerate(sets)
-    ]
-    vectors = [vectors_of(one, saes) for one in (*sets, *(rival for of_set in rivals for rival in of_set.every))]
+    prepared = PUSH_SHARE * bool(control_count)
+    preparing, progress = part_of(progress, 0, prepared, MEASURING), part_of(progress, prepared, 1 - prepared)
+    rivals = rivals_of(sets, exam, model, saes, count=control_count, seed=seed, matched=matched, progress=preparing)
+    vectors = [vectors_of(one, saes) for one in sets] + [added for one in rivals for added in one.every.values()]
     limited_too = bool(control_count) and one_token_choices(exam, model)
     share = 1 - CONSTRAINED_SHARE * limited_too
     measured = measured_sets(exam, sets, vectors, model, choose, part_of(progress, 0, share))
@@ -115,7 +120,7 @@ def evaluate_sets(
     )
     results, place = [], 1 + len(sets)
     for nth, (one, found, of_set, constrained_too) in enumerate(zip(sets, measured, rivals, held, strict=True), 1):
-        names = [rival.name for rival in of_set.every]
+        names = list(of_set.every)
         compared = {name: compare(found.trial, at) for at, name in enumerate(names, place)}
         outcomes = {name: found.judged[:, at] for at, name in enumerate(names, place)}
         place += len(names)
@@ -123,11 +128,11 @@ def evaluate_sets(
         against = compare_with_rivals(found.judged[:, nth], outcomes, clusters=clusters) if outcomes else []
         result = replace(
             found.evaluation,
-            controls={rival.name: compared[rival.name] for rival in of_set.controls},
-            matched={rival.name: compared[rival.name] for rival in of_set.matched},
+            controls={name: compared[name] for name in of_set.controls},
+            matched={name: compared[name] for name in of_set.matched},
             constrained=constrained_too,
             against={one.rival: one for one in against},
-            frequencies=frequencies(one, of_set.every),
+            frequencies=dict(of_set.frequencies),
         )
         keep(one, result)
         results.append(result)

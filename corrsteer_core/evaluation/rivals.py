@@ -1,12 +1,21 @@
-"""What one set is compared with: random sets of like size, its sign turned round, sets chosen alike among random features."""
+"""What a set is measured beside: random features, its sign turned round, its push on words, the same choice made at random."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.base.progress import Progress
+from corrsteer_core.engine.generation import Vectors
+from corrsteer_core.engine.steering import vectors_of
 from corrsteer_core.evaluation import controls
+from corrsteer_core.evaluation.exam import Exam
+from corrsteer_core.evaluation.unigram import pushes
+from corrsteer_core.models.hooks import LOGITS
+from corrsteer_core.models.loading import Model
+from corrsteer_core.models.prompts import render
+from corrsteer_core.reporting.verdict import UNIGRAM
 from corrsteer_core.runs.steering_set import SteeringSet
 from corrsteer_core.runs.stored_run import features_of, fit_summary
 from corrsteer_core.saes.sae import Sae
@@ -15,32 +24,67 @@ from corrsteer_core.storage.run_folder import is_cached
 
 @dataclass(frozen=True)
 class Rivals:
-    """What a set is compared with."""
+    """What a set is compared with, by name: what each of them adds to the model."""
 
-    controls: tuple[SteeringSet, ...]
-    matched: tuple[SteeringSet, ...]
+    controls: Mapping[str, Vectors] = field(default_factory=dict)
+    matched: Mapping[str, Vectors] = field(default_factory=dict)
+    frequencies: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """How often the features of each fire, and under "" the set's own; see `controls.frequencies`."""
 
     @property
-    def every(self) -> tuple[SteeringSet, ...]:
-        """All of them, the controls first."""
-        return (*self.controls, *self.matched)
+    def every(self) -> dict[str, Vectors]:
+        """Controls, then matched sets."""
+        return {**self.controls, **self.matched}
 
 
 def rivals_of(
-    steering: SteeringSet, saes: Sequence[Sae], count: int, seed: int, matched: Sequence[SteeringSet]
+    sets: Sequence[SteeringSet],
+    exam: Exam,
+    model: Model,
+    saes: Sequence[Sae],
+    *,
+    count: int,
+    seed: int,
+    matched: Sequence[Sequence[SteeringSet]],
+    progress: Progress,
+) -> list[Rivals]:
+    """The rivals of each set: `count` random sets and the other controls with them (none for 0), and its matched sets.
+
+    The push on words is measured on the exam's validation samples; where it has none, there is no unigram control. Raises
+    CorrSteerError for random sets of a set whose run is not cached.
+    """
+    plain = [
+        _plain(one, _controls(one, saes, count, seed), matched[place] if matched else (), saes)
+        for place, one in enumerate(sets)
+    ]
+    if not exam.validation or not any(rivals.controls for rivals in plain):
+        return plain
+    prompts = [render(model, item.prompt, exam.style) for item in exam.validation]
+    found = pushes(model, prompts, [vectors_of(one, saes) for one in sets], progress)
+    return [
+        replace(rivals, controls={**rivals.controls, UNIGRAM: {LOGITS: push}}) if rivals.controls else rivals
+        for rivals, push in zip(plain, found, strict=True)
+    ]
+
+
+def _plain(
+    steering: SteeringSet, random: Sequence[SteeringSet], matched: Sequence[SteeringSet], saes: Sequence[Sae]
 ) -> Rivals:
-    """A set's `count` random sets and its sign turned round, and `matched` at its own scale. Raises CorrSteerError as `_controls`."""
-    return Rivals(
-        tuple(_controls(steering, saes, count, seed)), tuple(replace(one, scale=steering.scale) for one in matched)
-    )
-
-
-def frequencies(steering: SteeringSet, rivals: Sequence[SteeringSet]) -> dict[str, tuple[float, ...]]:
-    """How often the features of the set and of its rivals fire; empty without rivals."""
-    if not rivals or not is_cached(steering.run):
-        return {}
+    """Those that are sets of features."""
+    others = [*random, *_at_scale(matched, steering.scale)]
+    if not others:
+        return Rivals()
     features = features_of(steering.run)
-    return {one.name: controls.frequencies(one, features) for one in (replace(steering, name=""), *rivals)}
+    often = {one.name: controls.frequencies(one, features) for one in (replace(steering, name=""), *others)}
+    return Rivals(_added(random, saes), _added(others[len(random) :], saes), often)
+
+
+def _added(sets: Sequence[SteeringSet], saes: Sequence[Sae]) -> dict[str, Vectors]:
+    return {one.name: vectors_of(one, saes) for one in sets}
+
+
+def _at_scale(sets: Sequence[SteeringSet], scale: float) -> list[SteeringSet]:
+    return [replace(one, scale=scale) for one in sets]
 
 
 def _controls(steering: SteeringSet, saes: Sequence[Sae], count: int, seed: int) -> list[SteeringSet]:

@@ -18,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.models.architectures import LAYOUTS
 
-Kind = Literal["resid_pre", "resid_post", "mlp_out", "attn_out", "attn_z"]
+Kind = Literal["resid_pre", "resid_post", "mlp_out", "attn_out", "attn_z", "logits"]
 
 # Names as SAE metadata spells them: TransformerLens style ("blocks.8.hook_resid_post") or the
 # module path of a transformers model, whose output is the block's ("model.layers.8").
@@ -65,6 +65,9 @@ def _block_at(path: str) -> int | None:
     named = blocks in lists and around.issuperset(outer) and re.fullmatch(r"[0-9]+", number)
     return int(number) if named else None
 
+
+LOGITS = HookPoint(0, "logits")
+"""What is added here is added to the logits themselves; no module carries it, and no SAE reads it (see `engine.generation`)."""
 
 # What a hook does with the activation (batch, positions, d): look at it (return None) or replace it.
 Action = Callable[[Tensor], Tensor | None]

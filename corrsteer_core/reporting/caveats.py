@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from corrsteer_core.base.formatting import p_value, percent
-from corrsteer_core.reporting.verdict import FLIPPED
+from corrsteer_core.reporting.verdict import NOT_RANDOM
 
 LIKE = 0.05
 """Share of training samples by which the frequency of a random feature may differ from that of the one it stands for."""
@@ -17,9 +17,14 @@ LIKE = 0.05
 
 def caveats(summary: Mapping[str, Any]) -> str:
     """The sentences, one after another; empty where there is nothing to say."""
-    return " ".join(
-        [*_clusters(summary), *_graded(summary), *_random(summary), *_frequencies(summary), *_ties(summary)]
-    )
+    found = [
+        *_clusters(summary),
+        *_graded(summary),
+        *_random(summary),
+        *_frequencies(summary),
+        *_ties(summary),
+    ]
+    return " ".join(found)
 
 
 def _clusters(summary: Mapping[str, Any]) -> Iterator[str]:
@@ -36,14 +41,14 @@ def _graded(summary: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _random(summary: Mapping[str, Any]) -> Iterator[str]:
-    p, random = summary.get("permutation_p"), [name for name in summary.get("controls", {}) if name != FLIPPED]
+    p, random = summary.get("permutation_p"), [name for name in summary.get("controls", {}) if name not in NOT_RANDOM]
     if p is not None and random:
         yield f"Among the set and {len(random)} random sets, as good a one is found with {p_value(p)} (permutation)."
 
 
 def _frequencies(summary: Mapping[str, Any]) -> Iterator[str]:
     found = summary.get("frequencies") or {}
-    random = [found[name] for name in summary.get("controls", {}) if name != FLIPPED and name in found]
+    random = [found[name] for name in summary.get("controls", {}) if name not in NOT_RANDOM and name in found]
     if not random or not found.get(""):
         return
     off = [abs(theirs - own) for one in random for own, theirs in zip(found[""], one, strict=True)]

@@ -141,3 +141,26 @@ def _does(row: pd.Series) -> str:
 
 def _size(share: float) -> str:
     return f"{100 * abs(share):.1f} points"
+
+
+def of_repeats(config: Mapping[str, Any]) -> list[str]:
+    """What of the prompts is there more than once, from a run's configuration; none where nothing is, or nobody looked."""
+    copies, contradictions, near = (config.get(name) or 0 for name in ("copies", "contradictions", "near_copies"))
+    found = []
+    if copies:
+        found.append(f"{_counted(copies, 'row was', 'rows were')} left out: the prompt was there already.")
+    if contradictions:
+        found.append(
+            f"{_counted(contradictions, 'prompt was', 'prompts were')} there with several targets; the first one holds, "
+            f"whatever is answered."
+        )
+    if near:
+        found.append(
+            f"{_counted(near, 'test sample nearly repeats', 'test samples nearly repeat')} one that features are ranked or "
+            f"chosen on (nine in ten of their words): what holds there may not hold elsewhere."
+        )
+    return found
+
+
+def _counted(n: int, one: str, many: str) -> str:
+    return f"{n:,} {one if n == 1 else many}"

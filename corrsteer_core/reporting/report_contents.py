@@ -13,12 +13,19 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from corrsteer_core.base.formatting import missing, p_value, percent, points, signed
+from corrsteer_core.base.formatting import missing, percent
 from corrsteer_core.base.paths import EMBEDDED
 from corrsteer_core.base.text_diff import differences, marked, parting, shared_ends
-from corrsteer_core.correlation.feature_columns import Column, shown_columns
-from corrsteer_core.reporting import caveats, pictures, prior_words, ranking_words, repeat_words, verdict
+from corrsteer_core.reporting import (
+    caveats,
+    pictures,
+    prior_words,
+    ranking_words,
+    tournament_words,
+    verdict,
+)
 from corrsteer_core.reporting.glossary import GLOSSARY, Point
+from corrsteer_core.reporting.report_rows import columns_of
 from corrsteer_core.runs import feature_lists, measurements, run_facts
 from corrsteer_core.runs.poolings import said_plainly
 from corrsteer_core.runs.strategies import STRATEGIES, preference
@@ -87,12 +94,14 @@ def contents(run: str) -> dict[str, Any]:
         "rates": verdict.rates(main.summary, _set_name(main.name)) if main else None,
         "prior": prior_words.prior_words(main.summary) if main else None,
         "prior_words": prior_words,
+        "tournament_words": tournament_words,
         "best": best,
         "effects": effects,
-        "columns": [Point(column.title, column.help) for column in _columns_of(best)],
+        "columns": [Point(column.title, column.help) for column in columns_of(best)],
         "top_effects": effects.head(8).to_dict("records"),
         "pictures": {
             "rates": _drawn(pictures.rates(verdict.rates(main.summary, _set_name(main.name)))) if main else "",
+            "tournament": _tournament(main) if main else "",
             "layers": _drawn(pictures.best_by_layer(best)) if len(best) else "",
             "effects": _drawn(pictures.r_and_effect(effects)) if len(effects) else "",
         },
@@ -106,30 +115,13 @@ def contents(run: str) -> dict[str, Any]:
     }
 
 
+def _tournament(main: Measured) -> Markup | str:
+    rows = tournament_words.rates(main.summary, _set_name(main.name))
+    return _drawn(pictures.rates(rows)) if len(rows) else ""
+
+
 def _drawn(svg: str) -> Markup:
     return Markup(svg)  # noqa: S704  (pictures escape what they name)
-
-
-def _rate_rows(rates: pd.DataFrame) -> Iterator[tuple[str, ...]]:
-    for row in rates.itertuples():
-        yield row.label, percent(row.rate), f"{percent(row.low)} to {percent(row.high)}", points(row.effect)
-
-
-def _effect_rows(effects: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
-    for row in effects:
-        name, flips = f"layer {row['layer']} · {row['feature']}", f"+{row['positive_flips']} / −{row['negative_flips']}"
-        yield name, signed(row["r"]), f"{row['scale']:g}", points(row["effect"]), flips, p_value(row["p"])
-
-
-def _columns_of(best: pd.DataFrame) -> list[Column]:
-    """Those that have a value for any of some features; r always."""
-    return [one for one in shown_columns() if one.name == "r" or best[one.name].notna().any()]
-
-
-def _layer_rows(best: pd.DataFrame) -> Iterator[tuple[str, ...]]:
-    for row in best.itertuples():
-        r, *others = [column.text(getattr(row, column.name)) for column in _columns_of(best)]
-        yield str(row.layer), str(row.feature), r, signed(row.level, 3), *others
 
 
 def _measured(row: Any) -> Measured:
@@ -242,7 +234,7 @@ def _limits(facts: run_facts.RunFacts, every: list[Measured], main: Measured | N
         )
     else:
         yield from _limits_of(main, every, facts.config["task"])
-    if said := " ".join(repeat_words.sentences(facts.config)):
+    if said := " ".join(ranking_words.of_repeats(facts.config)):
         yield Point("Prompts that repeat", said)
     yield Point(
         "One model, one task",

@@ -2,8 +2,8 @@
 
 Takes the summary that is stored with an evaluation (see `evaluation.Evaluation.summary`); loads no model. "Works" takes all
 of this: success rises by more than noise; where answers are classes, it still does after both models got the constant per
-class that serves them best; and the set beats every control sample by sample. What any control shown could overturn is
-not called so.
+class that serves them best; and the set beats every control, and every rival that it was put against, sample by sample.
+What any of them could overturn is not called so.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from corrsteer_core.base.formatting import p_value, points
+from corrsteer_core.reporting import tournament_words
 from corrsteer_core.runs.strategies import chosen_by_steering
 from corrsteer_core.statistics.classes import ClassChange
 from corrsteer_core.statistics.classes import sentence as by_class
@@ -28,6 +29,7 @@ Kind = Literal[
     "shifts",
     "selection",
     "no better",
+    "outdone",
     "uncontrolled",
     "chosen on",
     "inconclusive",
@@ -39,7 +41,11 @@ Kind = Literal[
 NOISE = 0.05
 """A paired p-value not below this is within noise."""
 FLIPPED = "sign flipped"
-"""Name of the control that turns the set's sign round; the others are random features of like frequency and norm."""
+"""Name of the control that turns the set's sign round."""
+UNIGRAM = "unigram"
+"""Name of the control that adds the set's mean push on words to the logits, as one constant; see `evaluation.unigram`."""
+NOT_RANDOM = (FLIPPED, UNIGRAM)
+"""The controls that are no random features of like frequency and norm, as all others are."""
 CONSTRAINED = "constrained"
 """Name of the unsteered answers to multiple choice that may only be one of the choices."""
 UNSTEERED_OFFSET, STEERED_OFFSET = "unsteered + its constants", "steered + its constants"
@@ -56,6 +62,7 @@ WORDS: dict[Kind, str] = {
     "shifts": "shifts the answers",
     "selection": "selection alone does as much",
     "no better": "no better than controls",
+    "outdone": "another way does as much",
     "uncontrolled": "not compared yet",
     "chosen on": "measured where it was chosen",
     "inconclusive": "inconclusive",
@@ -79,21 +86,25 @@ class Verdict:
 def verdict(summary: Mapping[str, Any]) -> Verdict:
     """What a measurement is evidence of, by the rules of this module's first lines.
 
-    Noise is judged by the exact McNemar test (graded outcomes: a sign-flip test; clusters: that of their sums) at 0.05.
-    Where near ties alone could turn what is said, that is said too.
+    Noise is judged by the exact McNemar test (graded outcomes: a sign-flip test; clusters: that of their sums) at 0.05. Where
+    near ties alone could turn it, that is said; where rivals were measured (`tournament_words`), the best contender is named.
     """
-    found = _verdict(summary)
-    if found.kind == "nothing" or not summary.get("near_ties_could_turn"):
-        return found
-    ties, bound = summary["near_ties"], summary["near_tie_bound"]
-    return Verdict(
-        found.kind,
-        f"{found.sentence} Near ties could turn this: on {ties:,} of the samples the first token leads by less than "
-        f"{bound:g} nats.",
+    found = _judged(summary)
+    named = "" if found.kind == "outdone" else tournament_words.standing(summary)
+    return Verdict(found.kind, " ".join(filter(None, (found.sentence, named, _turned(summary, found.kind)))))
+
+
+def _turned(summary: Mapping[str, Any], kind: Kind) -> str:
+    """What is added where near ties alone could turn the verdict."""
+    if kind == "nothing" or not summary.get("near_ties_could_turn"):
+        return ""
+    few = (
+        f"{summary['near_ties']:,} of the samples the first token leads by less than {summary['near_tie_bound']:g} nats"
     )
+    return f"Near ties could turn this: on {few}."
 
 
-def _verdict(summary: Mapping[str, Any]) -> Verdict:
+def _judged(summary: Mapping[str, Any]) -> Verdict:
     before, after, p = summary["unsteered_rate"], summary["steered_rate"], summary["p"]
     moved = f"success {_moved(before, after)} on {summary['n']:,} samples ({p_value(p)})"
     if not summary["positive_flips"] + summary["negative_flips"] and abs(after - before) < 1e-9:
@@ -107,9 +118,11 @@ def _verdict(summary: Mapping[str, Any]) -> Verdict:
             "chosen on",
             f"No evidence: {moved}, but the set was fitted or chosen on these very samples; measure it on the test split.",
         )
+    rival = tournament_words.outdone(summary, moved)
     return (
         _shifts(summary, moved)
         or _beaten(summary, moved)
+        or (Verdict("outdone", rival) if rival else None)
         or _uncontrolled(summary, moved)
         or Verdict("works", f"Works: {moved}{_beyond(summary)}{_against(summary)}.{_loss_of_fluency(summary)}")
     )
@@ -185,6 +198,8 @@ def _won(summary: Mapping[str, Any], name: str, rival: Mapping[str, Any]) -> boo
 def _named(rival: str, group: str) -> str:
     if group == "matched":
         return "the same choice among random features is not beaten beyond noise"
+    if rival == UNIGRAM:
+        return "a constant push on words does as much"
     what = "turning its sign round" if rival == FLIPPED else "a random set of the same size"
     return f"{what} is not beaten beyond noise"
 
@@ -193,7 +208,7 @@ def _uncontrolled(summary: Mapping[str, Any], moved: str) -> Verdict | None:
     """The verdict while what "works" takes has not been measured."""
     if "chosen_on" not in summary:
         lacking = "it was measured by a release that did not look for a shifted prior; measure it again"
-    elif not [name for name in summary.get("controls", {}) if name != FLIPPED]:
+    elif not _random(summary):
         lacking = "it has not been compared with random features yet"
     elif chosen_by_steering(summary.get("strategy")) and not summary.get("matched"):
         lacking = "it has not been compared with the same choice among random features yet"
@@ -210,7 +225,7 @@ def _beyond(summary: Mapping[str, Any]) -> str:
 
 
 def _against(summary: Mapping[str, Any]) -> str:
-    random = [one["effect"] for name, one in summary.get("controls", {}).items() if name != FLIPPED]
+    random = _random(summary)
     mean = points(sum(random) / len(random))
     said = (
         f"; {len(random)} random sets of like size: {mean} on average, {points(min(random))} to {points(max(random))}"
@@ -219,10 +234,17 @@ def _against(summary: Mapping[str, Any]) -> str:
         said = f"; a random set of like size: {mean}"
     if len(random) >= 19:
         said += f" (permutation {p_value(control_p(summary['steered_rate'] - summary['unsteered_rate'], random))})"
+    push = summary["controls"].get(UNIGRAM)
+    said += f"; its push on words as one constant: {points(push['effect'])}" if push else ""
     matched = [one["effect"] for one in summary.get("matched", {}).values()]
     return said + (
         f"; {len(matched)} chosen alike among random features: at most {points(max(matched))}" if matched else ""
     )
+
+
+def _random(summary: Mapping[str, Any]) -> list[float]:
+    """Effects of the random sets of like size."""
+    return [one["effect"] for name, one in summary.get("controls", {}).items() if name not in NOT_RANDOM]
 
 
 def _loss_of_fluency(summary: Mapping[str, Any]) -> str:
@@ -300,7 +322,12 @@ def _rate_rows(summary: Mapping[str, Any], name: str) -> Iterator[dict[str, Any]
             yield row(label, kind, rate, wilson(round(rate * summary["n"]), summary["n"]))
     for group in ("controls", "matched"):
         for control, one in summary.get(group, {}).items():
-            yield row(control, "control", one["steered_rate"], one["steered_interval"])
+            yield row(shown_as(control), "control", one["steered_rate"], one["steered_interval"])
+
+
+def shown_as(control: str) -> str:
+    """What a chart calls a control."""
+    return "constant push on words" if control == UNIGRAM else control
 
 
 def with_flips(samples: pd.DataFrame) -> pd.DataFrame:
@@ -314,9 +341,9 @@ def with_flips(samples: pd.DataFrame) -> pd.DataFrame:
 
 
 def _moved(before: float, after: float) -> str:
-    return f"{'stays at' if after == before else 'rises' if after > before else 'falls'}" + (
-        f" {after:.1%}" if after == before else f" from {before:.1%} to {after:.1%}"
-    )
+    if after == before:
+        return f"stays at {after:.1%}"
+    return f"{'rises' if after > before else 'falls'} from {before:.1%} to {after:.1%}"
 
 
 def _number(value: Any) -> float | None:

@@ -197,12 +197,12 @@ def test_the_overview_tells_what_came_of_the_run():
 def test_shifted_answers_are_said_above_the_numbers_and_do_not_look_like_success():
     ready_runs.make_run(classes=True)
     test = opened()
-    (box,) = [one.value.replace("\\", "") for one in test.warning if "Set V on unseen samples" in one.value]
+    (box,) = [one.value.replace("\\", "") for one in test.warning]
     assert "Shifts the answers: success rises from 65.0% to 80.0%" in box
     assert "takes the unsteered model to 76.7%, and the steered one to 78.3%" in box
     assert "right on Negative 40% to 84%" in box
     assert not test.success
-    assert "Beyond a changed prior +1.7 points" in words(test)
+    assert "(+1.7 points, p" in box
 
 
 def test_a_run_of_noise_is_called_noise():
@@ -272,15 +272,16 @@ def test_the_model_s_name_is_text():
         rows = writer.query("SELECT * EXCLUDE (run) FROM runs")
         rows["config"] = rows["config"].str.replace("SmolLM2-135M-Instruct", "a/**b** $x$")
         writer.replace("runs", rows)
-    assert opened().metric[0].value == components.for_markdown("**b** $x$")
+    assert components.for_markdown("**b** $x$") in opened().caption[0].value
 
 
 def test_a_selection_does_not_move_to_another_run_when_the_runs_change_places(monkeypatch):
     runs = [ready_runs.make_run(), ready_runs.make_run("capitals-0fab1e01", task="capitals", seed=1)]
     keys: list[str] = []
 
-    def drawn(*_: object, key: str, **__: object) -> dict:
-        keys.append(key)
+    def drawn(*_: object, key: str = "", **__: object) -> dict:
+        if key.startswith("runs-"):
+            keys.append(key)
         return {"selection": {"rows": []}}
 
     monkeypatch.setattr(st, "dataframe", drawn)

@@ -95,6 +95,16 @@ def test_the_fewest_permutations_are_those_that_the_statistics_take():
         (("generate", "--set", "x", "--prompt", "\udcff"), "argument --prompt: '\\udcff' is not UTF-8 text"),
         (("fit", "--task", "sentiment", "--system", "\udcff"), "argument --system: '\\udcff' is not UTF-8 text"),
         (("study", "--task", "sentiment", "--controls", "-3"), "--controls: '-3' is not a whole number, 0 or above"),
+        (("evaluate", "--set", "x", "--balance", "80"), "argument --balance: '80' is not a balance of two shares"),
+        (
+            ("evaluate", "--set", "x", "--balance", "90/20"),
+            "argument --balance: '90/20' is not a balance of two shares",
+        ),
+        (("evaluate", "--set", "x", "--against", "luck"), "argument --against: 'luck' is not one of prompts, offset"),
+        (
+            ("evaluate", "--set", "x", "--against-shots", "0"),
+            "argument --against-shots: '0' is not a whole number above 0",
+        ),
         (("evaluate", "--set", "x", "--controls", "-3"), "argument --controls: '-3' is not a whole number, 0 or above"),
         (
             ("fit", "--task", "sentiment", "--seed", "-1"),

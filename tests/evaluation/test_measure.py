@@ -93,7 +93,7 @@ def test_controls_once_measured_are_not_lost_to_a_sweep(loaded, steering, run):
     evaluate_set(steering, task, limit=LIMIT, control_count=2, model=model, saes=saes)
     sweep(steering, [task], (1.0,), limit=LIMIT, model=model, saes=saes)
     summary = measurements.evaluations(run).iloc[0]["summary"]
-    assert set(summary["controls"]) == {"random 1", "random 2", "sign flipped"}
+    assert set(summary["controls"]) == {"random 1", "random 2", "sign flipped", "unigram"}
     sweep(steering, [task], (1.0,), limit=LIMIT + 2, model=model, saes=saes)
     sweep(steering, [task], (1.0,), limit=LIMIT - 2, model=model, saes=saes)
     kept = measurements.evaluations(run)

@@ -224,7 +224,7 @@ def test_select_effects_evaluate_generate(files, capsys, tmp_path):
     status, found, err = command(capsys, *evaluate, "--split", "test", "--controls", 2)
     assert status == 0, err
     assert found["n"] == N // 4
-    assert set(found["controls"]) == {"random 1", "random 2", "sign flipped"}
+    assert set(found["controls"]) == {"random 1", "random 2", "sign flipped", "unigram"}
     assert found["constrained"] == {}, "no multiple choice"
     assert found["verdict"]
     status, zero, _ = command(capsys, *evaluate, "--scale", 0)

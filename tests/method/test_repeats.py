@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, replace
 
 from corrsteer_core.method.repeats import Repeats, near_copies, repeated
-from corrsteer_core.reporting.repeat_words import sentences
+from corrsteer_core.reporting.ranking_words import of_repeats as sentences
 from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.runs.run_config import RunConfig
 from corrsteer_core.runs.steering_set import SaeRef

@@ -117,6 +117,20 @@ def test_the_map_for_contributors_names_the_rooms_in_the_order_of_imports():
     assert tuple(rows) == ROOMS
 
 
+def test_what_contributors_add_touches_one_file_that_is_there():
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([\w ]+) \| (.*) \| `(tests/.*)` \|$", page.split("## To add a")[1], re.MULTILINE)
+    assert {kind for kind, _, _ in rows} >= {
+        "architecture", "task", "strategy", "export format", "page", "pooling", "statistics column", "SAE format"
+    }  # fmt: skip
+    for kind, touched, test in rows:
+        assert (ROOT / test).exists(), kind
+        files = [one for one in re.findall(r"`([\w/]+(?:\.py|/))`", touched) if "/" in one and "/data/" not in one]
+        assert len(files) == (2 if kind == "command" else 1), (kind, files)
+        for file in files:
+            assert (ROOT / file).exists() or (ROOT / "corrsteer_core" / file).exists(), file
+
+
 @pytest.mark.parametrize("room", WITHOUT_TORCH)
 def test_the_first_rooms_do_not_name_torch(room):
     for path in (ROOT / "corrsteer_core" / room).rglob("*.py"):

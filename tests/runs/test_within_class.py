@@ -11,6 +11,7 @@ import pytest
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.method import candidates
 from corrsteer_core.reporting import ranking_words
+from corrsteer_core.reporting.report_rows import layer_rows
 from corrsteer_core.runs import feature_facts, feature_lists, run_facts, stored_run
 from corrsteer_core.runs.fit import FitSettings, fit
 from corrsteer_core.storage import database, schema
@@ -145,9 +146,7 @@ def test_a_run_of_before_has_none_until_it_is_fitted_again(monkeypatch):
 
 
 def test_the_report_has_a_column_of_it_where_there_are_classes():
-    from corrsteer_core.reporting.report_contents import _layer_rows
-
     of_classes, free = map(feature_lists.best_by_layer, (make_run(), make_run("free", choices=())))
-    (row,), (plain,) = _layer_rows(of_classes), _layer_rows(free)
+    (row,), (plain,) = layer_rows(of_classes), layer_rows(free)
     assert row[4] == f"{of_classes['r_within'][0]:+.3f}".replace("-", "\u2212").replace("+0.000", "\u00b10.000")
     assert plain == (*row[:4], *row[5:])

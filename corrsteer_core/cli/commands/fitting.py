@@ -87,7 +87,7 @@ def _refit(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
 
 
 def _fitted(run: str, top: int) -> dict[str, Any]:
-    from corrsteer_core.reporting import ranking_words, repeat_words
+    from corrsteer_core.reporting import ranking_words
     from corrsteer_core.runs import run_facts, stored_run
     from corrsteer_core.storage import reading, run_folder
 
@@ -99,7 +99,7 @@ def _fitted(run: str, top: int) -> dict[str, Any]:
         "database": str(run_folder.database_path(run)),
         "samples": int(counts["samples"]),
         "success_rate": float(counts["success_rate"]),
-        "repeats": repeat_words.sentences(run_facts.facts(run).config),
+        "repeats": ranking_words.of_repeats(run_facts.facts(run).config),
         "constant": bool(summary["constant"]),
         "chance": chance,
         "ranking": ranking_words.of_ranking(summary, chance).sentence,
