@@ -98,10 +98,8 @@ def _turned(summary: Mapping[str, Any], kind: Kind) -> str:
     """What is added where near ties alone could turn the verdict."""
     if kind == "nothing" or not summary.get("near_ties_could_turn"):
         return ""
-    few = (
-        f"{summary['near_ties']:,} of the samples the first token leads by less than {summary['near_tie_bound']:g} nats"
-    )
-    return f"Near ties could turn this: on {few}."
+    ties, bound = summary["near_ties"], summary["near_tie_bound"]
+    return f"Near ties could turn this: on {ties:,} of the samples the first token leads by less than {bound:g} nats."
 
 
 def _judged(summary: Mapping[str, Any]) -> Verdict:
