@@ -515,7 +515,7 @@ def test_a_tournament_is_one_chart_with_the_set_highlighted_and_its_numbers():
     assert list(traces) == ["unsteered", "prompt: &lt;b&gt;a&lt;/b&gt; rule", "V"]
     assert [trace["marker"]["symbol"] for trace in traces.values()] == ["square", "diamond-open", "circle"]
     (rival,) = (trace for label, trace in traces.items() if label.startswith("prompt"))
-    assert (rival["x"], rival["customdata"]) == ([0.9], [[0.8, 0.95, 25.0]])
+    assert (rival["x"], rival["customdata"]) == ([0.9], [[0.8, 0.95, "+25.0 points"]])
     (table,) = (one.value for one in test.dataframe if one.value.columns[0] == "Rival")
     assert table.to_numpy().tolist() == [["prompt: <b>a</b> rule", "90.0%", "+25.0 points", "+2 / −8", "p = 0.20"]]
     text = said(test)

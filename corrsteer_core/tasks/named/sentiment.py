@@ -32,10 +32,7 @@ def parse(row: Mapping[str, Any], index: int) -> Draft:
 
 
 PROMPTS = (
-    BetterPrompt(
-        "be fair",
-        "Read each review to its end and be fair: about half of them are Positive, and about half are Negative.",
-    ),
+    BetterPrompt("be fair", "Be fair: half of the reviews are negative."),
     BetterPrompt("4 examples", shots=4),
 )
 
