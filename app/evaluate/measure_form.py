@@ -13,6 +13,7 @@ from app.shared import components as ui
 from app.shared import resources, state
 from app.shared.names import SPLITS, task_title
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.evaluation.how_many import CONTROLS
 from corrsteer_core.runs import measurements, run_facts
 from corrsteer_core.runs.against import CONSTRAINED, DIFFERENCE, OFFSET, PROMPTS, RIVALS
 from corrsteer_core.runs.strategies import PREFERRED
@@ -92,8 +93,8 @@ def _one_set(sets: dict[str, measuring.NamedSet], config: dict[str, Any]) -> mea
         controls = two.number_input(
             "Random sets to compare with",
             0,
-            20,
-            5,
+            99,
+            CONTROLS,
             help="Each replaces every feature by a random one that fires as often and pushes as hard. If they do as "
             "much, the set's features are nothing special. The set with its sign turned round, and its push on words as "
             "one constant, are measured as well.",

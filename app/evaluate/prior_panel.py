@@ -17,8 +17,11 @@ def draw(summary: dict[str, Any]) -> None:
     if words is None:
         return
     with st.container(border=True):
-        st.markdown(f"**{prior_words.TITLE}**", help=prior_words.EXPLAINED)
-        for place, one in zip(st.columns(len(words.figures)), words.figures, strict=True):
+        if words.figures:
+            st.markdown(f"**{prior_words.TITLE}**", help=prior_words.EXPLAINED)
+        else:
+            st.markdown(f"**{prior_words.ANSWERED}**")
+        for place, one in zip(st.columns(max(1, len(words.figures))), words.figures, strict=False):
             place.metric(one.label, one.value)
             place.caption(ui.for_markdown(one.note))
         if words.sentence:

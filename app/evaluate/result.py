@@ -10,7 +10,7 @@ import streamlit as st
 from app.evaluate import prior_panel, rate_chart, sample_table
 from app.shared import components as ui
 from app.shared import verdict_box
-from corrsteer_core.reporting import prior_words, tournament_words, verdict
+from corrsteer_core.reporting import caveats, prior_words, tournament_words, verdict
 
 
 def draw(run: str, row: pd.Series) -> None:
@@ -25,6 +25,8 @@ def draw(run: str, row: pd.Series) -> None:
     _numbers(summary)
     words = (verdict.gain_words(summary), verdict.side_effects(summary), verdict.fluency_words(summary))
     st.markdown(ui.for_markdown(" ".join(filter(None, words))))
+    if said := caveats.caveats(summary):
+        st.caption(ui.for_markdown(said))
     _comparison(summary, name)
     _tournament(summary, name)
     sample_table.draw(run, row)
@@ -50,7 +52,7 @@ def _numbers(summary: dict[str, Any]) -> None:
     row.metric(
         "Could it be luck?",
         ui.p_value(summary["p"]),
-        help="How often flips this uneven come about if steering does nothing (exact McNemar test)",
+        help=_of_p(summary),
     )
     ser = "–" if ui.missing(summary["ser"]) else f"{summary['ser']:.2f}"
     row.metric(
@@ -58,6 +60,15 @@ def _numbers(summary: dict[str, Any]) -> None:
         ser,
         help="Side effect ratio (SER): lost / (won + lost). At 0.5 it breaks as much as it fixes.",
     )
+
+
+def _of_p(summary: dict[str, Any]) -> str:
+    """What p is, by the test it comes from."""
+    if summary.get("test") == "clusters":
+        return "How often clusters of samples rise and fall this unevenly if steering does nothing (sign-flip test of clusters)"
+    if summary.get("test") == "sign flip":
+        return "How often outcomes rise and fall this unevenly if steering does nothing (sign-flip test)"
+    return "How often flips this uneven come about if steering does nothing (exact McNemar test)"
 
 
 def _comparison(summary: dict[str, Any], name: str) -> None:

@@ -114,6 +114,13 @@ def _numbers(run: str, row: dict[str, Any]) -> None:
             else ""
         ),
     )
+    if row["r_within"] is not None:
+        p = f" {ui.p_value(row['p_within'])} (outcomes shuffled within classes)." if row["p_within"] is not None else ""
+        numbers.metric(
+            "r within class",
+            ui.signed(row["r_within"]),
+            help=f"r among samples with the same right answer, pooled over the answers.{p}",
+        )
     numbers.metric(
         "Coefficient",
         "–" if row["coefficient"] is None else f"{row['coefficient']:.2f}",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from app.features import feature_panel, pictures, prediction_panel, ranking_table
@@ -43,7 +41,7 @@ def page() -> None:
 
 def _ranking(run: str, facts: run_facts.RunFacts) -> None:
     """All features: what the ranking amounts to, then the table or one of the pictures."""
-    _what_it_amounts_to(run, facts.fit or {})
+    _what_it_amounts_to(run, facts)
     pane = st.segmented_control(
         "Show", PANES, default=TABLE, required=True, key="pane", label_visibility="collapsed",
         persist_state="session",
@@ -60,13 +58,16 @@ def _ranking(run: str, facts: run_facts.RunFacts) -> None:
     dict(zip(PANES, panes, strict=True))[pane](run, facts)
 
 
-def _what_it_amounts_to(run: str, fit: dict[str, Any]) -> None:
-    """Whether the ranking says anything, and what trying the features showed."""
+def _what_it_amounts_to(run: str, facts: run_facts.RunFacts) -> None:
+    """Whether the ranking says anything, what of the prompts repeats, and what trying the features showed."""
+    fit = facts.fit or {}
     ranking = ranking_words.of_ranking(fit, ask(run_facts.chance, run))
     if ranking.beyond_noise:
         st.caption(ui.for_markdown(ranking.sentence))
     else:
         st.warning(ui.for_markdown(ranking.sentence), icon=":material/casino:")
+    if said := " ".join(ranking_words.of_repeats(facts.config)):
+        st.caption(ui.for_markdown(said))
     tried = ranking_words.of_effects(ask(feature_lists.best_effects, run))
     if tried is not None and not fit["constant"]:
         st.markdown(f"**What steering showed:** {ui.for_markdown(tried.sentence)}")

@@ -58,10 +58,12 @@ def draw(run: str, facts: run_facts.RunFacts) -> None:
     with st.spinner("Drawing samples again …"):
         bounds = ask_fit(reliability.intervals, run, rows[FEATURE], resamples=RESAMPLES)
     predicted = bool(ask(feature_lists.predicted_features, run))
+    known = ask(feature_lists.known_columns, run)
+    columns = [column for column in shown_columns() if column.name in known]
     rows = rows.join(bounds.drop(columns=FEATURE))
     key = f"features-{run}-{hash(wanted)}-{number}"
     place.dataframe(
-        _for_show(rows, predicted=predicted),
+        _for_show(rows, columns, predicted=predicted),
         alt="Features. Arrow keys move, Shift and Space open a row.",
         key=key,
         hide_index=True,
@@ -77,16 +79,16 @@ def draw(run: str, facts: run_facts.RunFacts) -> None:
     description_panel.uploads_from_neuronpedia(run)
 
 
-def _for_show(rows: pd.DataFrame, *, predicted: bool) -> pd.DataFrame:
+def _for_show(rows: pd.DataFrame, columns: list[Column], *, predicted: bool) -> pd.DataFrame:
     """The columns in the units they are shown in; that of predictions where there are any."""
     predictions = ["predicted_effect"] if predicted else []
-    first = ["r", "between", "q", "effect", *predictions]
-    kept = {column.name: column for column in shown_columns()}
+    kept = {column.name: column for column in columns}
     words = {
         **{name: [_points(value) for value in rows[name]] for name in ("effect", *predictions)},
         "between": [_between(row.r_low, row.r_high) for row in rows.itertuples()],
         "described": [_description(row.description, row.description_source) for row in rows.itertuples()],
     }
+    first = [name for name in ("r", "r_within", "between", "q", "effect", *predictions) if name in {**kept, **words}]
     shown = rows.assign(**{name: _values(column, rows[name]) for name, column in kept.items()}, **words)
     return shown[["layer", "feature", "described", *dict.fromkeys([*first, *kept])]]
 

@@ -18,6 +18,7 @@ from scipy.sparse import csc_array
 
 from corrsteer_core.base.formatting import NOTHING, missing, number, percent, probability, signed
 from corrsteer_core.correlation.per_feature import FeatureStats, correlate
+from corrsteer_core.correlation.within_class import WithinClass, WithinClassStats
 from corrsteer_core.statistics import rates
 
 
@@ -31,6 +32,8 @@ class LayerSample:
     """(samples,), in [0, 1]."""
     stats: FeatureStats
     """What `correlate` says of them."""
+    within: WithinClassStats
+    """What is left of r within the class of the right answer."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,22 @@ COLUMNS: dict[str, Column] = {
             sorted_by="r (goes with success)",
         ),
         Column(
+            "r_within",
+            "r within the class of the right answer, pooled over classes; NULL where the task has no classes",
+            lambda layer: layer.within.r,
+            title="r in class",
+            help="r among samples with the same right answer, pooled over the answers, for tasks whose answers are classes: "
+            "what merely marks one answer, which a model that leans to it gets right more often, has none.",
+            show="correlation",
+            sorted_by="r within the class of the right answer",
+        ),
+        Column(
+            "p_within",
+            "two-sided permutation p of `r_within`, outcomes dealt anew within classes; NULL if undefined or below the floor",
+            lambda layer: layer.within.p,
+            show="probability",
+        ),
+        Column(
             "coefficient",
             "mean of z over training samples with outcome > 0",
             lambda layer: layer.stats.c,
@@ -162,12 +181,16 @@ def shown_columns() -> list[Column]:
     return [column for column in COLUMNS.values() if column.title]
 
 
-def rows_of_layer(layer: int, activations: csc_array, outcomes: NDArray[np.float64]) -> pd.DataFrame:
+def rows_of_layer(
+    layer: int, activations: csc_array, outcomes: NDArray[np.float64], within: WithinClass | None = None
+) -> pd.DataFrame:
     """The features of one layer, a row each, with every column that is computed by layer.
 
-    `activations`: sparse (samples, features); `outcomes`: (samples,).
+    `activations`: sparse (samples, features); `outcomes`: (samples,); `within` knows the classes, where there are any.
     """
-    sample = LayerSample(activations, outcomes, correlate(activations, outcomes))
+    unknown = np.full(activations.shape[1], np.nan)
+    of_class = within.add(layer, activations) if within else WithinClassStats(unknown, unknown)
+    sample = LayerSample(activations, outcomes, correlate(activations, outcomes), of_class)
     rows = {"layer": layer, "feature": np.arange(activations.shape[1])}
     return pd.DataFrame(rows | {one.name: one.of_layer(sample) for one in COLUMNS.values() if one.of_layer})
 

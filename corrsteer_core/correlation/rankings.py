@@ -10,10 +10,11 @@ from scipy import special
 from scipy.sparse import csc_array
 
 from corrsteer_core.correlation.sparse_columns import checked, column_reduce, mean_over, moments_of, pearson, two_sided
+from corrsteer_core.correlation.within_class import within_class_r
 from corrsteer_core.statistics.rates import FloatArray
 
-# (Z, y) -> one score per feature, higher is better, nan where undefined.
-Ranking = Callable[[csc_array, ArrayLike], FloatArray]
+# (Z, y) -> one score per feature, higher is better, nan where undefined. Those of BY_CLASS also take each sample's class.
+Ranking = Callable[..., FloatArray]
 
 
 def pearson_r(Z: csc_array, y: ArrayLike) -> FloatArray:
@@ -63,9 +64,17 @@ def mutual_information(Z: csc_array, y: ArrayLike) -> FloatArray:
     return information
 
 
+def within_class(Z: csc_array, y: ArrayLike, classes: ArrayLike | None = None) -> FloatArray:
+    """r of z and y within the class of the right answer; without classes, all samples being of one, Pearson's r."""
+    return within_class_r(Z, y, np.zeros(len(np.asarray(y))) if classes is None else classes)
+
+
 RANKINGS: dict[str, Ranking] = {
     "pearson_r": pearson_r,
     "difference_of_means": difference_of_means,
     "fisher_ratio": fisher_ratio,
     "mutual_information": mutual_information,
+    "within_class": within_class,
 }
+BY_CLASS = frozenset({"within_class"})
+"""Rankings that are of use only where the task has classes, which they are given."""

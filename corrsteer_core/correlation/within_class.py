@@ -24,6 +24,8 @@ from corrsteer_core.statistics.rates import FloatArray
 
 IntArray = NDArray[np.int64]
 
+# Two values of r this close are one: permutations that tie with the data must count as reaching it.
+_TIE = 1e-9
 _BLOCK_BYTES = 8 * 2**20  # dense blocks (features, permutations) and (permutations, samples) stay about this large
 
 
@@ -44,6 +46,60 @@ def within_class_r(Z: csc_array, y: ArrayLike, classes: ArrayLike) -> FloatArray
     return np.clip(np.where(length > 0, covariance / np.where(length > 0, length, 1.0), np.nan), -1, 1)
 
 
+@dataclass(frozen=True)
+class WithinClassStats:
+    """One layer's features, (features,) each; nan where undefined."""
+
+    r: FloatArray
+    p: FloatArray
+
+
+class WithinClass:
+    """r within the class of every feature, and what chance makes of it: outcomes dealt out at random within each class.
+
+    Layers are added one by one; one permutation is applied to all of them. Permuting within strata keeps what the null
+    hypothesis leaves as it is: Good (2005), Permutation, Parametric, and Bootstrap Tests, section 6.2. Features with
+    support below `floor`, and those that are constant within every class, have no p and take no part in the maxima.
+    """
+
+    def __init__(
+        self, y: ArrayLike, classes: ArrayLike, *, permutations: int, seed: int, floor: int, level: float = 0.95
+    ) -> None:
+        if not 0 < level < 1 or _allowed(permutations, level) < 1:
+            raise CorrSteerError(
+                f"{permutations} permutations cannot show a level of {level}: it needs a level between 0 and 1 and at "
+                "least 1 / (1 - level) - 1 permutations (19 for 0.95)."
+            )
+        self.y, self.classes = y, classes
+        self.permutations, self.seed, self.floor, self.level = permutations, seed, floor, level
+        self._by_layer: dict[int, ChanceMaxima] = {}
+        self._pools: list[tuple[FloatArray, FloatArray]] = []
+
+    def add(self, layer: int, Z: csc_array) -> WithinClassStats:
+        """r within the class and its two-sided permutation p, (features,) each, nan where undefined.
+
+        p is (1 + permutations in which the feature's own |r| is as large) / (1 + permutations), for this feature alone:
+        Phipson & Smyth (2010), Stat. Appl. Genet. Mol. Biol. 9:39.
+        """
+        r = within_class_r(Z, self.y, self.classes)
+        features, dy, members, eligible = _standardised(Z, self.y, self.classes, self.floor)
+        found = _permutation_counts(features, dy, members, np.abs(r[eligible]), self.permutations, self.seed)
+        p = np.full(Z.shape[1], np.nan)
+        p[eligible] = (1 + found.reached) / (1 + self.permutations)
+        self._by_layer[layer] = _chance_maxima((found.highest, found.furthest), features.shape[0], self.level)
+        self._pools.append((found.highest, found.furthest))
+        return WithinClassStats(r, p)
+
+    def levels(self) -> PermutationLevels:
+        """The highest r (and |r|) of any feature in each permutation, of each layer and of all that were added."""
+        if not self._pools:
+            raise CorrSteerError("Permutation needs the activations of at least one layer; found none.")
+        highest, furthest = (np.fmax.reduce(pool) for pool in zip(*self._pools, strict=True))
+        features = sum(one.features for one in self._by_layer.values())
+        overall = _chance_maxima((highest, furthest), features, self.level)
+        return PermutationLevels(dict(self._by_layer), overall, self.permutations, self.floor, self.level)
+
+
 def within_class_levels(
     Z_by_layer: Mapping[int, csc_array] | Iterable[tuple[int, csc_array]],
     y: ArrayLike,
@@ -54,29 +110,11 @@ def within_class_levels(
     floor: int,
     level: float = 0.95,
 ) -> PermutationLevels:
-    """The highest within-class r (and |r|) of any feature when outcomes are dealt out at random within each class.
-
-    Like `correlation.permutation_levels`, whose result it returns: one permutation is applied to all layers; features with
-    support below `floor`, and those that are constant within every class, take no part. Permuting within strata keeps what
-    the null hypothesis leaves as it is: Good (2005), Permutation, Parametric, and Bootstrap Tests, section 6.2.
-    """
-    if not 0 < level < 1 or _allowed(permutations, level) < 1:
-        raise CorrSteerError(
-            f"{permutations} permutations cannot show a level of {level}: it needs a level between 0 and 1 and at "
-            "least 1 / (1 - level) - 1 permutations (19 for 0.95)."
-        )
-    by_layer: dict[int, ChanceMaxima] = {}
-    pools: list[tuple[FloatArray, FloatArray]] = []
+    """`WithinClass.levels` of some layers, like `correlation.permutation_levels`, whose result it returns."""
+    found = WithinClass(y, classes, permutations=permutations, seed=seed, floor=floor, level=level)
     for layer, Z in Z_by_layer.items() if isinstance(Z_by_layer, Mapping) else Z_by_layer:
-        features, dy, members = _standardised(Z, y, classes, floor)
-        maxima = _maxima(features, dy, members, permutations, seed)
-        by_layer[layer] = _chance_maxima(maxima, features.shape[0], level)
-        pools.append(maxima)
-    if not pools:
-        raise CorrSteerError("Permutation needs the activations of at least one layer; found none.")
-    highest, furthest = (np.fmax.reduce(pool) for pool in zip(*pools, strict=True))
-    overall = _chance_maxima((highest, furthest), sum(one.features for one in by_layer.values()), level)
-    return PermutationLevels(by_layer, overall, permutations, floor, level)
+        found.add(layer, Z)
+    return found.levels()
 
 
 # --- groups: one feature within one class ------------------------------------------------------
@@ -129,8 +167,13 @@ def _centred(y: FloatArray, members: IntArray) -> FloatArray:
 # --- permutations ------------------------------------------------------------------------------
 
 
-def _standardised(Z: csc_array, y: ArrayLike, classes: ArrayLike, floor: int) -> tuple[csr_array, FloatArray, IntArray]:
-    """Rows (eligible features, samples) whose product with class-centred, unit-length outcomes is the within-class r."""
+def _standardised(
+    Z: csc_array, y: ArrayLike, classes: ArrayLike, floor: int
+) -> tuple[csr_array, FloatArray, IntArray, IntArray]:
+    """Rows (eligible features, samples) whose product with class-centred, unit-length outcomes is the within-class r.
+
+    With these outcomes, the numbers of the classes, and the numbers of the eligible features.
+    """
     Z, outcome, members = _checked(Z, y, classes)
     dy = _centred(outcome, members)
     groups = _grouped(Z, members)
@@ -139,24 +182,38 @@ def _standardised(Z: csc_array, y: ArrayLike, classes: ArrayLike, floor: int) ->
     # z need not be centred where something is silent (and stays sparse), since outcomes sum to 0 in every class.
     whole = groups.silent[groups.of_entry] == 0
     values = np.where(whole, groups.residual, Z.data) / length[groups.columns]
-    rows = csr_array(csc_array((values, Z.indices, Z.indptr), shape=Z.shape)[:, np.flatnonzero(eligible)].T)
-    return rows, dy / (np.sqrt(dy @ dy) or 1.0), members
+    some = np.flatnonzero(eligible)
+    rows = csr_array(csc_array((values, Z.indices, Z.indptr), shape=Z.shape)[:, some].T)
+    return rows, dy / (np.sqrt(dy @ dy) or 1.0), members, some
 
 
-def _maxima(
-    features: csr_array, dy: FloatArray, members: IntArray, permutations: int, seed: int
-) -> tuple[FloatArray, FloatArray]:
-    """Highest r and highest |r| over `features` for each permutation, (permutations,) each; nan without features."""
-    if not features.shape[0]:
-        return np.full(permutations, np.nan), np.full(permutations, np.nan)
-    highest, lowest = [], []
+@dataclass(frozen=True)
+class _Counts:
+    """What permutations make of some features."""
+
+    highest: FloatArray  # (permutations,) highest r of any; nan without features
+    furthest: FloatArray  # (permutations,) highest |r|
+    reached: IntArray  # (features,) permutations in which the feature's |r| is at least the one seen
+
+
+def _permutation_counts(
+    features: csr_array, dy: FloatArray, members: IntArray, seen: FloatArray, permutations: int, seed: int
+) -> _Counts:
+    """`seen` is the |r| of each of `features` under the outcomes as they are."""
+    count = features.shape[0]
+    top, bottom = np.full(permutations, -np.inf), np.full(permutations, np.inf)
+    reached, done = np.zeros(count, dtype=np.int64), 0
     for outcomes in _permuted(dy, members, permutations, seed):
+        some = slice(done, done + outcomes.shape[1])
         step = max(1, _BLOCK_BYTES // (8 * outcomes.shape[1]))
-        blocks = [features[i : i + step] @ outcomes for i in range(0, features.shape[0], step)]
-        highest.append(np.max([block.max(axis=0) for block in blocks], axis=0))
-        lowest.append(np.min([block.min(axis=0) for block in blocks], axis=0))
-    top, bottom = np.concatenate(highest), np.concatenate(lowest)
-    return np.clip(top, -1, 1), np.clip(np.maximum(top, -bottom), -1, 1)
+        for i in range(0, count, step):
+            r = features[i : i + step] @ outcomes  # (some features, some permutations)
+            top[some], bottom[some] = np.maximum(top[some], r.max(axis=0)), np.minimum(bottom[some], r.min(axis=0))
+            reached[i : i + step] += (np.abs(r) >= seen[i : i + step, None] - _TIE).sum(axis=1)
+        done = some.stop
+    if not count:
+        return _Counts(np.full(permutations, np.nan), np.full(permutations, np.nan), reached)
+    return _Counts(np.clip(top, -1, 1), np.clip(np.maximum(top, -bottom), -1, 1), reached)
 
 
 def _permuted(dy: FloatArray, members: IntArray, permutations: int, seed: int) -> Iterator[FloatArray]:

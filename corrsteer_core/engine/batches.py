@@ -66,6 +66,8 @@ class Answers:
     """Per SAE (prompts, d_sae), when features were read."""
     class_logp: list[np.ndarray] = field(default_factory=list)
     """[prompt] -> (variants, classes) at the first generation position, when classes were named."""
+    leads: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    """(prompts, variants) nats between the likeliest first token and the next."""
 
 
 def answers(
@@ -108,7 +110,8 @@ def answers(
     for batch in batches:
         for found in work.answered(batch):
             tokens = [[of_prompt[place] for place in places] for of_prompt in found.tokens]
-            yield replace(found, tokens=tokens, class_logp=[likely[places] for likely in found.class_logp])
+            likely = [of_prompt[places] for of_prompt in found.class_logp]
+            yield replace(found, tokens=tokens, class_logp=likely, leads=found.leads[:, places])
 
 
 def plan(prompts: Sequence[Sequence[int]], batch_size: int, max_new_tokens: int = 0) -> list[list[int]]:
@@ -236,6 +239,7 @@ class _Work:
         tokens: list[list[list[int]]] = [[] for _ in texts]
         classes = [self.classes[place] for place in batch] if self.classes else []
         logp = [np.zeros((len(self.variants), len(of_prompt))) for of_prompt in classes]
+        leads = np.zeros((len(texts), len(self.variants)))
         together = variants_that_fit(self.model, len(texts), prefix.places.shape[1], self.max_new_tokens)
         for start in range(0, len(self.variants), together):
             group = self.variants[start : start + together]
@@ -249,10 +253,11 @@ class _Work:
             )
             reporting = self._reporting(steps, len(texts), start, len(group))
             read = _reading_classes(reporting, classes, [of_prompt[start : start + len(group)] for of_prompt in logp])
+            read = _reading_leads(read, leads[:, start : start + len(group)])
             rows = tokens_by_row(read, len(texts) * len(group))
             for place, of_prompt in enumerate(tokens):
                 of_prompt += rows[place * len(group) : (place + 1) * len(group)]
-        return Answers(list(batch), tokens, pooler.result() if pooler else None, logp)
+        return Answers(list(batch), tokens, pooler.result() if pooler else None, logp, leads)
 
     def _reporting(self, steps: Iterator[Step], prompts: int, before: int, group: int) -> Iterator[Step]:
         """The steps of a group of variants, `before` of which are done; texts that end early make it go faster."""
@@ -264,6 +269,15 @@ class _Work:
         if self.opening_pooler is None:
             return None
         return Pooler(self.model, self.saes, rows, self.pooling, start=self.opening_pooler.pooled)
+
+
+def _reading_leads(steps: Iterator[Step], found: np.ndarray) -> Iterator[Step]:
+    """The steps; from the first one's logits the likeliest token's lead over the next is read into `found`, (prompts, variants)."""
+    for step in steps:
+        if step.index == 0:
+            best = step.logits.topk(2, dim=-1).values.float()
+            found[:] = (best[:, 0] - best[:, 1]).cpu().numpy().reshape(found.shape)
+        yield step
 
 
 def _reading_classes(

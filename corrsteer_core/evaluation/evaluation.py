@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass, field
 
 import pandas as pd
 
-from corrsteer_core.evaluation.prior import Prior
+from corrsteer_core.evaluation.near_ties import NearTies
+from corrsteer_core.evaluation.prior import ClassAnswers, Prior
 from corrsteer_core.evaluation.standing import LeftOut, Standing
 from corrsteer_core.evaluation.trials import Comparison
-from corrsteer_core.reporting.verdict import Verdict, verdict
-from corrsteer_core.statistics.rival import RivalComparison
+from corrsteer_core.reporting.verdict import NOT_RANDOM, Verdict, verdict
+from corrsteer_core.statistics.rival import RivalComparison, control_p
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,14 @@ class Evaluation:
     """Sets chosen as this one was, among random features in place of those of highest r (see `method.matched`)."""
     prior: Prior | None = None
     """Tasks with classes only: what one constant per class does, and what the set does beyond it."""
+    answers: ClassAnswers | None = None
+    """Tasks with classes only: which were answered where which are right."""
+    near_ties: NearTies | None = None
+    """Answers that hang by a thread, and whether they could turn the verdict."""
     against: dict[str, RivalComparison] = field(default_factory=dict)
     """The set beside each control and matched set, sample by sample, by the outcome that the verdict goes by."""
+    frequencies: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    """Share of training samples in which each feature fires: the set's own under "", then each control's and matched set's."""
     tournament: tuple[Standing, ...] = ()
     """The set beside better prompts and other rivals that were asked for (see `evaluation.tournament`)."""
     left_out: tuple[LeftOut, ...] = ()
@@ -56,6 +63,15 @@ class Evaluation:
     def verdict(self) -> Verdict:
         """Whether the set works, by the rule of `reporting.verdict`; prints as its sentence."""
         return verdict(self.summary())
+
+    @property
+    def permutation_p(self) -> float | None:
+        """p that the set is one more random set, by the outcome that the verdict goes by; None without random sets.
+
+        (1 + random sets that do as well) / (1 + random sets); see `statistics.rival.control_p`.
+        """
+        random = [one for name, one in self.against.items() if name in self.controls and name not in NOT_RANDOM]
+        return control_p(random[0].set_rate, [one.rival_rate for one in random]) if random else None
 
     def summary(self) -> dict:
         """The numbers, ready for JSON."""
@@ -76,12 +92,16 @@ class Evaluation:
             "constrained": rivals(self.constrained),
             "matched": rivals(self.matched),
             "against": {name: _beside(one) for name, one in self.against.items()},
+            "permutation_p": self.permutation_p,
+            "frequencies": {name: list(one) for name, one in self.frequencies.items()},
             "tournament": [one.row() for one in self.tournament],
             "left_out": [asdict(one) for one in self.left_out],
             "chosen_on": self.chosen_on,
             "strategy": self.strategy,
             "dtype": self.dtype,
             **(self.prior.summary() if self.prior else {}),
+            **(self.answers.summary() if self.answers else {}),
+            **(self.near_ties.summary() if self.near_ties else {}),
         }
 
 

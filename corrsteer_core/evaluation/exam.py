@@ -113,7 +113,8 @@ def exam_for(
     measured = {item.prompt for item in items}
     rest = [item for item in held if item.prompt not in measured]
     training, validation = (tuple(item for item in rest if item.split == part) for part in ("train", "validation"))
-    chosen_on = own and split in ("train", "validation")
+    used = {item.prompt for item in known if item.split in ("train", "validation")}
+    chosen_on = (own and split in ("train", "validation")) or bool(measured & used)
     return Exam(task, split, items, style, tokens, tuple(remarks), validation, training, chosen_on)
 
 

@@ -14,6 +14,9 @@ from corrsteer_core.storage.writing import Writer
 LONG_WAIT = 600.0
 """Seconds that a finished measurement waits for another writer: it took as long to make."""
 
+OF_RIVALS = ("controls", "constrained", "matched", "against", "frequencies", "permutation_p")
+"""What a summary says of what the set is compared with."""
+
 
 def keep(steering: SteeringSet, result: Evaluation) -> None:
     """Keep an evaluation with the set's run, in place of the same one; controls and rivals measured before stay."""
@@ -28,7 +31,7 @@ def keep(steering: SteeringSet, result: Evaluation) -> None:
         )
         before = json.loads(known["summary"][0]) if len(known) else {}
         if before and _same_flips(before, summary):
-            stay: tuple[str, ...] = () if result.controls else ("controls", "constrained", "matched", "against")
+            stay: tuple[str, ...] = () if result.controls else OF_RIVALS
             stay += () if result.tournament else ("tournament", "left_out")
             summary |= {name: before[name] for name in stay if name in before}
         row = {

@@ -18,14 +18,15 @@ from corrsteer_core.base.progress import Progress, part_of, silent
 from corrsteer_core.engine.choosing import Choose, greedy
 from corrsteer_core.engine.generation import Vectors
 from corrsteer_core.engine.steering import check_model, vectors_of
+from corrsteer_core.evaluation import near_ties
 from corrsteer_core.evaluation.class_view import ClassView, class_view, likely_classes, tokens_of
 from corrsteer_core.evaluation.evaluation import Evaluation
 from corrsteer_core.evaluation.exam import Balance, Exam, exam_for
 from corrsteer_core.evaluation.kept import keep
 from corrsteer_core.evaluation.multiple_choice import MEASURING, constrained_comparisons, one_token_choices
-from corrsteer_core.evaluation.prior import Offsets, class_columns, fit_offsets, prior_of
+from corrsteer_core.evaluation.prior import Offsets, class_answers, class_columns, fit_offsets, prior_of
 from corrsteer_core.evaluation.rivals import rivals_of
-from corrsteer_core.evaluation.trials import Trial, compare, fluency, mean_fluency, trial, unsteered_and
+from corrsteer_core.evaluation.trials import Trial, clusters_of, compare, fluency, mean_fluency, trial, unsteered_and
 from corrsteer_core.models.loading import Model, load_model
 from corrsteer_core.models.prompts import render
 from corrsteer_core.runs.steering_set import SteeringSet
@@ -123,13 +124,15 @@ def evaluate_sets(
         compared = {name: compare(found.trial, at) for at, name in enumerate(names, place)}
         outcomes = {name: found.judged[:, at] for at, name in enumerate(names, place)}
         place += len(names)
-        against = compare_with_rivals(found.judged[:, nth], outcomes) if outcomes else []
+        clusters = clusters_of(exam.items)
+        against = compare_with_rivals(found.judged[:, nth], outcomes, clusters=clusters) if outcomes else []
         result = replace(
             found.evaluation,
             controls={name: compared[name] for name in of_set.controls},
             matched={name: compared[name] for name in of_set.matched},
             constrained=constrained_too,
             against={one.rival: one for one in against},
+            frequencies=dict(of_set.frequencies),
         )
         keep(one, result)
         results.append(result)
@@ -266,12 +269,29 @@ def measured_sets(
             fluency_steered=nll[place],
             samples=_sample_table(found, exam.items, place).assign(**kept),
             prior=prior,
+            answers=class_answers(exam.task, exam.items, [[row[0], row[place]] for row in found.texts]),
+            near_ties=_near_ties(found, place, model.arithmetic, seen),
             chosen_on=exam.chosen_on,
             strategy=_strategy_of(one),
             dtype=model.arithmetic,
         )
 
     return [Measured(evaluation(place, one), found, judged) for place, one in enumerate(sets, 1)]
+
+
+def _near_ties(
+    found: Trial, place: int, dtype: str, seen: tuple[ClassView, Offsets] | None
+) -> near_ties.NearTies | None:
+    """What nearly tied answers could do to what a variant's verdict rests on: the rate and, with classes, what is beyond it."""
+    if found.leads is None:
+        return None
+    two = [0, place]
+    raw = near_ties.near_ties(found.outcomes[:, 0], found.outcomes[:, place], found.leads[:, two], dtype)
+    if seen is None or raw.could_turn:
+        return raw
+    offsets = seen[1]
+    turned = near_ties.could_turn(offsets.right[:, 0], offsets.right[:, place], offsets.leads[:, two] < raw.bound)
+    return replace(raw, could_turn=turned)
 
 
 def _with_offsets(

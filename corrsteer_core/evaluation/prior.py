@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 
 from corrsteer_core.evaluation.class_view import ClassView, answered_classes
 from corrsteer_core.evaluation.exam import Exam
-from corrsteer_core.evaluation.trials import Trial
+from corrsteer_core.evaluation.trials import Trial, clusters_of
 from corrsteer_core.statistics.beyond_prior import PairedRates, paired_rates
 from corrsteer_core.statistics.classes import ClassChange, ConfusionTable, class_changes, confusion
 from corrsteer_core.statistics.discrimination import AucChange, auc_change
 from corrsteer_core.statistics.offset import Offset, fitted, margins
-
-NEAR_TIE = 0.01
-"""Nats between the best two classes below which another arithmetic may turn the answer."""
+from corrsteer_core.tasks import Item, Task, classes_of, has_classes, right_class
 
 
 @dataclass(frozen=True)
@@ -30,6 +28,7 @@ class Offsets:
 
     fitted: tuple[Offset, ...]
     right: NDArray[np.float64]  # (test samples, variants) 1 where the likeliest class with the offset is the right one
+    leads: NDArray[np.float64]  # (test samples, variants) nats between the likeliest class with the offset and the next
 
 
 def fit_offsets(validation: ClassView, test: ClassView) -> Offsets:
@@ -39,7 +38,8 @@ def fit_offsets(validation: ClassView, test: ClassView) -> Offsets:
         for variant in range(validation.logp.shape[1])
     )
     right = [one.predict(test.logp[:, variant]) == test.right for variant, one in enumerate(found)]
-    return Offsets(found, np.array(right, dtype=np.float64).T)
+    leads = [margins(test.logp[:, variant], one.bias) for variant, one in enumerate(found)]
+    return Offsets(found, np.array(right, dtype=np.float64).T, np.array(leads).T)
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,6 @@ class Prior:
     beyond: PairedRates
     """Unsteered with its offset -> steered with its own."""
     auc: AucChange | None
-    classes: tuple[ClassChange, ...]
-    """Rates of the answers as they are, by class of the right answer."""
-    unsteered: ConfusionTable
-    steered: ConfusionTable
-    near_ties: int
-    """Samples whose best two classes are closer than NEAR_TIE, unsteered or steered."""
 
     def summary(self) -> dict:
         """The numbers by the names of METHOD and the command line, ready for JSON."""
@@ -77,6 +71,21 @@ class Prior:
             "auc": None
             if self.auc is None
             else {"unsteered": self.auc.before, "steered": self.auc.after, "interval": self.auc.interval},
+        }
+
+
+@dataclass(frozen=True)
+class ClassAnswers:
+    """What was answered where which class is right, by the task's own scorer; also where no one token tells classes apart."""
+
+    classes: tuple[ClassChange, ...]
+    """Rates of the answers as they are, by class of the right answer."""
+    unsteered: ConfusionTable
+    steered: ConfusionTable
+
+    def summary(self) -> dict:
+        """The numbers, ready for JSON."""
+        return {
             "classes": [
                 {"class": one.name, **{name: value for name, value in asdict(one).items() if name != "name"}}
                 for one in self.classes
@@ -88,8 +97,19 @@ class Prior:
             },
             "answers": {"unsteered": _answers(self.unsteered), "steered": _answers(self.steered)},
             "majority_rate": self.unsteered.majority_class.share if self.unsteered.majority_class else None,
-            "near_ties": self.near_ties,
         }
+
+
+def class_answers(task: Task, items: Sequence[Item], texts: Sequence[Sequence[str]]) -> ClassAnswers | None:
+    """The answers of a set's trial, `texts` (samples, [unsteered, steered]); None where the task has no classes."""
+    if not has_classes(task, items):
+        return None
+    names = tuple(dict.fromkeys(name for item in items for name in classes_of(task, item)))
+    right = np.array([names.index(str(right_class(task, item))) for item in items], dtype=np.int64)
+    before, after = (
+        confusion(names, right, answered_classes(task, items, [row[side] for row in texts], names)) for side in (0, 1)
+    )
+    return ClassAnswers(tuple(class_changes(before, after)), before, after)
 
 
 def _numbers(one: PairedRates) -> dict:
@@ -114,22 +134,14 @@ def _answers(table: ConfusionTable) -> dict:
 
 def prior_of(exam: Exam, found: Trial, variant: int, view: ClassView, offsets: Offsets, validation: int) -> Prior:
     """The share of one variant of a trial, beside the unsteered one (variant 0). `view` is of the trial's items."""
-    tables = [
-        confusion(view.names, view.right, answered_classes(exam.task, exam.items, texts, view.names))
-        for texts in ([row[place] for row in found.texts] for place in (0, variant))
-    ]
-    close = [margins(view.logp[:, place]) < NEAR_TIE for place in (0, variant)]
+    clusters = clusters_of(exam.items)
     return Prior(
         validation=validation,
         unsteered_offset=offsets.fitted[0],
         steered_offset=offsets.fitted[variant],
-        offset=paired_rates(found.outcomes[:, 0] > 0.5, offsets.right[:, 0] > 0.5),
-        beyond=paired_rates(offsets.right[:, 0] > 0.5, offsets.right[:, variant] > 0.5),
+        offset=paired_rates(found.outcomes[:, 0] > 0.5, offsets.right[:, 0] > 0.5, clusters=clusters),
+        beyond=paired_rates(offsets.right[:, 0] > 0.5, offsets.right[:, variant] > 0.5, clusters=clusters),
         auc=auc_change(view.logp[:, 0], view.logp[:, variant], view.right, seed=0),
-        classes=tuple(class_changes(*tables)),
-        unsteered=tables[0],
-        steered=tables[1],
-        near_ties=int((close[0] | close[1]).sum()),
     )
 
 

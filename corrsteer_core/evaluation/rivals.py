@@ -17,7 +17,7 @@ from corrsteer_core.models.loading import Model
 from corrsteer_core.models.prompts import render
 from corrsteer_core.reporting.verdict import UNIGRAM
 from corrsteer_core.runs.steering_set import SteeringSet
-from corrsteer_core.runs.stored_run import features_of
+from corrsteer_core.runs.stored_run import features_of, fit_summary
 from corrsteer_core.saes.sae import Sae
 from corrsteer_core.storage.run_folder import is_cached
 
@@ -28,6 +28,8 @@ class Rivals:
 
     controls: Mapping[str, Vectors] = field(default_factory=dict)
     matched: Mapping[str, Vectors] = field(default_factory=dict)
+    frequencies: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """How often the features of each fire, and under "" the set's own; see `controls.frequencies`."""
 
     @property
     def every(self) -> dict[str, Vectors]:
@@ -52,9 +54,7 @@ def rivals_of(
     CorrSteerError for random sets of a set whose run is not cached.
     """
     plain = [
-        Rivals(_added(_controls(one, saes, count, seed), saes), _added(_at_scale(matched[place], one.scale), saes))
-        if matched
-        else Rivals(_added(_controls(one, saes, count, seed), saes))
+        _plain(one, _controls(one, saes, count, seed), matched[place] if matched else (), saes)
         for place, one in enumerate(sets)
     ]
     if not exam.validation or not any(rivals.controls for rivals in plain):
@@ -65,6 +65,18 @@ def rivals_of(
         replace(rivals, controls={**rivals.controls, UNIGRAM: {LOGITS: push}}) if rivals.controls else rivals
         for rivals, push in zip(plain, found, strict=True)
     ]
+
+
+def _plain(
+    steering: SteeringSet, random: Sequence[SteeringSet], matched: Sequence[SteeringSet], saes: Sequence[Sae]
+) -> Rivals:
+    """Those that are sets of features."""
+    others = [*random, *_at_scale(matched, steering.scale)]
+    if not others:
+        return Rivals()
+    features = features_of(steering.run)
+    often = {one.name: controls.frequencies(one, features) for one in (replace(steering, name=""), *others)}
+    return Rivals(_added(random, saes), _added(others[len(random) :], saes), often)
 
 
 def _added(sets: Sequence[SteeringSet], saes: Sequence[Sae]) -> dict[str, Vectors]:
@@ -83,5 +95,6 @@ def _controls(steering: SteeringSet, saes: Sequence[Sae], count: int, seed: int)
             f"Random controls need the frequencies of the run {steering.run or '(none)'}, which is not cached; "
             f"evaluate without controls or collect the run first."
         )
-    features = features_of(steering.run)
-    return [*controls.random_like(steering, features, saes, count=count, seed=seed), controls.flipped(steering)]
+    features, floor = features_of(steering.run), int(fit_summary(steering.run)["floor"])
+    random = controls.random_like(steering, features, saes, count=count, floor=floor, seed=seed)
+    return [*random, controls.flipped(steering)]

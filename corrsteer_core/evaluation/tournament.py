@@ -18,7 +18,7 @@ from corrsteer_core.evaluation.evaluation import Evaluation
 from corrsteer_core.evaluation.exam import Exam
 from corrsteer_core.evaluation.multiple_choice import MEASURING, constrained_trial, one_token_choices
 from corrsteer_core.evaluation.standing import LeftOut, Standing
-from corrsteer_core.evaluation.trials import trial
+from corrsteer_core.evaluation.trials import clusters_of, trial
 from corrsteer_core.models.loading import Model
 from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.statistics.rival import compare_with_rivals
@@ -70,7 +70,7 @@ def with_tournament(
     known = {one.name: one for one in contenders}
     standings = [
         Standing(known[beside.rival].kind, beside, result.comparison.unsteered_rate, known[beside.rival].style)
-        for beside in (compare_with_rivals(mine, outcomes) if outcomes else [])
+        for beside in (compare_with_rivals(mine, outcomes, clusters=clusters_of(exam.items)) if outcomes else [])
     ]
     return replace(result, tournament=tuple(standings), left_out=tuple(missing))
 

@@ -19,8 +19,8 @@ from corrsteer_core.models.loading import Model
 from corrsteer_core.models.prompts import answer_text, render
 from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.statistics import rates
-from corrsteer_core.statistics.graded import graded_change
-from corrsteer_core.statistics.paired import difference_interval, ser_interval
+from corrsteer_core.statistics.clusters import paired_test
+from corrsteer_core.statistics.paired import ser_interval
 from corrsteer_core.tasks import Item, Scorer
 
 READ_TOGETHER = 32
@@ -39,6 +39,8 @@ class Trial:
     outcomes: np.ndarray  # (items, variants) float64
     class_logp: tuple[np.ndarray, ...] = ()
     """Per item (variants, its choices): log-probabilities at the first generation position. () where not asked for."""
+    leads: np.ndarray | None = None
+    """(items, variants) nats between the likeliest first token and the next; None where that was not read."""
 
 
 def trial(
@@ -61,6 +63,7 @@ def trial(
     tokens: list[list[list[int]]] = [[] for _ in items]
     prompts = [render(model, item.prompt, style) for item in items]
     logp: list[np.ndarray] = [np.zeros((0, 0)) for _ in classes]
+    leads = np.zeros((len(items), len(variants)))
     done = 0
 
     def on_progress(prompts_of_batch: float) -> None:
@@ -81,10 +84,11 @@ def trial(
             texts[place] = [answer_text(model, ids) for ids in of_prompt]
         for place, likely in zip(batch.prompts, batch.class_logp, strict=bool(classes)):
             logp[place] = likely
+        leads[batch.prompts] = batch.leads
         done += len(batch.prompts)
         on_progress(0)
     outcomes = [[scorer(text, item) for text in row] for row, item in zip(texts, items, strict=True)]
-    return Trial(tuple(items), texts, tokens, np.array(outcomes, dtype=np.float64), tuple(logp))
+    return Trial(tuple(items), texts, tokens, np.array(outcomes, dtype=np.float64), tuple(logp), leads)
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,11 @@ class Comparison:
     negative_share: float | None
     """Negative flips / samples whose text changed."""
     p: float
-    """Exact McNemar test; for graded outcomes, the sign-flip test of their differences."""
+    """Exact McNemar test; for graded outcomes, the sign-flip test of their differences; of clusters, that of their sums."""
+    test: str = "mcnemar"
+    """Which of them: mcnemar, sign flip or clusters."""
+    clusters: int | None = None
+    """How many clusters the samples come in; None where each stands alone."""
 
     @property
     def effect(self) -> float:
@@ -121,7 +129,7 @@ def compare(found: Trial, variant: int, baseline: int = 0) -> Comparison:
     """A variant of a trial against its baseline (the unsteered one)."""
     before, after = found.outcomes[:, baseline], found.outcomes[:, variant]
     flipped = rates.flips(before, after)
-    p, gain = _paired(before, after, flipped)
+    tested = paired_test(before, after, clusters_of(found.items))
     changed = sum(row[baseline] != row[variant] for row in found.texts)
     return Comparison(
         n=len(before),
@@ -132,21 +140,19 @@ def compare(found: Trial, variant: int, baseline: int = 0) -> Comparison:
         positive_flips=flipped.positive,
         negative_flips=flipped.negative,
         changed=changed,
-        effect_interval=gain,
+        effect_interval=tested.interval,
         ser=rates.ser(flipped.positive, flipped.negative),
         ser_interval=ser_interval(flipped.positive, flipped.negative),
         negative_share=rates.negative_share(flipped.negative, changed),
-        p=p,
+        p=tested.p,
+        test=tested.test,
+        clusters=tested.clusters,
     )
 
 
-def _paired(before: np.ndarray, after: np.ndarray, flipped: rates.Flips) -> tuple[float, rates.Interval | None]:
-    """p and 95% interval of the difference, of a kind that agree."""
-    if np.isin(np.concatenate([before, after]), (0.0, 1.0)).all():
-        p = rates.mcnemar_p(flipped.positive, flipped.negative)
-        return p, difference_interval(flipped.positive, flipped.negative, len(before))
-    change = graded_change(before, after, seed=0)
-    return change.p, change.interval
+def clusters_of(items: Sequence[Item]) -> list[str]:
+    """The cluster of each item, one that stands alone being its own; [] where all do."""
+    return [item.cluster or item.id for item in items] if any(item.cluster for item in items) else []
 
 
 def fluency(

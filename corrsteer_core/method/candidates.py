@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, part_of, silent
@@ -16,8 +17,9 @@ from corrsteer_core.method.validation import default_objective, steered_alone
 from corrsteer_core.models.hooks import HookPoint
 from corrsteer_core.models.prompts import render
 from corrsteer_core.runs import strategies
-from corrsteer_core.runs.fit import sae_sizes, training_activations, training_outcomes
-from corrsteer_core.runs.predictions import PREDICTED, needed_predictions, predictions
+from corrsteer_core.runs.fit import sae_sizes, training_activations, training_classes, training_outcomes
+from corrsteer_core.runs.objectives import Objective
+from corrsteer_core.runs.predictions import PREDICTED, TILT, needed_predictions, predictions
 from corrsteer_core.runs.stored_run import features_of, fit_summary
 from corrsteer_core.storage.reading import Reader, query
 from corrsteer_core.storage.writing import PATIENCE, Writer
@@ -44,7 +46,8 @@ def rankable_features(run: str, *, ranking: str = DEFAULT_RANKING, negative: boo
     features = features_of(run)
     if ranking != DEFAULT_RANKING:
         features = features.merge(scores(run, ranking), on=["layer", "feature"])
-    chosen = strategies.rankable(features, int(summary["floor"]), negative=negative)
+    signed = "score" if ranking in rankings.BY_CLASS else "r"
+    chosen = strategies.rankable(features, int(summary["floor"]), negative=negative, signed=signed)
     if chosen.empty:
         r = "r" if negative else "r above 0"
         raise CorrSteerError(f"No feature of {run} fired in {summary['floor']} training samples with {r}.")
@@ -56,13 +59,40 @@ def predicted_features(run: str, *, negative: bool = False) -> pd.DataFrame:
 
     With `negative` also those that help when subtracted. Raises CorrSteerError where nothing is predicted, or none helps.
     """
-    predicted = needed_predictions(run)
-    found = strategies.helpful(predicted.merge(features_of(run)[KNOWN], on=KNOWN[:2], how="left"), negative=negative)
+    found = _helpful(run, PREDICTED, negative)
     if found.empty:
         raise CorrSteerError(
             f"No feature of {run} is predicted to help; choose a task that the model sometimes solves."
         )
     return found
+
+
+def _helpful(run: str, by: str, negative: bool) -> pd.DataFrame:
+    """Features whose prediction `by` is above 0, with what the fit says of them, the best first."""
+    every = needed_predictions(run).merge(features_of(run)[KNOWN], on=KNOWN[:2], how="left")
+    return strategies.helpful(every, negative=negative, by=by)
+
+
+def listed_for_v(
+    run: str,
+    ranked: pd.DataFrame,
+    *,
+    per_layer: int = strategies.PER_LAYER,
+    scales: Sequence[float] = strategies.SCALES,
+    longest: float = strategies.LONGEST,
+    objective: Objective = "rate",
+) -> pd.DataFrame:
+    """What -V tries: in each layer the `per_layer` first of `ranked` and, where effects are predicted, the best by prediction.
+
+    Of the prediction the part that its objective rewards: the tilt where it chooses by the gain beyond the prior, which no
+    shift can raise; else the whole effect.
+    """
+    predicted = None
+    if not predictions(run).empty:
+        by = TILT if objective == "beyond_prior" else PREDICTED
+        negative = bool((ranked["coefficient"] < 0).any())
+        predicted = strategies.within_reach(_helpful(run, by, negative), max(scales), longest, by=by)
+    return strategies.candidates(ranked, per_layer, scales, predicted)
 
 
 def scores(run: str, ranking: str) -> pd.DataFrame:
@@ -74,11 +104,22 @@ def scores(run: str, ranking: str) -> pd.DataFrame:
         raise CorrSteerError(f"Unknown ranking {ranking!r}; known are {', '.join([*rankings.RANKINGS, PREDICTED])}.")
     frames = []
     with Reader(run) as store:
-        y = training_outcomes(store).to_numpy()
+        known: list[ArrayLike] = [training_outcomes(store).to_numpy()]
+        known += [_needed_classes(store)] if ranking in rankings.BY_CLASS else []
         for layer, d_sae in sae_sizes(store).items():
-            score = rank(training_activations(store, layer, d_sae), y)
+            score = rank(training_activations(store, layer, d_sae), *known)
             frames.append(pd.DataFrame({"layer": layer, "feature": np.arange(d_sae), "score": score}))
     return pd.concat(frames, ignore_index=True)
+
+
+def _needed_classes(store: Reader) -> np.ndarray:
+    found = training_classes(store)
+    if found is None:
+        raise CorrSteerError(
+            f"The right answers of {store.run} are not of several classes, so nothing can be ranked within a class; use "
+            f"another --ranking."
+        )
+    return found
 
 
 def try_candidates(
@@ -88,21 +129,19 @@ def try_candidates(
     scales: Sequence[float] = strategies.SCALES,
     longest: float = strategies.LONGEST,
     features: pd.DataFrame | None = None,
+    objective: Objective | None = None,
     setup: Setup | None = None,
     progress: Progress = silent,
 ) -> pd.DataFrame:
     """Steer each candidate of -V alone on the validation split; returns and stores `effects`. Those known are not repeated.
 
-    Where effects are predicted, the best by prediction are tried beside the best by r. Candidates whose vector is longer
-    than the share `longest` of the activation it is added to are tried at that length.
+    See `listed_for_v`. Candidates whose vector is longer than the share `longest` of the activation it is added to are
+    tried at that length.
     """
     setup = setup or reopen(run)
     ranked = features if features is not None else rankable_features(run)
-    predicted = None
-    if not predictions(run).empty:
-        negative = bool((ranked["coefficient"] < 0).any())
-        predicted = strategies.within_reach(predicted_features(run, negative=negative), max(scales), longest)
-    listed = strategies.candidates(ranked, per_layer, scales, predicted)
+    aim = objective or default_objective(setup)
+    listed = listed_for_v(run, ranked, per_layer=per_layer, scales=scales, longest=longest, objective=aim)
     return tried(setup, strategies.between_lengths(with_shares(setup, listed), longest), progress)
 
 
@@ -157,8 +196,26 @@ def activation_lengths(setup: Setup, points: Sequence[HookPoint]) -> dict[HookPo
 
 
 def try_layers(
-    run: str, features: pd.DataFrame, per_layer: int, setup: Setup, progress: Progress = silent
+    run: str,
+    features: pd.DataFrame,
+    per_layer: int,
+    setup: Setup,
+    progress: Progress = silent,
+    *,
+    longest: float = strategies.LONGEST,
 ) -> pd.DataFrame:
-    """Steer each feature of -A alone, at scale 1, on the validation split: what -P prunes by."""
+    """Steer each feature of -A alone, at scale 1, on the validation split: what -P prunes by.
+
+    Like V's, a vector longer than the share `longest` of the activation it is added to is tried at that length.
+    """
+    listed = with_shares(setup, strategies.candidates(features, per_layer, (1.0,)))
+    return tried(setup, strategies.between_lengths(listed, longest), progress)
+
+
+def known_of_layers(run: str, features: pd.DataFrame, per_layer: int, longest: float) -> pd.DataFrame:
+    """What `try_layers` stored, without the model."""
     listed = strategies.candidates(features, per_layer, (1.0,))
-    return tried(setup, with_shares(setup, listed), progress)
+    stored = query(run, "SELECT * FROM effects")
+    shares = (stored["share"] / stored["scale"]).groupby([stored["layer"], stored["feature"]]).first().rename("share")
+    listed = listed.merge(shares.reset_index(), on=["layer", "feature"])
+    return stored.merge(strategies.between_lengths(listed, longest)[CANDIDATE], on=CANDIDATE)

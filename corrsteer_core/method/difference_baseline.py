@@ -26,6 +26,8 @@ from corrsteer_core.models.hooks import Action, HookPoint, Site
 from corrsteer_core.models.loading import Model
 from corrsteer_core.models.prompts import render
 from corrsteer_core.runs import strategies
+from corrsteer_core.statistics.best_of_many import corrected_p
+from corrsteer_core.statistics.rates import NOISE
 from corrsteer_core.storage.reading import query
 from corrsteer_core.tasks import Item
 
@@ -129,7 +131,8 @@ def _chosen(
     items = [item for item in setup.items if item.split == "validation"]
     found = _try(setup, items, listed, vectors, "trying difference vectors", trying)
     tried = strategies.effects(listed, found.outcomes[:, 0], found.outcomes[:, 1:])
-    return vectors, tried, strategies.beyond_noise(tried.assign(r=0.0)).head(1)
+    sure = corrected_p(found.outcomes[:, 0], found.outcomes[:, 1:]) < NOISE  # as V asks it of its candidates
+    return vectors, tried, strategies.beyond_noise(tried[sure].assign(r=0.0)).head(1)
 
 
 def _summary(setup: Setup, measured: Trial, progress: Progress) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from typing import Any
 from corrsteer_core.base.progress import Progress, part_of, silent
 from corrsteer_core.evaluation.evaluation import Evaluation
 from corrsteer_core.evaluation.exam import exam_for
+from corrsteer_core.evaluation.how_many import CONTROLS, MATCHED
 from corrsteer_core.evaluation.measure import evaluate_set
 from corrsteer_core.method.contenders import against as put_against
-from corrsteer_core.method.matched import DRAWS, matched_sets
+from corrsteer_core.method.matched import matched_sets
 from corrsteer_core.models.devices import dtype_to_go_on
 from corrsteer_core.models.loading import Model, load_model
 from corrsteer_core.runs.against import Against
@@ -32,7 +33,7 @@ def evaluate(
     steering: SteeringSet,
     task: Task,
     *,
-    control_count: int = 0,
+    control_count: int | None = None,
     matched: int | None = None,
     against: Against = Against(),
     model: Model | None = None,
@@ -42,13 +43,17 @@ def evaluate(
 ) -> Evaluation:
     """Measure a set on one split of a task; `asked` is what `evaluate_set` takes more.
 
-    `matched` is how many sets are chosen alike among random features to compare with: None is DRAWS where there are
-    other controls and the set was chosen by steering, else none. `against` adds a tournament with the rivals it names.
+    `control_count` is how many random sets to compare with: None is CONTROLS where the set's run is cached, which
+    knows how often features fire, else none. `matched` is how many sets are chosen alike among random features: None is
+    MATCHED where there are other controls and the set was chosen by steering, else none. `against` adds a tournament with
+    the rivals it names.
     """
     model = model or _model_of(steering)
-    draws = matched if matched is not None else DRAWS if control_count else 0
+    cached = bool(steering.run) and is_cached(steering.run)
+    count = control_count if control_count is not None else CONTROLS if cached else 0
+    draws = matched if matched is not None else MATCHED if count else 0
     share = TOURNAMENT_SHARE * bool(against)
-    asked |= {"control_count": control_count, "model": model, "saes": saes}
+    asked |= {"control_count": count, "model": model, "saes": saes}
     result = _measured(steering, task, draws, model, asked, part_of(progress, 0, 1 - share))
     if not against:
         return result

@@ -1,8 +1,9 @@
 """The matched control: the very procedure that chose a set, repeated among random features.
 
 The best of a hundred candidates looks good on the samples that chose it, whatever the candidates are. So a set that was
-chosen by steering is compared with what the same choice makes of random features of like frequency in place of those of
-highest r: as many in each layer, at the same scales, within the same lengths, on the same validation split.
+chosen by steering is compared with what the same choice makes of random features of like frequency in place of those it
+tried, the best by r and the best by prediction: as many in each layer, added or subtracted alike, at the same scales, within
+the same lengths, on the same validation split.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pandas as pd
 
 from corrsteer_core.base.progress import Progress, part_of, silent
 from corrsteer_core.evaluation.controls import like_frequency
+from corrsteer_core.evaluation.how_many import MATCHED
 from corrsteer_core.method.candidates import activation_lengths, rankable_features, with_shares
 from corrsteer_core.method.run_setup import Setup, reopen
 from corrsteer_core.method.validation import default_objective, judged_by, steered_alone, try_groups
@@ -28,14 +30,13 @@ from corrsteer_core.runs.strategies import Measure, get_strategy
 from corrsteer_core.storage.reading import query
 from corrsteer_core.storage.writing import PATIENCE, Writer
 
-DRAWS = 5
 Streams = Mapping[HookPoint, float]
 """Mean length of the activations at each hook point; the same for every draw."""
 STAGE = "choosing among random features"
 
 
 class _RandomDesk:
-    """A strategy's desk on which random features lie in place of those of highest r; nothing is kept but the choice."""
+    """A strategy's desk on which random features lie in place of those it tried; nothing is kept but the choice."""
 
     def __init__(
         self, setup: Setup, base: SteeringSet, about: dict, draw: int, streams: Streams, progress: Progress
@@ -47,11 +48,10 @@ class _RandomDesk:
         self._rng = np.random.default_rng([draw, 1])
 
     def tried_at_once(self, per_layer: int) -> pd.DataFrame:
-        return self._tried(with_shares(self.setup, self._listed(per_layer, (1.0,)), self.streams))
+        return self._tried(self._listed(per_layer, (1.0,)))
 
     def tried_at_scales(self, per_layer: int) -> pd.DataFrame:
-        listed = with_shares(self.setup, self._listed(per_layer, self.about["scales"]), self.streams)
-        return self._tried(strategies.between_lengths(listed, self.about["longest"]))
+        return self._tried(self._listed(per_layer, self.about["scales"]))
 
     def measured(self, rounds: int) -> Measure:
         def measure(groups: Sequence[Sequence[SteeringRow]]) -> np.ndarray:
@@ -60,15 +60,25 @@ class _RandomDesk:
         return measure
 
     def _listed(self, per_layer: int, scales: Sequence[float]) -> pd.DataFrame:
-        """As many random features a layer as the strategy would try, of like frequency, with their own coefficients."""
+        """For each feature that the strategy tried a random one of like frequency, with its own coefficient, at every scale."""
         every = features_of(self.setup.run)
         floor = int(fit_summary(self.setup.run)["floor"])
         open_to = every[(every["support"] >= floor) & (every["coefficient"] > 0)]
-        best = self.features.groupby("layer", sort=True).head(per_layer)
-        drawn = like_frequency(best, open_to, self._rng)
-        return drawn[["layer", "feature", "r", "coefficient", "frequency"]].merge(
-            pd.DataFrame({"scale": list(scales)}), how="cross"
-        )
+        wanted = self._wanted(every, per_layer)
+        drawn = like_frequency(wanted, open_to, self._rng)[["layer", "feature", "r", "coefficient", "frequency"]]
+        drawn = drawn.assign(coefficient=drawn["coefficient"] * wanted["sign"].to_numpy())
+        listed = drawn.merge(pd.DataFrame({"scale": list(scales)}), how="cross")
+        return strategies.between_lengths(with_shares(self.setup, listed, self.streams), self.about["longest"])
+
+    def _wanted(self, every: pd.DataFrame, per_layer: int) -> pd.DataFrame:
+        """What the strategy tried: layer, feature, frequency (0 for one that never fired), sign of its coefficient."""
+        if "listed" in self.about:
+            tried = pd.DataFrame(self.about["listed"], columns=["layer", "feature", "sign"])
+        else:  # chosen by a release that did not keep them, and tried those of highest r alone
+            tried = self.features.groupby("layer", sort=True).head(per_layer)
+            tried = tried[["layer", "feature"]].assign(sign=np.sign(tried["coefficient"]))
+        known = every[["layer", "feature", "frequency"]]
+        return tried.merge(known, on=["layer", "feature"], how="left").fillna({"frequency": 0.0})
 
     def _tried(self, listed: pd.DataFrame) -> pd.DataFrame:
         return judged_by(steered_alone(self.setup, listed, STAGE, self.progress), self.objective)
@@ -77,7 +87,7 @@ class _RandomDesk:
 def matched_sets(
     steering: SteeringSet,
     *,
-    draws: int = DRAWS,
+    draws: int = MATCHED,
     setup: Setup | None = None,
     model: Model | None = None,
     progress: Progress = silent,

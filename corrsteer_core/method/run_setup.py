@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.method.repeats import repeated
 from corrsteer_core.models.devices import dtype_to_go_on
 from corrsteer_core.models.loading import EMBEDDED, Model, load_model
 from corrsteer_core.models.prompts import resolve_style
@@ -70,6 +71,7 @@ def set_up(
         data=str(data.resolve()) if data else "",
         scorer=scorer,
         judge=judge,
+        **asdict(repeated(task, items, data)),
     )
     return Setup(config.run_id(items), config, model, saes, task, items)
 

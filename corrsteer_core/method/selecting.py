@@ -12,8 +12,8 @@ import pandas as pd
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, part_of, silent
 from corrsteer_core.method.candidates import (
-    CANDIDATE,
     DEFAULT_RANKING,
+    known_of_layers,
     rankable_features,
     try_candidates,
     try_layers,
@@ -26,7 +26,6 @@ from corrsteer_core.runs.objectives import Objective
 from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
 from corrsteer_core.runs.stored_run import empty_set_of, features_of, keep_set, stored
 from corrsteer_core.runs.strategies import Measure, get_strategy
-from corrsteer_core.storage.reading import query
 
 
 @dataclass
@@ -58,7 +57,8 @@ class ValidationDesk:
         return self.tried
 
     def tried_at_once(self, per_layer: int) -> pd.DataFrame:
-        return self._judged(try_layers(self.run, self.features, per_layer, self._opened(), self.progress))
+        found = try_layers(self.run, self.features, per_layer, self._opened(), self.progress, longest=self.longest)
+        return self._judged(found)
 
     def tried_at_scales(self, per_layer: int) -> pd.DataFrame:
         found = try_candidates(
@@ -68,6 +68,7 @@ class ValidationDesk:
             longest=self.longest,
             features=self.features,
             setup=self._opened(),
+            objective=self.objective,
             progress=self.progress,
         )
         return self._judged(found)
@@ -112,17 +113,31 @@ def select(
     chosen = base.with_rows(chooser.choose(desk))
     asked = {"per_layer": per_layer, "scales": list(scales), "longest": longest, "ranking": ranking}
     about: dict[str, Any] = {"strategy": strategy, **asked, "negative": negative, "objective": desk.objective}
+    if chooser.by_steering:
+        about["listed"] = _listed(desk.tried)
     if chooser.best_of_many:
         about["stability"] = stability(desk.tried)
     keep_set(run, chosen, strategy, selection=about)
     return chosen
 
 
-def seen_by_p(run: str, per_layer: int = 1, ranking: str = DEFAULT_RANKING, negative: bool = False) -> pd.DataFrame:
+def _listed(tried: pd.DataFrame) -> list[list[int]]:
+    """The features that were tried: layer, feature, and -1 for one that was subtracted, else 1."""
+    once = tried.drop_duplicates(["layer", "feature"])
+    signs = np.sign(once["coefficient"]).astype(int)
+    return [[int(one) for one in row] for row in zip(once["layer"], once["feature"], signs, strict=True)]
+
+
+def seen_by_p(
+    run: str,
+    per_layer: int = 1,
+    ranking: str = DEFAULT_RANKING,
+    negative: bool = False,
+    longest: float = strategies.LONGEST,
+) -> pd.DataFrame:
     """What -P saw on the validation split, layer by layer, what it kept, and whether that could be noise."""
     features = rankable_features(run, ranking=ranking, negative=negative)
-    listed = strategies.candidates(features, per_layer, (1.0,))
-    return strategies.seen_by_p(query(run, "SELECT * FROM effects").merge(listed[CANDIDATE], on=CANDIDATE))
+    return strategies.seen_by_p(known_of_layers(run, features, per_layer, longest))
 
 
 def _set_name(
@@ -142,5 +157,6 @@ def _set_name(
     parts += [f"by {objective.replace('_', ' ')}"] if objective else []
     if chooser.best_of_many:
         parts += [f"scales {' '.join(f'{one:g}' for one in scales)}"] if tuple(scales) != strategies.SCALES else []
+    if chooser.by_steering:
         parts += [f"up to {100 * longest:g}%"] if longest != strategies.LONGEST else []
     return ", ".join(parts)

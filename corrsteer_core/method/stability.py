@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from corrsteer_core.method.validation import outcome_matrix
-from corrsteer_core.statistics import rates
-from corrsteer_core.statistics.selection_stability import selection_stability
+from corrsteer_core.runs.strategies import outcome_matrix
+from corrsteer_core.statistics.best_of_many import best_of_many, statistics_of
+from corrsteer_core.statistics.selection_stability import Choose, selection_stability
 
 RESAMPLES = 500
 NAMED = 5
@@ -17,15 +17,15 @@ NAMED = 5
 
 
 def stability(effects: pd.DataFrame) -> dict[str, Any] | None:
-    """How often each candidate is the best beyond noise, and the winner's effect corrected for having been chosen.
+    """How often each candidate is the best beyond the luck of many tries, and the winner's effect corrected for being chosen.
 
     `effects` as V saw them, judged by its objective. None where outcomes are graded or nothing was tried. See
-    `selection_stability` for the method: out-of-bag means over resamples.
+    `selection_stability` for the method: out-of-bag means over resamples. What luck reaches is worked out once, on all samples.
     """
     found = outcome_matrix(effects)
     if found is None:
         return None
-    known = selection_stability(*found, best_beyond_noise, resamples=RESAMPLES, seed=0)
+    known = selection_stability(*found, best_above(best_of_many(*found).critical()), resamples=RESAMPLES, seed=0)
     order = np.argsort(-known.shares, kind="stable")[:NAMED]
     rows = effects.reset_index(drop=True).loc[order, ["layer", "feature", "scale", "frequency"]].to_dict("records")
     shares = [float(known.shares[place]) for place in order]
@@ -38,12 +38,11 @@ def stability(effects: pd.DataFrame) -> dict[str, Any] | None:
     }
 
 
-def best_beyond_noise(unsteered: np.ndarray, steered: np.ndarray) -> int | None:
-    """The candidate of highest rate among those that raise it beyond noise, as V asks it; None if there is none."""
-    up = (steered > unsteered[:, None]).sum(axis=0)
-    down = (steered < unsteered[:, None]).sum(axis=0)
-    p = rates.mcnemar_p_of(up, down)
-    rises = (up > down) & np.asarray(rates.rises(up, down, p))
-    if not rises.any():
-        return None
-    return int(np.argmax(np.where(rises, steered.mean(axis=0), -1.0)))
+def best_above(critical: float) -> Choose:
+    """A choice: the candidate of highest rate among those whose statistic is above what luck reaches, as V asks it."""
+
+    def choose(unsteered: np.ndarray, steered: np.ndarray) -> int | None:
+        rises = statistics_of(unsteered, steered) > critical
+        return int(np.argmax(np.where(rises, steered.mean(axis=0), -1.0))) if rises.any() else None
+
+    return choose

@@ -10,9 +10,10 @@ from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, silent
 from corrsteer_core.evaluation.evaluation import Evaluation
 from corrsteer_core.evaluation.exam import Exam
+from corrsteer_core.evaluation.how_many import CONTROLS, MATCHED
 from corrsteer_core.evaluation.measure import evaluate_sets
 from corrsteer_core.method import candidates, collecting, difference_baseline, prediction, selecting
-from corrsteer_core.method.matched import DRAWS, matched_sets
+from corrsteer_core.method.matched import matched_sets
 from corrsteer_core.method.run_setup import Setup
 from corrsteer_core.reporting.ranking_words import of_ranking
 from corrsteer_core.reporting.verdict import verdict
@@ -21,8 +22,6 @@ from corrsteer_core.runs.fit import FitSettings
 from corrsteer_core.runs.predictions import PREDICTED
 from corrsteer_core.runs.steering_set import SteeringSet
 from corrsteer_core.runs.strategies import STRATEGIES
-
-CONTROLS = 5
 
 
 def study(
@@ -98,7 +97,7 @@ def _measured(
     validation = tuple(item for item in setup.items if item.split == "validation")
     length, on = setup.config.max_new_tokens, split in ("train", "validation")
     exam = Exam(setup.task, split, items, setup.config.style, length, validation=validation, chosen_on=on)
-    draws = DRAWS if control_count else 0
+    draws = MATCHED if control_count else 0
     matched = [matched_sets(one, draws=draws, setup=setup, progress=progress) for one in chosen] if draws else []
     found = evaluate_sets(
         chosen, exam, setup.model, setup.saes, control_count=control_count, matched=matched, progress=progress

@@ -127,15 +127,6 @@ def judged_by(effects: pd.DataFrame, objective: Objective) -> pd.DataFrame:
     return renamed.rename(columns=lambda name: name.removeprefix("beyond_"))
 
 
-def outcome_matrix(effects: pd.DataFrame) -> tuple[np.ndarray, np.ndarray] | None:
-    """Outcomes (samples,) unsteered and (samples, candidates) steered, from stored bits; None where some were graded."""
-    if effects.empty or effects["outcomes"].isna().any():
-        return None
-    n = int(effects["n"].iloc[0])
-    steered = np.array([strategies.outcomes_of(bits, n) for bits in effects["outcomes"]]).T
-    return strategies.outcomes_of(effects["unsteered_outcomes"].iloc[0], n), steered
-
-
 def _bits(outcomes: np.ndarray) -> list[str | None]:
     """Each column's outcomes as hexadecimal digits, one bit a sample; None for graded outcomes."""
     if not np.isin(outcomes, (0.0, 1.0)).all():

@@ -31,6 +31,12 @@ GLOSSARY = (
         "How closely a feature's activation goes with success over the training samples: 0 not at all, 1 "
         "perfectly. It proposes; it does not prove.",
     ),
+    Point(
+        "Correlation within the class",
+        "The same among samples with the same right answer, put together over the answers: what merely goes with one "
+        "answer, which a model that leans to it gets right more often, counts for nothing. For tasks whose answers are "
+        "classes.",
+    ),
     Point("Effect", "The success rate with steering minus the rate without, on the same samples."),
     Point(
         "Feature",

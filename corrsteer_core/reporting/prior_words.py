@@ -26,6 +26,8 @@ DIAMONDS = (
 """How to read them in a chart of rates."""
 CLASS_HEADS = ("Class", "Samples", "Right unsteered", "Right steered")
 NO_CHOICE = "none of them"
+ANSWERED = "What was answered"
+"""Title of the classes one by one where nothing is known beyond them."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,18 @@ class PriorWords:
 
 
 def prior_words(summary: Mapping[str, Any]) -> PriorWords | None:
-    """The block of an evaluation; None where the task has no classes or nothing of it was measured."""
-    if not summary.get("offset") or not summary.get("beyond_prior"):
+    """The block of an evaluation; None where the task has no classes or nothing of it was measured.
+
+    Without figures where no one token tells the classes apart, so that nothing is known of constants.
+    """
+    constants = bool(summary.get("offset") and summary.get("beyond_prior"))
+    if not constants and not summary.get("confusion"):
         return None
     classes = summary.get("classes") or []
     changes = [ClassChange(row["class"], row["n"], row["unsteered_rate"], row["steered_rate"]) for row in classes]
     said = by_class(changes)
     return PriorWords(
-        figures=tuple(_figures(summary)),
+        figures=tuple(_figures(summary)) if constants else (),
         classes=Table("Right answers by class", CLASS_HEADS, tuple(map(_class_row, changes))),
         sentence=f"{said[:1].upper()}{said[1:]}." if said else "",
         confusion=tuple(_confusion(summary.get("confusion") or {})),
@@ -116,7 +122,7 @@ def _confusion(found: Mapping[str, Any]) -> Iterator[Table]:
 
 
 def _remarks(summary: Mapping[str, Any]) -> Iterator[str]:
-    majority, ties = summary.get("majority_rate"), summary.get("near_ties")
+    majority = summary.get("majority_rate")
     if majority is not None:
         yield f"Always answering the commonest right class would reach {percent(majority)}."
     answers = summary.get("answers") or {}
@@ -126,8 +132,5 @@ def _remarks(summary: Mapping[str, Any]) -> Iterator[str]:
             f"The commonest answer is {before['commonest']} ({percent(before['share'])}) unsteered and "
             f"{after['commonest']} ({percent(after['share'])}) steered."
         )
-    if ties:
-        yield (
-            f"{ties:,} of {summary['n']:,} samples are near ties between the best two classes: other arithmetic may turn "
-            f"their answers."
-        )
+    if before.get("no_choice") is not None and after.get("no_choice") is not None:
+        yield f"{percent(before['no_choice'])} of answers are none of the classes unsteered, {percent(after['no_choice'])} steered."

@@ -12,7 +12,6 @@ from typing import Any
 import pandas as pd
 
 from corrsteer_core.base.formatting import number, points
-from corrsteer_core.statistics import rates
 from corrsteer_core.statistics.rates import NOISE
 
 CHANCE = 0.01
@@ -60,7 +59,20 @@ def of_ranking(fit: Mapping[str, Any], overall: Mapping[str, Any] | None) -> Fin
         True,
         f"The highest r, {number(best)}, is beyond chance: when the outcomes are shuffled, the best of all features "
         f"stays below {number(level)} in 95% of shuffles, and reaches {number(best)} in fewer than 1%. That makes features "
-        f"candidates; what they do is another question.{_few(fit)}",
+        f"candidates; what they do is another question.{_within(overall)}{_few(fit)}",
+    )
+
+
+def _within(overall: Mapping[str, Any]) -> str:
+    """What is left of the highest r where only samples of one right answer are compared; empty without classes."""
+    best, level, p = (overall.get(f"within_{name}") for name in ("best", "level", "p"))
+    if best is None or level is None or p is None or pd.isna(best):
+        return ""
+    beyond = p < CHANCE and best > level
+    verdict = "beyond chance too" if beyond else "no better than chance"
+    return (
+        f" Within the class of the right answer, where a lean towards one answer counts for nothing, the highest r is "
+        f"{number(best)}, {verdict} (in 95% of shuffles the best stays below {number(level)})."
     )
 
 
@@ -106,7 +118,7 @@ def _luck(p: float, tries: int) -> str:
 
 def _raises(row: pd.Series) -> bool:
     """Whether the best scale raises the rate by more than noise, as V asks it."""
-    return bool(row["effect"] > 0 and rates.rises(row["positive_flips"], row["negative_flips"], row["p"]))
+    return bool(row["effect"] > 0 and row["p"] / 2 < NOISE)
 
 
 def _name(row: pd.Series) -> str:
@@ -117,7 +129,7 @@ def _does(row: pd.Series) -> str:
     """What steering with one feature did, as a verb phrase: its gain at its best scale, else its harm at its worst."""
     if _raises(row):
         return f"raises the success rate by {_size(row['effect'])} when steered (at scale {row['scale']:g})"
-    if row["worst_effect"] < 0 and row["worst_p"] < NOISE and row["worst_flips"] < 0:
+    if row["worst_effect"] < 0 and row["worst_p"] < NOISE:
         best = (
             f"; the best scale, {row['scale']:g}, brings {points(row['effect'])}"
             if row["effect"] != row["worst_effect"]
@@ -129,3 +141,26 @@ def _does(row: pd.Series) -> str:
 
 def _size(share: float) -> str:
     return f"{100 * abs(share):.1f} points"
+
+
+def of_repeats(config: Mapping[str, Any]) -> list[str]:
+    """What of the prompts is there more than once, from a run's configuration; none where nothing is, or nobody looked."""
+    copies, contradictions, near = (config.get(name) or 0 for name in ("copies", "contradictions", "near_copies"))
+    found = []
+    if copies:
+        found.append(f"{_counted(copies, 'row was', 'rows were')} left out: the prompt was there already.")
+    if contradictions:
+        found.append(
+            f"{_counted(contradictions, 'prompt was', 'prompts were')} there with several targets; the first one holds, "
+            f"whatever is answered."
+        )
+    if near:
+        found.append(
+            f"{_counted(near, 'test sample nearly repeats', 'test samples nearly repeat')} one that features are ranked or "
+            f"chosen on (nine in ten of their words): what holds there may not hold elsewhere."
+        )
+    return found
+
+
+def _counted(n: int, one: str, many: str) -> str:
+    return f"{n:,} {one if n == 1 else many}"

@@ -18,7 +18,8 @@ from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.files import not_written, write_all_new, write_text
 from corrsteer_core.base.formatting import number, p_value, percent, points, probability, signed
 from corrsteer_core.base.text_diff import visible
-from corrsteer_core.reporting.report_contents import _effect_rows, _layer_rows, _rate_rows, contents
+from corrsteer_core.reporting.report_contents import contents
+from corrsteer_core.reporting.report_rows import effect_rows, layer_rows, rate_rows
 
 Theme = Literal["", "light", "dark"]
 """Empty: whichever the reader's device prefers."""
@@ -60,5 +61,5 @@ def _environment() -> Environment:
     )
     words = {"percent": percent, "points": points, "signed": signed, "p_value": p_value, "probability": probability}
     made.filters.update(words, number=number)
-    made.globals.update(rate_rows=_rate_rows, effect_rows=_effect_rows, layer_rows=_layer_rows)
+    made.globals.update(rate_rows=rate_rows, effect_rows=effect_rows, layer_rows=layer_rows)
     return made

@@ -13,12 +13,19 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from corrsteer_core.base.formatting import missing, p_value, percent, points, signed
+from corrsteer_core.base.formatting import missing, percent
 from corrsteer_core.base.paths import EMBEDDED
 from corrsteer_core.base.text_diff import differences, marked, parting, shared_ends
-from corrsteer_core.correlation.feature_columns import shown_columns
-from corrsteer_core.reporting import pictures, prior_words, ranking_words, tournament_words, verdict
+from corrsteer_core.reporting import (
+    caveats,
+    pictures,
+    prior_words,
+    ranking_words,
+    tournament_words,
+    verdict,
+)
 from corrsteer_core.reporting.glossary import GLOSSARY, Point
+from corrsteer_core.reporting.report_rows import columns_of
 from corrsteer_core.runs import feature_lists, measurements, run_facts
 from corrsteer_core.runs.poolings import said_plainly
 from corrsteer_core.runs.strategies import STRATEGIES, preference
@@ -90,7 +97,7 @@ def contents(run: str) -> dict[str, Any]:
         "tournament_words": tournament_words,
         "best": best,
         "effects": effects,
-        "columns": [Point(column.title, column.help) for column in shown_columns()],
+        "columns": [Point(column.title, column.help) for column in columns_of(best)],
         "top_effects": effects.head(8).to_dict("records"),
         "pictures": {
             "rates": _drawn(pictures.rates(verdict.rates(main.summary, _set_name(main.name)))) if main else "",
@@ -115,23 +122,6 @@ def _tournament(main: Measured) -> Markup | str:
 
 def _drawn(svg: str) -> Markup:
     return Markup(svg)  # noqa: S704  (pictures escape what they name)
-
-
-def _rate_rows(rates: pd.DataFrame) -> Iterator[tuple[str, ...]]:
-    for row in rates.itertuples():
-        yield row.label, percent(row.rate), f"{percent(row.low)} to {percent(row.high)}", points(row.effect)
-
-
-def _effect_rows(effects: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
-    for row in effects:
-        name, flips = f"layer {row['layer']} · {row['feature']}", f"+{row['positive_flips']} / −{row['negative_flips']}"
-        yield name, signed(row["r"]), f"{row['scale']:g}", points(row["effect"]), flips, p_value(row["p"])
-
-
-def _layer_rows(best: pd.DataFrame) -> Iterator[tuple[str, ...]]:
-    for row in best.itertuples():
-        r, *others = [column.text(getattr(row, column.name)) for column in shown_columns()]
-        yield str(row.layer), str(row.feature), r, signed(row.level, 3), *others
 
 
 def _measured(row: Any) -> Measured:
@@ -244,6 +234,8 @@ def _limits(facts: run_facts.RunFacts, every: list[Measured], main: Measured | N
         )
     else:
         yield from _limits_of(main, every, facts.config["task"])
+    if said := " ".join(ranking_words.of_repeats(facts.config)):
+        yield Point("Prompts that repeat", said)
     yield Point(
         "One model, one task",
         "What holds for this model on this task, asked in this way, need not hold for another model, task or wording.",
@@ -266,6 +258,8 @@ def _limits_of(main: Measured, every: list[Measured], task: str) -> Iterator[Poi
         f"{summary['n']:,} samples: with steering, a success rate from {percent(low)} to {percent(high)} is compatible with "
         f"what was seen. {verdict.gain_words(summary)}".rstrip(),
     )
+    if rests := caveats.caveats(summary):
+        yield Point("What it rests on", rests)
     yield Point("Side effects", verdict.side_effects(summary))
     yield Point("Fluency", verdict.fluency_words(summary) or "How natural the steered texts are was not measured.")
     if main.split in ("train", "validation"):

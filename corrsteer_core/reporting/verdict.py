@@ -86,12 +86,20 @@ class Verdict:
 def verdict(summary: Mapping[str, Any]) -> Verdict:
     """What a measurement is evidence of, by the rules of this module's first lines.
 
-    Noise is judged by the exact McNemar test (graded outcomes: a sign-flip test) at 0.05. Where rivals were measured too
-    (`tournament_words`), the best contender is named whatever the verdict.
+    Noise is judged by the exact McNemar test (graded outcomes: a sign-flip test; clusters: that of their sums) at 0.05. Where
+    near ties alone could turn it, that is said; where rivals were measured (`tournament_words`), the best contender is named.
     """
     found = _judged(summary)
     named = "" if found.kind == "outdone" else tournament_words.standing(summary)
-    return Verdict(found.kind, f"{found.sentence} {named}" if named else found.sentence)
+    return Verdict(found.kind, " ".join(filter(None, (found.sentence, named, _turned(summary, found.kind)))))
+
+
+def _turned(summary: Mapping[str, Any], kind: Kind) -> str:
+    """What is added where near ties alone could turn the verdict."""
+    if kind == "nothing" or not summary.get("near_ties_could_turn"):
+        return ""
+    ties, bound = summary["near_ties"], summary["near_tie_bound"]
+    return f"Near ties could turn this: on {ties:,} of the samples the first token leads by less than {bound:g} nats."
 
 
 def _judged(summary: Mapping[str, Any]) -> Verdict:
@@ -125,6 +133,8 @@ def _not_shown(summary: Mapping[str, Any], moved: str) -> Verdict:
         return Verdict("not shown", f"No effect worth the name: {moved}; more than {points(high)} is ruled out.")
     if summary["steered_rate"] <= summary["unsteered_rate"]:
         return Verdict("not shown", f"Not shown: {moved}.")
+    if summary.get("test", "mcnemar") != "mcnemar":  # how many would be needed is known for flips alone
+        return Verdict("inconclusive", f"Inconclusive: {moved}.")
     n = summary["n"]
     needed = samples_needed(summary["positive_flips"] / n, summary["negative_flips"] / n)
     if needed is None or needed > MOST_SAMPLES:
@@ -329,9 +339,9 @@ def with_flips(samples: pd.DataFrame) -> pd.DataFrame:
 
 
 def _moved(before: float, after: float) -> str:
-    return f"{'stays at' if after == before else 'rises' if after > before else 'falls'}" + (
-        f" {after:.1%}" if after == before else f" from {before:.1%} to {after:.1%}"
-    )
+    if after == before:
+        return f"stays at {after:.1%}"
+    return f"{'rises' if after > before else 'falls'} from {before:.1%} to {after:.1%}"
 
 
 def _number(value: Any) -> float | None:

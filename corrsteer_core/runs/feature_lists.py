@@ -259,14 +259,13 @@ def with_intervals(effects: pd.DataFrame) -> pd.DataFrame:
 def best_effects(run: str) -> pd.DataFrame:
     """Each tried feature at the scale where it did best (columns as in `effects`, best first), and where it did worst.
 
-    The worst is in `worst_effect`, `worst_scale`, `worst_p` and `worst_flips` (won minus lost); `tries` counts scales.
+    The worst is in `worst_effect`, `worst_scale` and `worst_p`; `tries` counts scales.
     """
     found = effects(run)
     best = found.drop_duplicates(["layer", "feature"])
     worst = found.iloc[::-1].drop_duplicates(["layer", "feature"])
-    worst = worst.assign(flips=worst["positive_flips"] - worst["negative_flips"])
-    worst = worst[["layer", "feature", "effect", "scale", "p", "flips"]]
-    worst = worst.rename(columns={name: f"worst_{name}" for name in ("effect", "scale", "p", "flips")})
+    worst = worst[["layer", "feature", "effect", "scale", "p"]]
+    worst = worst.rename(columns={name: f"worst_{name}" for name in ("effect", "scale", "p")})
     tries = found.groupby(["layer", "feature"]).size().rename("tries").reset_index()
     return best.merge(worst, on=["layer", "feature"]).merge(tries, on=["layer", "feature"])
 
@@ -275,6 +274,12 @@ def predicted_features(run: str) -> int:
     """How many features have a prediction that holds for the fit of today."""
     sql = f"WITH {predicted(run)} SELECT count(predicted_effect) AS n FROM predicted"
     return int(query(run, sql)["n"][0])
+
+
+def known_columns(run: str) -> set[str]:
+    """The columns that have a value for any feature: r within a class has none where the task has no classes."""
+    counts = query(run, f"SELECT {', '.join(f'count({name}) AS {name}' for name in COLUMNS)} FROM features")
+    return {name for name in COLUMNS if counts[name][0]}
 
 
 def described_features(run: str) -> int:

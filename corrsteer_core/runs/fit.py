@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,8 +13,10 @@ from scipy.sparse import csc_array
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, silent
 from corrsteer_core.correlation import chance, feature_columns, sparse_columns
+from corrsteer_core.correlation.within_class import WithinClass
 from corrsteer_core.storage.reading import Reader
 from corrsteer_core.storage.writing import Writer
+from corrsteer_core.tasks import SCORERS, TASKS, Item, right_classes
 
 PERMUTATIONS = 200
 FEWEST_PERMUTATIONS = 19  # that can show a level of 0.95 (chance.permutation_levels)
@@ -46,6 +49,7 @@ class FitSettings:
 def fit(store: Writer, settings: FitSettings = FitSettings(), progress: Progress = silent) -> None:
     """Correlate every feature of a collected run with the outcome; writes `features`, `fits` and `chance`.
 
+    Where the task has classes, r within the class of the right answer and its permutation p stand beside r.
     Raises CorrSteerError while answers are missing: the longest prompts are answered first, so a part is no sample.
     """
     _check_collected(store)
@@ -60,9 +64,10 @@ def fit(store: Writer, settings: FitSettings = FitSettings(), progress: Progress
         for done, (layer, d_sae) in enumerate(layers.items()):
             progress("correlating", done, len(layers))
             pooled = training_activations(store, layer, d_sae)
-            frames.append(feature_columns.rows_of_layer(layer, pooled, y))
+            frames.append(feature_columns.rows_of_layer(layer, pooled, y, within))
             yield layer, pooled
 
+    within = _within(store, y, settings, floor)
     levels = chance.permutation_levels(
         one_by_one(), y, permutations=settings.permutations, seed=settings.seed, floor=floor
     )
@@ -79,7 +84,7 @@ def fit(store: Writer, settings: FitSettings = FitSettings(), progress: Progress
     }
     with store.transaction():  # numbers of two fits must never stand beside each other
         store.replace("features", features[features["support"] > 0])
-        store.replace("chance", _chance(levels, features[ranked]))
+        store.replace("chance", _chance(levels, within, features[ranked]))
         store.replace("fits", pd.DataFrame([summary]))
     progress("correlating", len(layers), len(layers))
 
@@ -95,6 +100,31 @@ def training_outcomes(store: Reader | Writer) -> pd.Series:
             f"hundreds. Raise the limit or give more data."
         )
     return frame.set_index("sample")["outcome"].astype(float)
+
+
+def training_classes(store: Reader | Writer) -> np.ndarray | None:
+    """The class of each training sample's right answer, (samples,) in the order of `training_outcomes`.
+
+    None where the task has no classes, or its scorer is a judge, whose classes only its model could tell.
+    """
+    config = json.loads(store.query("SELECT config FROM runs")["config"][0])
+    rows = store.query("SELECT item FROM samples WHERE split = 'train' AND outcome IS NOT NULL ORDER BY sample")
+    bodies = [json.loads(item or "{}") for item in rows["item"].fillna("")]
+    if not all(body.get("prompt") for body in bodies):
+        return None  # a release of before items were kept
+    items = [Item(**{**body, "choices": tuple(body["choices"])}) for body in bodies]
+    task = TASKS.get(config["task"])
+    scorer = SCORERS.get(config["scorer"]) if config.get("scorer") else task.scorer if task else None
+    found = right_classes(scorer, items)
+    return None if found is None else np.array(found)
+
+
+def _within(store: Writer, y: np.ndarray, settings: FitSettings, floor: int) -> WithinClass | None:
+    """What works out r within the class, where there are classes."""
+    classes = training_classes(store)
+    if classes is None:
+        return None
+    return WithinClass(y, classes, permutations=settings.permutations, seed=settings.seed, floor=floor)
 
 
 def _check_collected(store: Writer) -> None:
@@ -141,18 +171,29 @@ def training_activations(store: Reader | Writer, layer: int, d_sae: int) -> csc_
     return csc_array((values, (found["place"], found["feature"])), shape=(int(n), d_sae))
 
 
-def _chance(levels: chance.PermutationLevels, ranked: pd.DataFrame) -> pd.DataFrame:
-    """What the best feature reaches when outcomes are permuted, per layer and (layer NULL) over all."""
+def _chance(levels: chance.PermutationLevels, within: WithinClass | None, ranked: pd.DataFrame) -> pd.DataFrame:
+    """What the best feature reaches when outcomes are permuted, per layer and (layer NULL) over all.
+
+    The same of r within the class in the columns `within_...`, which are NULL without classes.
+    """
+    found = _maxima_rows(levels, ranked, "r")
+    if within is None:
+        return found
+    of_class = _maxima_rows(within.levels(), ranked, "r_within").add_prefix("within_")
+    return found.merge(of_class.rename(columns={"within_layer": "layer"}), on="layer", how="left")
+
+
+def _maxima_rows(levels: chance.PermutationLevels, ranked: pd.DataFrame, column: str) -> pd.DataFrame:
     columns = ["layer", "level", "median", "best", "p"]
-    if ranked.empty:
-        return pd.DataFrame(columns=columns)
-    best = ranked.groupby("layer")["r"].max()
+    known = ranked[ranked[column].notna()]
+    if known.empty:
+        return pd.DataFrame(columns=columns).astype({"layer": "Int16"})
+    best = known.groupby("layer")[column].max()
     rows: list[tuple[int | None, float, float, float, float]] = [
         (layer, maxima.level_r, float(np.median(maxima.max_r)), best[layer], maxima.p_of_best(best[layer]))
         for layer, maxima in levels.by_layer.items()
         if layer in best.index
     ]
-    overall = levels.overall
-    top = float(ranked["r"].max())
+    overall, top = levels.overall, float(known[column].max())
     rows.append((None, overall.level_r, float(np.median(overall.max_r)), top, overall.p_of_best(top)))
     return pd.DataFrame(rows, columns=columns).astype({"layer": "Int16"})

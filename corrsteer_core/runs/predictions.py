@@ -15,6 +15,9 @@ from corrsteer_core.storage.reading import query
 PREDICTED = "predicted_effect"
 """The ranking by predicted effect: it stands in a table, where others are computed from activations."""
 
+TILT = "tilt"
+"""The part of a prediction by which classes are told apart."""
+
 
 def predictions(run: str) -> pd.DataFrame:
     """All features with what was predicted, as in docs/schema.md; empty where nothing was, or not with today's fit."""

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.runs.poolings import DEFAULT_POOLING, get_pooling
@@ -40,6 +41,12 @@ class RunConfig:
     """Name of the scorer of a task of the user's own."""
     judge: str = ""
     """Name of the judge that scores in place of the task's own rules."""
+    copies: int | None = None
+    """Rows that were left out because their prompt was there already; None where a release of before made the run."""
+    contradictions: int | None = None
+    """Prompts that were there with several targets; the first row's holds."""
+    near_copies: int | None = None
+    """Test samples that nearly repeat a sample that the run fits or chooses on."""
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -55,10 +62,17 @@ class RunConfig:
         body = asdict(self)
         if not self.judge:
             body.pop("judge")
-        body.pop("data")  # what counts is what the file holds, not where it lies
-        body["items"] = [asdict(item) for item in items]
+        for name in ("data", "copies", "contradictions", "near_copies"):
+            body.pop(name)  # what counts is what the file holds, not where it lies
+        body["items"] = [_identity(item) for item in items]
         digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
         return f"{slug(self.task)}-{digest[:8]}"
+
+
+def _identity(item: Item) -> dict[str, Any]:
+    """What of an item enters the name of a run; a cluster only where there is one, as runs of before have none."""
+    body = asdict(item)
+    return body if item.cluster else {name: value for name, value in body.items() if name != "cluster"}
 
 
 def slug(text: str) -> str:

@@ -118,18 +118,25 @@ def facts(run: str) -> RunFacts:
     return RunFacts(run, json.loads(rows["config"][0]), rows["created"][0], splits, fit)
 
 
+CHANCE = ("level", "median", "best", "p", "within_level", "within_median", "within_best", "within_p")
+
+
 def chance(run: str) -> Mapping[str, Any] | None:
     """What r the best of all features reaches under permuted outcomes: level, median, best, p; None if none has an r.
 
-    What it reaches within each layer is in `best_by_layer`.
+    Of r within the class of the right answer the same as within_level, ..., None where the task has no classes. What it
+    reaches within each layer is in `best_by_layer`.
     """
-    found = query(run, "SELECT level, median, best, p FROM chance WHERE layer IS NULL")
-    return found.iloc[0].to_dict() if len(found) else None
+    found = query(run, f"SELECT {', '.join(CHANCE)} FROM chance WHERE layer IS NULL")
+    return {name: null(value) for name, value in found.iloc[0].items()} if len(found) else None
 
 
 def chance_by_layer(run: str) -> pd.DataFrame:
-    """What r the best feature reaches under permuted outcomes: layer (null: of all), level (95%), median, best, p."""
-    return query(run, "SELECT layer, level, median, best, p FROM chance ORDER BY layer NULLS FIRST")
+    """What r the best feature reaches under permuted outcomes: layer (null: of all), level (95%), median, best, p.
+
+    Then the same four of r within the class of the right answer: within_level, ..., null where the task has no classes.
+    """
+    return query(run, f"SELECT layer, {', '.join(CHANCE)} FROM chance ORDER BY layer NULLS FIRST")
 
 
 def fit_arguments(run: str) -> list[str]:

@@ -18,6 +18,8 @@ from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.formatting import points, signed
 from corrsteer_core.runs.steering_set import SteeringRow
 from corrsteer_core.statistics import rates
+from corrsteer_core.statistics.best_of_many import corrected_p
+from corrsteer_core.statistics.graded import sign_flip
 from corrsteer_core.statistics.selection_stability import smallest_vector, within_noise_of
 
 SCALES = (1.0, 2.0, 4.0, 8.0)
@@ -33,20 +35,21 @@ Measure = Callable[[Sequence[Sequence[SteeringRow]]], np.ndarray]
 """Outcomes (samples, variants) on the validation split of each group of rows steered together."""
 
 
-def rankable(features: pd.DataFrame, floor: int, *, negative: bool = False) -> pd.DataFrame:
+def rankable(features: pd.DataFrame, floor: int, *, negative: bool = False, signed: str = "r") -> pd.DataFrame:
     """Features that may be chosen, the best first: r and coefficient not 0, support at the floor or above.
 
     Ranked by `score` if the table has such a column, else by r. Only features of positive r, unless
-    `negative` ones are asked for too: those are ranked by |r|, and will be subtracted.
+    `negative` ones are asked for too: those are ranked by |r|, and will be subtracted. `signed` is the column whose
+    sign counts, if not r: a feature may go with success within every class and against it over all.
     """
     # One that fired in failures alone has no mean over the right answers: there is nothing to add or to subtract.
     chosen = features[features["r"].notna() & (features["r"] != 0) & (features["support"] >= floor)]
-    chosen = chosen[chosen["coefficient"] != 0]
+    chosen = chosen[(chosen["coefficient"] != 0) & chosen[signed].notna() & (chosen[signed] != 0)]
     if not negative:
-        chosen = chosen[chosen["r"] > 0]
+        chosen = chosen[chosen[signed] > 0]
     rank = chosen["score"] if "score" in chosen else chosen["r"]
     chosen = chosen.assign(rank=rank.abs() if negative else rank)
-    chosen = chosen.assign(coefficient=chosen["coefficient"].where(chosen["r"] > 0, -chosen["coefficient"]))
+    chosen = chosen.assign(coefficient=chosen["coefficient"].where(chosen[signed] > 0, -chosen["coefficient"]))
     return chosen[chosen["rank"].notna()].sort_values(["rank", "layer", "feature"], ascending=[False, True, True])
 
 
@@ -61,24 +64,26 @@ def best_per_layer(features: pd.DataFrame, k: int = 1) -> list[SteeringRow]:
     return [as_row(feature) for feature in top.itertuples()]
 
 
-def helpful(predicted: pd.DataFrame, *, negative: bool = False) -> pd.DataFrame:
-    """Features whose `predicted_effect` is above 0, the best first; with `negative` also the others, to be subtracted."""
-    effect = predicted["predicted_effect"]
+def helpful(predicted: pd.DataFrame, *, negative: bool = False, by: str = "predicted_effect") -> pd.DataFrame:
+    """Features whose prediction `by` is above 0, the best first; with `negative` also the others, to be subtracted."""
+    effect = predicted[by]
     chosen = predicted.assign(
-        predicted_effect=effect.abs() if negative else effect,
         coefficient=predicted["coefficient"].where(effect > 0, -predicted["coefficient"]),
+        **{by: effect.abs() if negative else effect},
     )
-    chosen = chosen[(chosen["predicted_effect"] > 0) & (chosen["coefficient"] != 0)]
-    return chosen.sort_values(["predicted_effect", "layer", "feature"], ascending=[False, True, True])
+    chosen = chosen[(chosen[by] > 0) & (chosen["coefficient"] != 0)]
+    return chosen.sort_values([by, "layer", "feature"], ascending=[False, True, True])
 
 
-def within_reach(predicted: pd.DataFrame, highest: float, longest: float = LONGEST) -> pd.DataFrame:
+def within_reach(
+    predicted: pd.DataFrame, highest: float, longest: float = LONGEST, *, by: str = "predicted_effect"
+) -> pd.DataFrame:
     """Helpful features by what is predicted of the largest scale that -V may try: `highest`, or that of the length `longest`.
 
     A large coefficient alone would else rank a feature first whose vector must then be cut.
     """
     reach = np.minimum(highest, longest / predicted["share"])
-    order = (predicted["predicted_effect"] * reach).sort_values(ascending=False, kind="stable").index
+    order = (predicted[by] * reach).sort_values(ascending=False, kind="stable").index
     return predicted.loc[order]
 
 
@@ -121,7 +126,10 @@ def _two_digits(value: float) -> float:
 
 
 def effects(candidates: pd.DataFrame, unsteered: np.ndarray, steered: np.ndarray) -> pd.DataFrame:
-    """The candidates with what each did: outcomes are (samples,) unsteered and (samples, candidates) steered."""
+    """The candidates with what each did: outcomes are (samples,) unsteered and (samples, candidates) steered.
+
+    p is McNemar's exact one or, for graded outcomes, that of the sign-flip test of their differences.
+    """
     flipped = [rates.flips(unsteered, steered[:, place]) for place in range(len(candidates))]
     return candidates.assign(
         n=len(unsteered),
@@ -129,25 +137,51 @@ def effects(candidates: pd.DataFrame, unsteered: np.ndarray, steered: np.ndarray
         steered_rate=steered.mean(axis=0),
         positive_flips=[flip.positive for flip in flipped],
         negative_flips=[flip.negative for flip in flipped],
-        p=[rates.mcnemar_p(flip.positive, flip.negative) for flip in flipped],
+        p=[sign_flip(steered[:, place] - unsteered, seed=0).p for place in range(len(candidates))],
     )
+
+
+def rises(effects: pd.DataFrame) -> pd.Series:
+    """Whether each effect raises the rate by more than noise, by the one-sided test: p is two-sided and symmetric."""
+    return (effects["steered_rate"] > effects["unsteered_rate"]) & (effects["p"] / 2 < rates.NOISE)
 
 
 def beyond_noise(effects: pd.DataFrame) -> pd.DataFrame:
     """Candidates that raise the rate by more than noise, the best first (ties: the smaller scale)."""
-    rises = rates.rises(effects["positive_flips"], effects["negative_flips"], effects["p"])
-    better = effects[(effects["steered_rate"] > effects["unsteered_rate"]) & rises]
+    better = effects[rises(effects)]
     return better.sort_values(["steered_rate", "scale", "r"], ascending=[False, True, False])
+
+
+def beyond_luck(effects: pd.DataFrame) -> pd.DataFrame:
+    """Those of `beyond_noise` that still are when the threshold is corrected for how many candidates were tried.
+
+    By `corrected_p` of the outcomes that effects are kept with; where outcomes are graded, none are kept, and p is
+    multiplied by the number of tries (Bonferroni).
+    """
+    if effects.empty:
+        return effects
+    outcomes = outcome_matrix(effects)
+    tried = 1.0 * len(effects) * effects["p"] / 2 if outcomes is None else corrected_p(*outcomes)
+    return beyond_noise(effects[np.asarray(tried) < rates.NOISE])
+
+
+def outcome_matrix(effects: pd.DataFrame) -> tuple[np.ndarray, np.ndarray] | None:
+    """Outcomes (samples,) unsteered and (samples, candidates) steered, from stored bits; None where some were graded."""
+    if effects.empty or "outcomes" not in effects or effects["outcomes"].isna().any():
+        return None
+    n = int(effects["n"].iloc[0])
+    steered = np.array([outcomes_of(bits, n) for bits in effects["outcomes"]]).T
+    return outcomes_of(effects["unsteered_outcomes"].iloc[0], n), steered
 
 
 def grown(effects: pd.DataFrame, measure: Measure) -> list[SteeringRow]:
     """CorrSteer-V from measured effects: the best single candidate, then further layers while validation improves.
 
     In every round the best candidate of each layer not yet in the set is tried with it, and the best of these is
-    kept if it improves on the set by more than noise (the same paired test). No rows when no candidate's effect is
-    beyond noise.
+    kept if it improves on the set by more than noise and the luck of the round's tries (the same paired test). No rows
+    when no candidate's effect is.
     """
-    better = beyond_noise(effects)
+    better = beyond_luck(effects)
     useful = better.drop_duplicates("layer")
     if useful.empty:
         return []
@@ -156,7 +190,7 @@ def grown(effects: pd.DataFrame, measure: Measure) -> list[SteeringRow]:
         tried = [as_row(candidate) for candidate in waiting.itertuples()]
         before, *after = measure([rows, *([*rows, row] for row in tried)]).T
         best = max(range(len(tried)), key=lambda place: float(after[place].mean()))
-        if not _improves(before, after[best]):
+        if corrected_p(before, np.array(after).T)[best] >= rates.NOISE:
             break
         rows.append(tried[best])
     return rows
@@ -181,11 +215,6 @@ def outcomes_of(bits: str, n: int) -> np.ndarray:
     return np.unpackbits(np.frombuffer(bytes.fromhex(bits), dtype=np.uint8), count=n).astype(np.float64)
 
 
-def _improves(before: np.ndarray, after: np.ndarray) -> bool:
-    flipped = rates.flips(before, after)
-    return rates.rises(flipped.positive, flipped.negative, rates.mcnemar_p(flipped.positive, flipped.negative))
-
-
 def pruned(effects: pd.DataFrame) -> list[SteeringRow]:
     """CorrSteer-P: of A's features, measured alone on the validation split, those that beat the unsteered rate."""
     kept = effects[effects["steered_rate"] > effects["unsteered_rate"]].sort_values("layer", kind="stable")
@@ -193,10 +222,9 @@ def pruned(effects: pd.DataFrame) -> list[SteeringRow]:
 
 
 def seen_by_p(effects: pd.DataFrame) -> pd.DataFrame:
-    """What P saw, layer by layer: `effects` with `kept`, and `noise` where flips that uneven come about by chance."""
+    """What P saw, layer by layer: `effects` with `kept`, and `noise` where what it did is within noise."""
     seen = effects.sort_values("layer", kind="stable")
-    rises = rates.rises(seen["positive_flips"], seen["negative_flips"], seen["p"])
-    return seen.assign(kept=seen["steered_rate"] > seen["unsteered_rate"], noise=~rises)
+    return seen.assign(kept=seen["steered_rate"] > seen["unsteered_rate"], noise=~rises(seen))
 
 
 def as_row(feature: Any) -> SteeringRow:
@@ -247,13 +275,13 @@ class Strategy:
     """Whether it takes the best of many tries there."""
     counts_per_layer: bool = True
     """Whether it can be asked for so many features of each layer."""
-    nothing: str = "no candidate's effect is beyond noise"
+    nothing: str = "no candidate's effect is beyond noise and the luck of so many tries"
     """Why its set is empty, where it is."""
 
 
 def _grown(desk: Desk) -> list[SteeringRow]:
     found = desk.tried_at_scales(desk.per_layer or PER_LAYER)
-    rounds = max(1, beyond_noise(found)["layer"].nunique() - 1)
+    rounds = max(1, beyond_luck(found)["layer"].nunique() - 1)
     return grown(found, desk.measured(rounds))
 
 

@@ -6,20 +6,20 @@ split; what is left of the difference of their rates cannot be had by adding a c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from corrsteer_core.statistics.clusters import paired_test
 from corrsteer_core.statistics.offset import Offset, checked_classes, fitted
-from corrsteer_core.statistics.paired import difference_interval
-from corrsteer_core.statistics.rates import Flips, Interval, flips, mcnemar_p
+from corrsteer_core.statistics.rates import Flips, Interval, flips
 
 
 @dataclass(frozen=True)
 class PairedRates:
-    """Two rates over the same test samples, their flips from failure to success and back, interval and exact McNemar p."""
+    """Two rates over the same test samples, their flips from failure to success and back, interval and p (see `paired_test`)."""
 
     before: float
     after: float
@@ -71,9 +71,9 @@ def beyond_prior(
     )
 
 
-def paired_rates(before: np.ndarray, after: np.ndarray, level: float = 0.95) -> PairedRates:
-    """Two yes-or-no outcomes of the same samples, each (n,), compared pair by pair."""
-    counted = flips(before, after)
-    interval = difference_interval(counted.positive, counted.negative, counted.n, level)
-    p = mcnemar_p(counted.positive, counted.negative)
-    return PairedRates(float(before.mean()), float(after.mean()), counted, interval, p)
+def paired_rates(
+    before: np.ndarray, after: np.ndarray, level: float = 0.95, clusters: Sequence[Hashable] = ()
+) -> PairedRates:
+    """Two yes-or-no outcomes of the same samples, each (n,), compared pair by pair, by cluster where those are named."""
+    found = paired_test(before, after, clusters, level=level)
+    return PairedRates(float(before.mean()), float(after.mean()), flips(before, after), found.interval, found.p)

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.statistics.graded import paired_differences, sign_flip
-from corrsteer_core.statistics.rates import Interval
+from corrsteer_core.statistics.graded import graded_change, paired_differences, sign_flip
+from corrsteer_core.statistics.paired import difference_interval
+from corrsteer_core.statistics.rates import Interval, flips, mcnemar_p
 from corrsteer_core.statistics.resampling import percentile_interval, weight_blocks
 
 
@@ -55,6 +57,36 @@ def clustered_change(
     interval = percentile_interval(np.concatenate(means), level) if len(sums) > 1 else None
     test = sign_flip(np.where(np.abs(sums) < 1e-12, 0.0, sums), seed=seed)  # sums that cancel are 0 but for rounding
     return ClusteredChange(float(difference.mean()), interval, test.p, test.exact, len(sums), len(difference))
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Two outcomes of the same samples compared: p, the 95% interval of the mean difference, and which test it was."""
+
+    p: float
+    interval: Interval | None
+    test: Literal["mcnemar", "sign flip", "clusters"]
+    clusters: int | None = None
+
+
+def paired_test(
+    before: ArrayLike, after: ArrayLike, clusters: Sequence[Hashable] = (), *, seed: int = 0, level: float = 0.95
+) -> PairedTest:
+    """The one test of paired outcomes, (n,) in [0, 1] each, by what they are.
+
+    With `clusters`, one name a sample and fewer different ones than samples, clusters are the units; else McNemar's exact
+    test for outcomes of 0 and 1, with the interval that agrees with it, and the sign-flip test for graded ones.
+    """
+    if len(set(clusters)) < len(clusters):
+        found = clustered_change(before, after, clusters, seed=seed, level=level)
+        return PairedTest(found.p, found.interval, "clusters", found.clusters)
+    first, second = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
+    if np.isin(np.concatenate([first, second]), (0.0, 1.0)).all():
+        counted = flips(first, second)
+        p = mcnemar_p(counted.positive, counted.negative)
+        return PairedTest(p, difference_interval(counted.positive, counted.negative, counted.n, level), "mcnemar")
+    change = graded_change(first, second, seed=seed, level=level)
+    return PairedTest(change.p, change.interval, "sign flip")
 
 
 def cluster_numbers(clusters: Sequence[Hashable]) -> np.ndarray:

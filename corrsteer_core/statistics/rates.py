@@ -109,15 +109,6 @@ def mcnemar_p_of(positive_flips: NDArray[Any], negative_flips: NDArray[Any]) -> 
     return np.minimum(1.0, 2 * binom.cdf(fewer, positive_flips + negative_flips, 0.5))
 
 
-def rises(positive_flips: Any, negative_flips: Any, p: Any) -> Any:
-    """Whether more samples flipped up than chance explains, by the one-sided McNemar test; numbers or columns of them.
-
-    `p` is the two-sided one: the distribution of flips is symmetric, so it halves into the one-sided one. Graded outcomes
-    can rise on average while more of them flip down than up: then p speaks of the harm.
-    """
-    return (positive_flips > negative_flips) & (p / 2 < NOISE)
-
-
 def ser(positive_flips: int, negative_flips: int) -> float | None:
     """Side effect ratio: negative flips / all flips (CorrSteer, arXiv 2508.12535); None when nothing flipped."""
     _check_counts(positive_flips, negative_flips)

@@ -6,16 +6,15 @@ sample by sample. Controls are draws from one population (random features) and a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.statistics.graded import graded_change
-from corrsteer_core.statistics.paired import difference_interval
-from corrsteer_core.statistics.rates import Flips, FloatArray, Interval, flips, mcnemar_p
+from corrsteer_core.statistics.clusters import paired_test
+from corrsteer_core.statistics.rates import Flips, FloatArray, Interval, flips
 
 # Effects of n samples are multiples of 1 / n: those this close are equal.
 _TIE = 1e-12
@@ -43,30 +42,33 @@ class RivalComparison:
 
 
 def compare_with_rivals(
-    outcomes: ArrayLike, rivals: Mapping[str, ArrayLike], *, seed: int = 0, level: float = 0.95
+    outcomes: ArrayLike,
+    rivals: Mapping[str, ArrayLike],
+    *,
+    clusters: Sequence[Hashable] = (),
+    seed: int = 0,
+    level: float = 0.95,
 ) -> list[RivalComparison]:
     """The set's `outcomes`, (n,) in [0, 1], against each rival's on the same samples, in the order of `rivals`.
 
-    p is McNemar's exact one for outcomes of 0 and 1 (interval: `difference_interval`, uncorrected), the sign-flip test
-    for graded ones (interval: bootstrap, with `seed`). Raises CorrSteerError for outcomes that are not of the same samples.
+    p and its uncorrected interval are those of `paired_test`: McNemar's exact one for outcomes of 0 and 1, the sign-flip
+    test for graded ones, and by cluster where `clusters` names them. Raises CorrSteerError for outcomes that are not of the same samples.
     """
     mine = np.asarray(outcomes, dtype=np.float64)
     compared = [
-        _compare(mine, name, np.asarray(theirs, dtype=np.float64), seed, level) for name, theirs in rivals.items()
+        _compare(mine, name, np.asarray(theirs, dtype=np.float64), clusters, seed, level)
+        for name, theirs in rivals.items()
     ]
     corrected = holm([each.p for each in compared])
     return [_with_correction(each, float(p)) for each, p in zip(compared, corrected, strict=True)]
 
 
-def _compare(mine: FloatArray, name: str, theirs: FloatArray, seed: int, level: float) -> RivalComparison:
+def _compare(
+    mine: FloatArray, name: str, theirs: FloatArray, clusters: Sequence[Hashable], seed: int, level: float
+) -> RivalComparison:
     counted = flips(theirs, mine)
-    rates = float(mine.mean()), float(theirs.mean())
-    if np.isin(np.concatenate([mine, theirs]), (0.0, 1.0)).all():
-        p = mcnemar_p(counted.positive, counted.negative)
-        interval = difference_interval(counted.positive, counted.negative, counted.n, level)
-        return RivalComparison(name, *rates, counted, interval, p, p)
-    change = graded_change(theirs, mine, seed=seed, level=level)
-    return RivalComparison(name, *rates, counted, change.interval, change.p, change.p)
+    found = paired_test(theirs, mine, clusters, seed=seed, level=level)
+    return RivalComparison(name, float(mine.mean()), float(theirs.mean()), counted, found.interval, found.p, found.p)
 
 
 def _with_correction(one: RivalComparison, p: float) -> RivalComparison:

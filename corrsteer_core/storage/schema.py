@@ -174,6 +174,12 @@ MIGRATIONS: tuple[str, ...] = (
         inexact INTEGER             -- of these, answers whose tokens could not be recovered exactly from their text
     );
     """,
+    """
+    ALTER TABLE chance ADD COLUMN within_level DOUBLE;   -- as level, median, best and p, of r within the class
+    ALTER TABLE chance ADD COLUMN within_median DOUBLE;
+    ALTER TABLE chance ADD COLUMN within_best DOUBLE;
+    ALTER TABLE chance ADD COLUMN within_p DOUBLE;
+    """,
 )
 
 TABLES = frozenset(

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.tasks.base import SHIFTED, SPLITS, HubSource, Item, Scorer, Split, Task
-from corrsteer_core.tasks.classes import classes_of, has_classes, openings, right_class
+from corrsteer_core.tasks.classes import classes_of, has_classes, openings, right_class, right_classes
 from corrsteer_core.tasks.custom import custom_task, get_scorer
 from corrsteer_core.tasks.hints import close_match
-from corrsteer_core.tasks.load import load_items
+from corrsteer_core.tasks.load import drafts, load_items
 from corrsteer_core.tasks.named import NAMED
 from corrsteer_core.tasks.scoring.judges import JUDGES, load_judge, with_judge
 from corrsteer_core.tasks.scoring.scorers import SCORERS, scorer_name
@@ -43,6 +43,7 @@ __all__ = [
     "at_balance",
     "classes_of",
     "custom_task",
+    "drafts",
     "get_scorer",
     "get_task",
     "has_classes",
@@ -55,6 +56,7 @@ __all__ = [
     "load_with_shots",
     "openings",
     "right_class",
+    "right_classes",
     "scorer_name",
     "with_judge",
     "without_shots",

@@ -29,6 +29,8 @@ class Item:
     """What constrained decoding may choose among, e.g. ("A", "B", "C", "D"); empty if anything goes."""
     group: str = ""
     """Subject, category or label, for stratifying."""
+    cluster: str = ""
+    """What the item shares with others that were made with it, a template or a text; "" if it stands alone."""
 
     @property
     def stratum(self) -> str:
@@ -50,6 +52,7 @@ class Draft:
     group: str = ""
     id: str = ""
     """The row's own id, "" if it has none."""
+    cluster: str = ""
 
 
 Parse = Callable[[Mapping[str, Any], int], "Draft | None"]

@@ -62,6 +62,16 @@ def check_limit(limit: int | None) -> None:
 
 def every_item(task: Task, *, data: Path | None = None, seed: int = 0) -> list[Item]:
     """The items of all splits, shifted ones too. A shifted row that copies one of another split is dropped."""
+    return _divide(task, _without_copies(_kept(task, data)), seed)
+
+
+def drafts(task: Task, *, data: Path | None = None) -> list[Draft]:
+    """What the rows hold, in their order, copies too: to see what `every_item` leaves out."""
+    return [entry.draft for entry in _kept(task, data)]
+
+
+def _kept(task: Task, data: Path | None) -> list[_Parsed]:
+    """The rows of this task, parsed."""
     check_scorer(task.scorer)
     parsed = [_parse(task, row, index) for index, row in enumerate(_rows(task, data))]
     kept = [entry for entry in parsed if entry is not None]
@@ -69,7 +79,7 @@ def every_item(task: Task, *, data: Path | None = None, seed: int = 0) -> list[I
         raise CorrSteerError(
             f"{known_as(data) if data else task.source} holds no row for the task {task.name}; see its description."
         )
-    return _divide(task, _without_copies(kept), seed)
+    return kept
 
 
 def _without_copies(parsed: list[_Parsed]) -> list[_Parsed]:
@@ -139,7 +149,7 @@ def _divide(task: Task, parsed: list[_Parsed], seed: int) -> list[Item]:
 def _item(entry: _Parsed, name: str) -> Item:
     draft = entry.draft
     # "test" stands for what is not yet assigned: it is what a published test set keeps.
-    return Item(name, entry.split or "test", draft.prompt, draft.target, draft.choices, draft.group)
+    return Item(name, entry.split or "test", draft.prompt, draft.target, draft.choices, draft.group, draft.cluster)
 
 
 def _unique_ids(parsed: list[_Parsed]) -> list[str]:

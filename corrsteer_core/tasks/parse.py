@@ -102,12 +102,13 @@ def draft_of(task: Task, row: Mapping[str, Any], index: int) -> Draft | None:
 
 
 def verbatim(row: Mapping[str, Any], index: int) -> Draft:
-    """A row used as it is: `prompt`, and where present `target`, `choices`, `group`, `id`."""
+    """A row used as it is: `prompt`, and where present `target`, `choices`, `group`, `id`, `cluster`."""
     target = text(row, "target") if row.get("target") not in (None, "") else None
     choices = tuple(sequence(row, "choices")) if row.get("choices") not in (None, "") else ()
     if choices and target is not None and target not in choices:
         target, choices = _among(target, choices)
-    return Draft(text(row, "prompt"), target, choices, optional(row, "group"), optional(row, "id"))
+    group, own_id, cluster = (optional(row, name) for name in ("group", "id", "cluster"))
+    return Draft(text(row, "prompt"), target, choices, group, own_id, cluster)
 
 
 def _among(target: str, choices: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:

@@ -303,7 +303,11 @@ def test_effects_are_told_with_their_size(capsys):
 
 
 @pytest.mark.parametrize(
-    ("strategy", "why"), [("P", "no feature of A helps alone"), ("V", "no candidate's effect is beyond noise")]
+    ("strategy", "why"),
+    [
+        ("P", "no feature of A helps alone"),
+        ("V", "no candidate's effect is beyond noise and the luck of so many tries"),
+    ],
 )
 def test_an_empty_set_says_why_it_is_empty(capsys, monkeypatch, strategy, why):
     run = fabricated.make_run()

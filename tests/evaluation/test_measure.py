@@ -464,6 +464,7 @@ def test_progress_moves_within_a_batch(loaded, run):
 def test_the_baselines_rate_stands_beside_its_fluency(loaded, run, monkeypatch):
     model, _ = loaded
     monkeypatch.setattr(difference_baseline.strategies, "beyond_noise", lambda effects: effects)
+    monkeypatch.setattr(difference_baseline, "corrected_p", lambda before, after: np.zeros(after.shape[1]))
     setup = run_setup.reopen(run, model)
     found = difference_baseline.baseline(setup, longest=np.inf)
     items = [item for item in setup.items if item.split == "test"]

@@ -116,7 +116,9 @@ def test_constrained_decoding_is_a_contender_by_itself(loaded, steering):
     model, saes = loaded
     task = get_task("capitals")
     other = replace(steering, task="")
-    found = evaluate(other, task, against=Against(kinds=("constrained",)), limit=LIMIT, model=model, saes=saes)
+    found = evaluate(
+        other, task, control_count=0, against=Against(kinds=("constrained",)), limit=LIMIT, model=model, saes=saes
+    )
     (row,) = found.summary()["tournament"]
     right = []
     for item in exam_for(other, task, model, split="test", limit=LIMIT).items:
@@ -132,7 +134,7 @@ def test_constrained_decoding_is_a_contender_by_itself(loaded, steering):
 def test_the_offset_is_a_contender_by_what_is_right_with_it(loaded, steering):
     model, saes = loaded
     task, other = get_task("capitals"), replace(steering, task="")
-    found = evaluate(other, task, against=Against(kinds=("offset",)), limit=40, model=model, saes=saes)
+    found = evaluate(other, task, control_count=0, against=Against(kinds=("offset",)), limit=40, model=model, saes=saes)
     (row,) = found.summary()["tournament"]
     assert row["rate"] == pytest.approx(found.summary()["offset"]["rate"])
     right, mine = found.samples["with_offset_unsteered"] > 0.5, found.samples["outcome_steered"] > 0.5
@@ -142,8 +144,11 @@ def test_the_offset_is_a_contender_by_what_is_right_with_it(loaded, steering):
 def test_the_difference_of_activations_is_the_baselines(loaded, steering, monkeypatch):
     model, saes = loaded
     monkeypatch.setattr(difference_baseline.strategies, "beyond_noise", lambda effects: effects)
+    monkeypatch.setattr(difference_baseline, "corrected_p", lambda before, after: np.zeros(after.shape[1]))
     task = get_task("sentiment")
-    found = evaluate(steering, task, against=Against(kinds=("difference",)), limit=LIMIT, model=model, saes=saes)
+    found = evaluate(
+        steering, task, control_count=0, against=Against(kinds=("difference",)), limit=LIMIT, model=model, saes=saes
+    )
     (row,) = found.summary()["tournament"]
     setup = contenders.reopen(steering.run, model)
     chosen = difference_baseline.baseline(setup)["chosen"]
@@ -182,12 +187,12 @@ def test_a_prompt_that_is_too_long_is_an_error_of_the_users_and_left_out_otherwi
     monkeypatch.setattr(model.net.config, "max_position_embeddings", 256)
     task = get_task("sentiment")
     short = {"limit": 4, "model": model, "saes": saes}
-    found = evaluate(steering, task, against=Against(kinds=("prompts",)), **short)
+    found = evaluate(steering, task, control_count=0, against=Against(kinds=("prompts",)), **short)
     assert [one.beside.rival for one in found.tournament] == ["prompt: be fair"]
     assert [one.rival for one in found.left_out] == ["prompt: 4 examples"]
     assert all("do not fit" in one.why for one in found.left_out)
     with pytest.raises(CorrSteerError, match="do not fit"):
-        evaluate(steering, task, against=Against(shots=4), **short)
+        evaluate(steering, task, control_count=0, against=Against(shots=4), **short)
 
 
 def test_examples_of_a_file_are_shown_and_none_of_them_may_be_asked(loaded, steering, tmp_path):
@@ -199,7 +204,7 @@ def test_examples_of_a_file_are_shown_and_none_of_them_may_be_asked(loaded, stee
         + "\n"
         + json.dumps({"prompt": "Bad?", "answer": "Yes"})
     )
-    found = evaluate(steering, task, against=Against(examples=file), limit=4, model=model, saes=saes)
+    found = evaluate(steering, task, control_count=0, against=Against(examples=file), limit=4, model=model, saes=saes)
     (row,) = found.summary()["tournament"]
     shown = "Decide whether a review is positive or negative.\n\n'I loved it'\nSentiment:"
     assert [*map(tuple, row["prompt"]["shots"])] == [(shown, "Positive"), ("Bad?", "Yes")]
@@ -208,10 +213,10 @@ def test_examples_of_a_file_are_shown_and_none_of_them_may_be_asked(loaded, stee
     with pytest.raises(
         CorrSteerError, match=r"1 of the examples in mine\.jsonl are among the test or validation samples"
     ):
-        evaluate(steering, task, against=Against(examples=file), limit=4, model=model, saes=saes)
+        evaluate(steering, task, control_count=0, against=Against(examples=file), limit=4, model=model, saes=saes)
     file.write_text(json.dumps({"prompt": "No answer"}))
     with pytest.raises(CorrSteerError, match="Line 1 .* has no 'answer'"):
-        evaluate(steering, task, against=Against(examples=file), limit=4, model=model, saes=saes)
+        evaluate(steering, task, control_count=0, against=Against(examples=file), limit=4, model=model, saes=saes)
 
 
 @pytest.mark.parametrize("template", ["plain", "chat"])
@@ -228,7 +233,9 @@ def test_a_text_of_the_users_stands_before_every_prompt(loaded, template):
 def test_a_tournament_is_kept_and_outlives_a_measurement_without_one(loaded, steering):
     model, saes = loaded
     task = get_task("sentiment")
-    found = evaluate(steering, task, against=Against(systems=("Well",)), limit=6, model=model, saes=saes)
+    found = evaluate(
+        steering, task, control_count=0, against=Against(systems=("Well",)), limit=6, model=model, saes=saes
+    )
     (kept,) = measurements.evaluations(steering.run)["summary"]
     assert kept["tournament"] == json.loads(json.dumps(found.summary()["tournament"]))
     sweep(steering, [task], (steering.scale,), limit=6, model=model, saes=saes)
@@ -284,7 +291,7 @@ def test_progress_of_a_tournament_is_one_bar_that_never_goes_back(loaded, steeri
     model, saes = loaded
     told = []
     evaluate(
-        steering, get_task("capitals"), against=Against(kinds=tuple(RIVALS)), limit=5, model=model, saes=saes,
+        steering, get_task("capitals"), control_count=0, against=Against(kinds=tuple(RIVALS)), limit=5, model=model, saes=saes,
         progress=lambda stage, done, total: told.append((stage, done / total)),
     )  # fmt: skip
     assert {stage for stage, _ in told} == {"measuring"}

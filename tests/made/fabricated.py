@@ -38,7 +38,8 @@ OF_CLASSES = {
                   "steered": [[21, 4, 0], [7, 27, 1]]},
     "answers": {"unsteered": {"commonest": "Positive", "share": 43 / 60, "no_choice": 3 / 60},
                 "steered": {"commonest": "Positive", "share": 31 / 60, "no_choice": 1 / 60}},
-    "majority_rate": 35 / 60, "near_ties": 4, "against": {}, "strategy": "V", "dtype": "float32", "chosen_on": False,
+    "majority_rate": 35 / 60, "near_ties": 4, "near_tie_bound": 0.01, "flips_to_turn": 3,
+    "near_ties_could_turn": False, "test": "mcnemar", "against": {}, "strategy": "V", "dtype": "float32", "chosen_on": False,
 }  # fmt: skip
 """Of a measurement of 60 samples, 39 right unsteered and 48 steered: a constant per class does almost as much."""
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,22 +14,26 @@ from corrsteer_core.engine.batches import answers
 from corrsteer_core.engine.class_probabilities import class_tokens, log_probabilities
 from corrsteer_core.engine.generation import UNSTEERED
 from corrsteer_core.engine.steering import vectors_of
+from corrsteer_core.evaluation import controls
 from corrsteer_core.evaluation.class_view import answered_classes, class_view, likely_classes, tokens_of
 from corrsteer_core.evaluation.exam import exam_for
 from corrsteer_core.evaluation.measure import evaluate_set
 from corrsteer_core.evaluation.prior import fit_offsets
-from corrsteer_core.method import collecting, matched, run_setup, selecting, validation
+from corrsteer_core.method import candidates, collecting, matched, run_setup, selecting, validation
 from corrsteer_core.method.candidates import try_candidates
 from corrsteer_core.method.evaluating import evaluate
-from corrsteer_core.method.stability import best_beyond_noise, stability
+from corrsteer_core.method.stability import best_above, stability
 from corrsteer_core.models.prompts import render
+from corrsteer_core.reporting.caveats import caveats
 from corrsteer_core.runs import stored_run, strategies
 from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.statistics import rates
+from corrsteer_core.statistics.best_of_many import best_of_many
+from corrsteer_core.statistics.clusters import clustered_change
 from corrsteer_core.statistics.offset import fit_offset
 from corrsteer_core.storage.reading import query
 from corrsteer_core.storage.writing import Writer
-from corrsteer_core.tasks import get_task
+from corrsteer_core.tasks import custom_task, get_task
 from tests.made import runs as tiny
 
 LIMIT = 80
@@ -133,8 +140,9 @@ def test_the_best_beyond_noise_and_how_surely_it_is():
     good[:14] = 1
     noise[:2] = 1
     noise[40:42] = 0
-    assert best_beyond_noise(unsteered, np.stack([noise, good], 1)) == 1
-    assert best_beyond_noise(unsteered, noise[:, None]) is None
+    critical = best_of_many(unsteered, np.stack([noise, good], 1)).critical()
+    assert best_above(critical)(unsteered, np.stack([noise, good], 1)) == 1
+    assert best_above(critical)(unsteered, noise[:, None]) is None
     frame = validation.effect_rows(
         validation.pd.DataFrame({"layer": [1, 2], "feature": [5, 6], "scale": [1.0, 2.0], "frequency": [0.5, 0.1]}),
         validation.Tried(np.stack([unsteered, noise, good], 1), None),
@@ -180,15 +188,15 @@ def chosen_by_steering(setup):
 def test_matched_sets_try_as_many_random_features_and_are_drawn_once(setup, monkeypatch):
     steering = chosen_by_steering(setup)
     asked = []
-    real = matched.try_groups
-    monkeypatch.setattr(matched, "try_groups", lambda *given: asked.append(given[2]) or real(*given))
+    real = validation.try_groups
+    monkeypatch.setattr(validation, "try_groups", lambda *given: asked.append(given[2]) or real(*given))
     sets = matched.matched_sets(steering, draws=3, setup=setup)
     assert [one.name for one in sets] == ["matched 1", "matched 2", "matched 3"]
     best = {
         (row.layer, row.feature) for row in matched.rankable_features(setup.run).groupby("layer").head(2).itertuples()
     }
-    tries = [group for group in asked if all(len(rows) == 1 for rows in group)]
-    for group in tries[:3]:
+    assert len(asked) == 3
+    for group in asked:
         drawn = [(rows[0].layer, rows[0].feature) for rows in group]
         assert len(drawn) == 2 * len(tiny.LAYERS)
         assert len({*drawn}) == len(drawn)
@@ -197,6 +205,56 @@ def test_matched_sets_try_as_many_random_features_and_are_drawn_once(setup, monk
     assert matched.matched_sets(steering, draws=3, setup=setup) == sets
     assert len(asked) == again, "what was drawn is kept"
     assert len(query(setup.run, "SELECT * FROM matched WHERE content = ?", [steering.content])) == 3
+
+
+def test_matched_sets_stand_for_every_feature_that_was_tried_also_for_those_by_prediction(setup, monkeypatch):
+    """V tries the best by r and the best by prediction: the control has as many to choose from, added or subtracted alike."""
+    features = stored_run.features_of(setup.run).sort_values(["layer", "feature"])
+    listed = [[layer, feature, sign] for layer in tiny.LAYERS for feature, sign in ((3, 1), (7, 1), (11, -1), (12, 1))]
+    rows = [strategies.SteeringRow(layer, 3, 2.5) for layer in tiny.LAYERS]
+    steering = validation.empty_of(setup).with_rows(rows, "V")
+    about = {"strategy": "V", "per_layer": 1, "scales": [8.0], "longest": 1e9, "ranking": "pearson_r",
+             "negative": False, "objective": "rate", "listed": listed}  # fmt: skip
+    stored_run.keep_set(setup.run, steering, "V", selection=about)
+    asked = []
+    real = validation.try_groups
+    monkeypatch.setattr(validation, "try_groups", lambda *given: asked.append(given[2]) or real(*given))
+    matched.matched_sets(steering, draws=1, setup=setup)
+    drawn = [rows[0] for rows in asked[0]]
+    assert len(drawn) == len(listed) > 2 * len(tiny.LAYERS) * about["per_layer"]
+    known = features.set_index(["layer", "feature"])
+    floor = int(stored_run.fit_summary(setup.run)["floor"])
+    for (layer, feature, sign), row in zip(listed, drawn, strict=True):
+        assert (row.layer, np.sign(row.coefficient)) == (layer, sign)
+        assert known.loc[(row.layer, row.feature), "support"] >= floor
+        assert [row.layer, row.feature] not in [one[:2] for one in listed]
+        free = known.loc[layer][lambda of: (of["support"] >= floor) & (of["coefficient"] > 0)]
+        off = (free["frequency"] - known.loc[(layer, feature), "frequency"]).abs()
+        within = off.drop([one[1] for one in listed], errors="ignore") <= controls.TOLERANCE
+        if within.sum() >= len(listed):
+            assert off[row.feature] <= controls.TOLERANCE
+
+
+def test_what_was_tried_is_kept_with_the_set(setup):
+    chosen = selecting.select(setup.run, "V", per_layer=2, scales=(4.0, 8.0), setup=setup)
+    stored = query(setup.run, "SELECT selection FROM sets WHERE name = ?", [chosen.name])  # empty sets are all alike
+    about = json.loads(stored["selection"][0])
+    ranked = candidates.rankable_features(setup.run)
+    expected = candidates.listed_for_v(setup.run, ranked, per_layer=2, objective=about["objective"])
+    assert {tuple(one) for one in about["listed"]} == {(row.layer, row.feature, 1) for row in expected.itertuples()}
+
+
+def test_p_tries_no_longer_vectors_than_v(setup):
+    ranked = candidates.rankable_features(setup.run)
+    at_one = candidates.with_shares(setup, strategies.candidates(ranked, 1, (1.0,)))
+    longest = float(at_one["share"].max()) / 2
+    tried = candidates.try_layers(setup.run, ranked, 1, setup, longest=longest)
+    assert (tried["share"] <= longest + 1e-12).all()
+    assert (tried["scale"] <= 1).all()
+    assert tried["scale"].min() < 1
+    known = candidates.known_of_layers(setup.run, ranked, 1, longest)
+    columns = ["layer", "feature", "scale", "p", "steered_rate"]
+    assert known[columns].sort_values(columns).values.tolist() == tried[columns].sort_values(columns).values.tolist()
 
 
 def test_a_set_made_by_hand_has_no_matched_control(setup):
@@ -226,7 +284,53 @@ def test_a_measurement_names_offset_gain_beyond_it_and_classes(setup):
     assert set(summary["matched"]) == {"matched 1", "matched 2"}
     assert set(summary["against"]) == {*summary["controls"], *summary["matched"]}
     assert summary["strategy"] == "V"
+    random = [summary["against"][f"random {number}"]["difference"] for number in (1, 2)]
+    assert summary["permutation_p"] == pytest.approx((1 + sum(one <= 1e-12 for one in random)) / 3)
+    frequency = stored_run.features_of(setup.run).set_index(["layer", "feature"])["frequency"]
+    assert summary["frequencies"][""] == [frequency[layer, 3] for layer in tiny.LAYERS]
+    assert set(summary["frequencies"]) == {"", *summary["against"]} - {"unigram"}
     assert not {item.prompt for item in exam.validation} & {item.prompt for item in exam.items}
+
+
+def test_samples_that_the_run_fitted_on_are_no_evidence_under_another_tasks_name(setup, tmp_path):
+    rows = [
+        {"prompt": item.prompt, "target": item.target, "choices": item.choices, "split": "test"} for item in setup.items
+    ]
+    data = tmp_path / "renamed.jsonl"
+    data.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    steering, other = chosen_by_steering(setup), custom_task("letter", data, max_new_tokens=1, chat=False)
+    for split in ("train", "validation", "test"):
+        exam = exam_for(steering, other, setup.model, split=split)
+        assert exam.chosen_on == (split != "test")
+        assert {item.prompt for item in exam.items} == {item.prompt for item in setup.items if item.split == split}
+
+
+def test_samples_in_clusters_are_tested_by_cluster(setup, tmp_path):
+    """As BBQ's, made from templates: effect, what is left beyond the prior and every rival by cluster, and so it is said."""
+    items = [item for item in setup.items if item.split != "train"]
+    rows = [
+        {
+            "prompt": item.prompt,
+            "target": item.target,
+            "choices": item.choices,
+            "split": item.split,
+            "cluster": f"t{n % 5}",
+        }
+        for n, item in enumerate(items)
+    ]
+    data = tmp_path / "templates.jsonl"
+    data.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    task = custom_task("letter", data, max_new_tokens=1, chat=False)
+    steering = replace(chosen_by_steering(setup).scaled(20.0), style=PromptStyle(chat=False))
+    found = evaluate(steering, task, control_count=2, matched=0, model=setup.model, saes=setup.saes)
+    summary, samples = found.summary(), found.samples
+    names = [next(row["cluster"] for row in rows if row["prompt"] == prompt) for prompt in samples["prompt"]]
+    assert (summary["test"], summary["clusters"]) == ("clusters", 5)
+    raw = clustered_change(samples["outcome_unsteered"], samples["outcome_steered"], names, seed=0)
+    beyond = clustered_change(samples["with_offset_unsteered"], samples["with_offset_steered"], names, seed=0)
+    assert (summary["p"], summary["effect_interval"]) == (raw.p, raw.interval)
+    assert (summary["beyond_prior"]["p"], summary["beyond_prior"]["interval"]) == (beyond.p, beyond.interval)
+    assert "come in 5 clusters" in caveats(summary)
 
 
 def test_what_is_measured_on_the_split_that_chose_is_marked(setup):

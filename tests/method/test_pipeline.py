@@ -209,7 +209,7 @@ def test_select_effects_evaluate_generate(files, capsys, tmp_path):
     assert {row["layer"] for row in chosen["rows"]} == set(LAYERS)
     status, _, err = command(capsys, "select", run, "--strategy", "V", "--longest", 1e9, "--out", tmp_path / "v.json")
     assert status == 0, err
-    status, pruned, err = command(capsys, "select", run, "--strategy", "P")
+    status, pruned, err = command(capsys, "select", run, "--strategy", "P", "--longest", 1e9)
     assert status == 0, err
     assert {row["layer"] for row in pruned["rows"]} <= {row["layer"] for row in chosen["rows"]}
     status, effects, _ = command(capsys, "effects", run)

@@ -283,6 +283,33 @@ def test_v_tries_the_best_by_prediction_beside_the_best_by_r(monkeypatch):
     assert not seen[1].duplicated(candidates.CANDIDATE).any()
 
 
+def test_v_lists_by_tilt_where_it_chooses_beyond_the_prior_and_by_the_whole_effect_elsewhere():
+    """A planted feature that only shifts the answers raises the rate most; one that only tells classes apart tilts."""
+    setup = made_setup()
+    (sae,) = setup.saes
+    means = mean_gradients(setup)
+    tilt, success = means.classes[sae.point].tilt(), means.success[sae.point]
+    shifts = success - (success @ tilt) / (tilt @ tilt) * tilt  # of all that raises the rate, what does not tilt
+    tilts = tilt - (tilt @ shifts) / (shifts @ shifts) * shifts
+    others = [feature for feature in range(48) if feature not in (5, 6)]
+    sae.net.W_dec.data[others] *= 0.01
+    planted(setup, 5, shifts)
+    planted(setup, 6, tilts)
+    sae.net.W_dec.data[5] *= 10
+    predict(setup.run, setup=setup)
+    found = predictions.predictions(setup.run).set_index("feature")
+    assert found["predicted_effect"][5] > found["predicted_effect"][6]
+    assert found["tilt"][6] > 1000 * abs(found["tilt"][5])
+    ranked = candidates.rankable_features(setup.run)
+    none = ranked[~ranked["feature"].isin([5, 6])].head(1)
+    by_tilt, by_rate = (
+        candidates.listed_for_v(setup.run, none, per_layer=1, scales=(1.0,), longest=1e9, objective=objective)
+        for objective in ("beyond_prior", "rate")
+    )
+    assert {*by_tilt["feature"]} == {6, *none["feature"]}
+    assert {*by_rate["feature"]} == {5, *none["feature"]}
+
+
 def test_agreement_is_spearmans_of_the_smallest_scale_of_each_feature():
     setup = made_setup()
     predict(setup.run, setup=setup)

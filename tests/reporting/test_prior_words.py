@@ -40,7 +40,11 @@ def test_rates_by_class_are_those_of_the_confusion_tables():
         assert [row[2 + side] for row in words.classes.rows] == [f"{rate:.1%}" for rate in rates]
         assert [row[1] for row in words.classes.rows] == [str(n) for n in counts.sum(axis=1)]
         assert table.heads[1:] == ("answered Negative", "answered Positive", "answered none of them")
-    for part in ("would reach 58.3%", "Positive (71.7%) unsteered and Positive (51.7%) steered", "4 of 60 samples"):
+    for part in (
+        "would reach 58.3%",
+        "Positive (71.7%) unsteered and Positive (51.7%) steered",
+        "5.0% of answers are none of the classes unsteered, 1.7% steered",
+    ):
         assert part in words.remark
 
 
@@ -52,6 +56,14 @@ def test_without_classes_there_is_no_block():
 
 def test_an_undefined_auc_is_a_dash():
     assert prior_words({**SUMMARY, "auc": None}).figures[2].value == "–"
+
+
+def test_where_no_one_token_tells_the_classes_apart_the_answers_are_shown_all_the_same():
+    lacking = ("offset", "beyond_prior", "auc")
+    words = prior_words({name: value for name, value in SUMMARY.items() if name not in lacking})
+    assert words.figures == ()
+    assert (words.classes, words.confusion) == (prior_words(SUMMARY).classes, prior_words(SUMMARY).confusion)
+    assert "would reach 58.3%" in words.remark
 
 
 def test_what_was_not_kept_is_left_out():

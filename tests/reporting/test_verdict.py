@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -50,6 +51,61 @@ CLASSES = [
     {"class": "Negative", "n": 80, "unsteered_rate": 0.3, "steered_rate": 0.6},
     {"class": "Positive", "n": 80, "unsteered_rate": 0.9, "steered_rate": 0.8},
 ]
+
+
+def evidence(seed: int) -> dict:
+    """A measurement made up at random, for the better or the worse of a set, with what was compared in it."""
+    rng = np.random.default_rng(seed)
+    found = summary(*rng.integers(0, 60, 2).tolist())
+    for group in ("controls", "matched"):
+        count = int(rng.integers(0, 4))
+        rivals = {f"{group} {n}": (rng.integers(0, 60), rng.integers(0, 60)) for n in range(count)}
+        found[group] = {name: compared(int(up), int(down)) for name, (up, down) in rivals.items()}
+    if rng.random() < 0.3:
+        found["controls"]["sign flipped"] = compared(1, 40)
+    found["against"] = {
+        name: beside(*rng.integers(0, 60, 2).tolist()) for group in ("controls", "matched") for name in found[group]
+    }
+    found |= left(*rng.integers(0, 60, 2).tolist()) if rng.random() < 0.5 else {}
+    return {**found, "chosen_on": bool(rng.random() < 0.3), "strategy": rng.choice(["V", "P", "S", ""])}
+
+
+def test_nothing_works_without_controls_nor_where_it_was_chosen_nor_beside_a_rival_that_is_not_beaten():
+    kinds = []
+    for seed in range(3000):
+        numbers = evidence(seed)
+        found = verdict(numbers)
+        kinds.append(found.kind)
+        if found.kind != "works":
+            continue
+        assert not numbers["chosen_on"]
+        assert set(numbers["controls"]) - {"sign flipped"}
+        assert numbers["matched"] or numbers["strategy"] not in ("V", "P")
+        assert all(one["difference"] > 0 and one["p"] < 0.05 for one in numbers["against"].values())
+        assert numbers["p"] < 0.05
+        assert numbers["steered_rate"] > numbers["unsteered_rate"]
+        beyond = numbers.get("beyond_prior")
+        assert beyond is None or (beyond["effect"] > 0 and beyond["p"] < 0.05)
+    assert {"works", "uncontrolled", "chosen on", "shifts", "no better", "selection"} <= set(kinds)
+
+
+def test_near_ties_that_could_turn_a_verdict_are_said_in_it():
+    numbers = {**summary(27, 1, random_1=(2, 3)), "near_ties": 12, "near_tie_bound": 0.1, "near_ties_could_turn": True}
+    found = verdict(numbers)
+    assert found.kind == "works"
+    assert found.sentence.endswith(
+        "Near ties could turn this: on 12 of the samples the first token leads by less than 0.1 nats."
+    )
+    assert "Near ties" not in verdict({**numbers, "near_ties_could_turn": False}).sentence
+    assert "Near ties" not in verdict({**numbers, **compared(0, 0)}).sentence
+
+
+def test_of_graded_outcomes_and_clusters_it_is_not_said_how_many_samples_are_needed():
+    assert "samples would be needed" in verdict(summary(3, 2)).sentence
+    for test in ("sign flip", "clusters"):
+        found = verdict({**summary(3, 2), "test": test})
+        assert found.kind == "inconclusive"
+        assert "needed" not in found.sentence
 
 
 @pytest.mark.parametrize(

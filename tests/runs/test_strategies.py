@@ -2,8 +2,10 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from corrsteer_core.runs import strategies
+from corrsteer_core.statistics.graded import graded_change
 
 FEATURES = pd.DataFrame(
     {
@@ -95,17 +97,63 @@ def test_noise_is_judged_by_the_one_sided_test_that_the_rate_rises():
     assert strategies.beyond_noise(found)[["feature", "scale"]].values.tolist() == [[11, 8.0], [20, 1.0]]
 
 
-def test_an_average_that_rises_while_more_outcomes_flip_down_is_no_effect():
-    """Graded outcomes: what the flips make significant is then the harm."""
+def test_graded_outcomes_are_tested_by_their_size_not_by_flips():
+    """12 samples fall just below a half and 20 rise far: on average success rises, whatever sides the flips change."""
     before = np.r_[np.full(12, 0.55), np.zeros(20)]
     after = np.r_[np.full(12, 0.45), np.full(20, 0.4)]
     listed = pd.DataFrame({"layer": [1], "feature": [3], "r": [0.2], "coefficient": [1.0], "scale": [1.0]})
     found = strategies.effects(listed, before, after[:, None])
     assert found["steered_rate"][0] > found["unsteered_rate"][0]
     assert (found["positive_flips"][0], found["negative_flips"][0]) == (0, 12)
-    assert found["p"][0] < 0.05
-    assert strategies.beyond_noise(found).empty
-    assert strategies.seen_by_p(found)["noise"].tolist() == [True]
+    assert found["p"][0] == pytest.approx(graded_change(before, after, seed=0).p)
+    assert len(strategies.beyond_noise(found)) == 1
+    assert strategies.seen_by_p(found)["noise"].tolist() == [False]
+    falls = strategies.effects(listed, after, before[:, None])
+    assert falls["p"][0] < 0.05
+    assert strategies.beyond_noise(falls).empty
+
+
+def bits(column):
+    return np.packbits(column.astype(np.uint8)).tobytes().hex()
+
+
+def kept(before, *columns):
+    """Effects of so many candidates with the outcomes that they are kept with."""
+    listed = pd.DataFrame({"layer": 1, "feature": range(len(columns)), "r": 0.2, "coefficient": 1.0, "scale": 1.0})
+    found = strategies.effects(listed, before, outcomes(*columns))
+    return found.assign(outcomes=[bits(one) for one in columns], unsteered_outcomes=bits(before))
+
+
+def test_the_threshold_is_corrected_for_the_number_of_tries():
+    """Six of 40 put right and none wrong is p = 1/64 alone, and not enough for the best of 60 candidates."""
+    rng = np.random.default_rng(4)
+    before = np.r_[np.ones(20), np.zeros(20)]
+    six = np.where(np.arange(40) < 26, 1.0, 0.0)
+    sixteen = np.where(np.arange(40) < 36, 1.0, 0.0)
+    others = [np.where(rng.random(40) < 0.3, 1 - before, before) for _ in range(60)]
+    assert strategies.beyond_luck(kept(before, six))["feature"].tolist() == [0]
+    among = kept(before, six, *others)
+    assert 0 in strategies.beyond_noise(among)["feature"].tolist()
+    assert 0 not in strategies.beyond_luck(among)["feature"].tolist()
+    assert strategies.beyond_luck(kept(before, sixteen, *others))["feature"].tolist() == [0]
+    many = kept(before, *[six] * 50)
+    assert len(strategies.beyond_luck(many)) == 50, "copies of one candidate are one try"
+
+
+def test_where_no_outcomes_are_kept_the_threshold_is_divided_by_the_number_of_tries():
+    found = measured().assign(p=[0.9, 0.024, 0.9, 0.026])  # p / 2 below 0.05 / 4
+    assert strategies.beyond_luck(found)["feature"].tolist() == [11]
+
+
+def test_of_predictions_the_part_that_the_objective_rewards_decides():
+    predicted = pd.DataFrame(
+        {"layer": 1, "feature": [1, 2, 3], "predicted_effect": [0.3, 0.1, 0.2], "tilt": [0.01, 0.4, -0.1],
+         "coefficient": 1.0, "share": 0.01, "r": 0.1}
+    )  # fmt: skip
+    by_effect = strategies.within_reach(strategies.helpful(predicted), 4.0)
+    by_tilt = strategies.within_reach(strategies.helpful(predicted, by="tilt"), 4.0, by="tilt")
+    assert by_effect["feature"].tolist() == [1, 3, 2]
+    assert by_tilt["feature"].tolist() == [2, 1]
 
 
 def test_what_is_within_noise_or_harmful_is_dropped():

@@ -6,6 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.statistics import clusters, graded, resampling
@@ -20,6 +21,26 @@ def test_clusters_of_one_sample_are_the_plain_test():
     assert (found.mean, found.p, found.exact) == (plain.mean, plain.p, plain.exact)
     assert found.interval == pytest.approx(plain.interval, abs=1e-12)
     assert (found.clusters, found.samples) == (50, 50)
+
+
+def test_the_test_of_paired_outcomes_goes_by_what_they_are():
+    rng = np.random.default_rng(2)
+    before, after = rng.integers(0, 2, (2, 60)).astype(float)
+    up, down = int((after > before).sum()), int((after < before).sum())
+    found = clusters.paired_test(before, after)
+    assert (found.test, found.clusters) == ("mcnemar", None)
+    assert found.p == pytest.approx(stats.binomtest(up, up + down).pvalue)
+    assert (found.interval.low > 0 or found.interval.high < 0) == (found.p < 0.05)
+    alone = clusters.paired_test(before, after, [f"item {n}" for n in range(60)])
+    assert alone == found, "clusters of one are no clusters"
+    graded_ones = clusters.paired_test(before * 0.5, after)
+    plain = graded.graded_change(before * 0.5, after, seed=0)
+    assert (graded_ones.test, graded_ones.p, graded_ones.interval) == ("sign flip", plain.p, plain.interval)
+    names = rng.integers(0, 12, 60).tolist()
+    of_clusters = clusters.paired_test(before, after, names)
+    expected = clusters.clustered_change(before, after, names, seed=0)
+    assert (of_clusters.test, of_clusters.clusters) == ("clusters", len(set(names)))
+    assert (of_clusters.p, of_clusters.interval) == (expected.p, expected.interval)
 
 
 def test_a_cluster_is_flipped_as_a_whole():

@@ -8,6 +8,7 @@ from typing import Any
 from corrsteer_core.base.progress import Reporter
 from corrsteer_core.cli import arguments, choices, inputs, values
 from corrsteer_core.cli.command import Command
+from corrsteer_core.evaluation.how_many import CONTROLS
 
 
 def _fit_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +45,7 @@ def _study_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"also set A by these other rankings: {','.join(choices.rankings()[1:])}",
     )
     parser.add_argument(
-        "--controls", type=values.count, default=5, metavar="N", help="random sets each (default: %(default)s)"
+        "--controls", type=values.count, default=CONTROLS, metavar="N", help="random sets each (default: %(default)s)"
     )
     arguments.candidates(parser, "features that V tries in each layer (default: 8)")
     parser.add_argument(
@@ -98,6 +99,7 @@ def _fitted(run: str, top: int) -> dict[str, Any]:
         "database": str(run_folder.database_path(run)),
         "samples": int(counts["samples"]),
         "success_rate": float(counts["success_rate"]),
+        "repeats": ranking_words.of_repeats(run_facts.facts(run).config),
         "constant": bool(summary["constant"]),
         "chance": chance,
         "ranking": ranking_words.of_ranking(summary, chance).sentence,

@@ -14,6 +14,7 @@ from corrsteer_core.base.progress import Reporter
 from corrsteer_core.cli import arguments, choices, inputs, values
 from corrsteer_core.cli.command import Command
 from corrsteer_core.cli.printing import say
+from corrsteer_core.evaluation.how_many import CONTROLS, MATCHED
 from corrsteer_core.runs.against import Against, kinds_named
 
 if TYPE_CHECKING:
@@ -39,13 +40,16 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", type=values.seed, default=0, help="of the random sets, and of which samples --balance leaves out"
     )
     parser.add_argument(
-        "--controls", type=values.count, default=0, metavar="N", help="also measure N random sets of like size"
+        "--controls",
+        type=values.count,
+        metavar="N",
+        help=f"random sets of like size to compare with (default: {CONTROLS}, or none where the set's run is not cached)",
     )
     parser.add_argument(
         "--matched",
         type=values.count,
         metavar="N",
-        help="for a set that P or V chose: compare with N sets chosen alike among random features (default: 5 with --controls)",
+        help=f"for a set that P or V chose: compare with N sets chosen alike among random features (default: {MATCHED} with controls)",
     )
     _rival_arguments(parser)
 

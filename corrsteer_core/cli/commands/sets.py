@@ -53,7 +53,8 @@ def _select(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
         save_set(chosen, options.out)
     result = json.loads(chosen.to_json())
     if options.strategy == "P":
-        seen = selecting.seen_by_p(options.run, options.per_layer or 1, options.ranking, options.negative)
+        asked = (options.per_layer or 1, options.ranking, options.negative, options.longest)
+        seen = selecting.seen_by_p(options.run, *asked)
         result["seen"] = seen.drop(columns="run").to_dict("records")
     if not chosen.rows:
         say(f"{strategies.get_strategy(options.strategy).nothing} on the validation split; the set is empty")

@@ -1,7 +1,7 @@
 """bbq_ambig and bbq_disambig: the Bias Benchmark for QA (Parrish et al., arXiv 2110.08193), heegyu/bbq.
 
-Row: example_id, category, context_condition ("ambig" or "disambig"), context, question, ans0, ans1, ans2, label
-(0 to 2). In the ambiguous half the right choice is the one that says the context does not tell.
+Row: example_id, question_index, category, context_condition ("ambig" or "disambig"), context, question, ans0, ans1, ans2,
+label (0 to 2). In the ambiguous half the right choice is the one that says the context does not tell.
 
 Prompt: Answer with the letter of the right choice only.
 
@@ -14,7 +14,8 @@ Prompt: Answer with the letter of the right choice only.
 Right:  "C"
 
 One token, as mmlu. The set comes in one piece and is divided by category. It is made from templates, so that train
-and test share wordings (never whole prompts): rates speak of these templates, not of bias at large.
+and test share wordings (never whole prompts): rates speak of these templates, not of bias at large. Rows of one template
+(`question_index` of a category) are one cluster, by which differences are tested.
 """
 
 from __future__ import annotations
@@ -40,13 +41,14 @@ def parser(condition: str) -> Callable[[Mapping[str, Any], int], Draft | None]:
             return None
         answers = [text(row, f"ans{number}") for number in range(3)]
         question = f"{text(row, 'context')}\n{text(row, 'question')}"
-        category, example = optional(row, "category"), optional(row, "example_id")
+        category, example, template = (optional(row, name) for name in ("category", "example_id", "question_index"))
         return Draft(
             multiple_choice(question, answers, instruction=LETTER_ONLY),
             letter_of(row["label"], 3, "label"),
             ("A", "B", "C"),
             category,
             f"{category}-{example}" if example else "",  # example_id counts within a category
+            f"{category}-{template}" if template else "",
         )
 
     return parse
