@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from app.demo import DEMO, DEMO_TITLE
-from corrsteer_core.base import jobs
+from corrsteer_core.base import jobs, parent
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import seconds
 from corrsteer_core.runs import run_facts
@@ -46,7 +46,9 @@ def main() -> int:
                 webbrowser.open(f"http://localhost:{port}")
         if demo:
             threading.Thread(target=_follow, args=(demo,), daemon=True).start()
-        return server.wait()
+        status = server.wait()  # nobody but us ends it, so it was not meant to end
+        print(f"error: {why_it_ended(status)}", file=sys.stderr, flush=True)
+        return status if 0 < status < 128 else 1
     except KeyboardInterrupt:
         print("\nStopping; what is finished is kept, the next start goes on from there.", flush=True)
         return 0
@@ -57,6 +59,24 @@ def main() -> int:
         for job in jobs.jobs():
             if job.state == "running" and job.instance == os.environ[jobs.INSTANCE]:
                 jobs.stop(job.id)
+
+
+def why_it_ended(status: int) -> str:
+    """What to say of a server that ended by itself, by the status of its process (negative: a signal)."""
+    if status == -getattr(signal, "SIGKILL", 9):
+        how = "was killed (by somebody, or by the system for want of memory)"
+    elif status < 0:
+        how = f"was ended by {_signal_name(-status)}"
+    else:
+        how = f"ended with status {status}; if it said why, that stands above"
+    return f"The app's server {how}. What is finished is kept: start the app again, which goes on from there."
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def start_demo() -> str | None:
@@ -101,7 +121,7 @@ def _serve(port: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "app.server", str(port)],
         cwd=ROOT,  # where the theme's .streamlit/config.toml is
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        env={**os.environ, **parent.environment(), "PYTHONPATH": os.pathsep.join(paths)},
         stdout=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C comes to us, and we stop it
     )

@@ -7,18 +7,21 @@ the browser nothing, and nothing loads beside a page that is being drawn. Models
 from __future__ import annotations
 
 import inspect
+import signal
 import sys
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
+from corrsteer_core.base import parent
 from corrsteer_core.base.errors import CorrSteerError
 
 LOADED = ("app.main", "app.overview.page", "app.features.page", "PIL.Image", "pyarrow.pandas_compat")
 
 
 def main(port: str) -> None:
-    """Serve on this machine alone, until stopped."""
+    """Serve on this machine alone, until stopped or until the process that started it is gone."""
+    parent.end_with_it(signal.SIGTERM, patience=5.0)
     from streamlit import logger
 
     logger.set_log_level("error")  # pages that load before there is a server are no mistake, as it would warn

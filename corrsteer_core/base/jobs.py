@@ -26,6 +26,7 @@ from typing import Any, Literal
 
 import psutil
 
+from corrsteer_core.base import parent
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.files import not_written, remove_folder, write_text
 from corrsteer_core.base.paths import PACKAGE, cache_dir
@@ -101,6 +102,7 @@ def _launch(folder: Path) -> None:
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=PACKAGE.parent,
+            env={**os.environ, **(parent.environment() if os.environ.get(INSTANCE) else {})},
             start_new_session=True,  # a Ctrl-C meant for the terminal's own process is not the job's
         )
     threading.Thread(target=process.wait, daemon=True).start()  # or it would stay a zombie while we live

@@ -7,6 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
+from corrsteer_core.base import parent
 from corrsteer_core.base.files import not_written, write_text
 from corrsteer_core.cli import main
 
@@ -33,4 +34,6 @@ if __name__ == "__main__":
     # Started from a background shell, SIGINT would be ignored, and cancelling with it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(run(Path(sys.argv[1])))
+    job = Path(sys.argv[1])
+    parent.end_with_it(signal.SIGINT, told=(job / "cancelled").touch)
+    sys.exit(run(job))
