@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -33,12 +34,12 @@ import os, pathlib, signal, subprocess, sys
 from app import __main__ as start
 from corrsteer_core.base import jobs
 
-def serve(port):
+def serve(port, how, token):
     jobs.PACKAGE = pathlib.Path(os.environ["FAKE"])
     jobs.start(["anything"], "ours")
     return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
 
-def answers(port, server):
+def answers(inside, server):
     print(server.pid, flush=True)
 
 signal.signal(signal.SIGHUP, signal.SIG_IGN if "NOHUP" in os.environ else signal.SIG_DFL)
@@ -111,15 +112,15 @@ SERVER = """
 import os, sys, time
 from app import server
 server.LOADED = ()
-from streamlit.web import cli
 from corrsteer_core.base import jobs
-def serve(arguments):
-    import pathlib
-    jobs.PACKAGE = pathlib.Path(os.environ["FAKE"])
-    jobs.start(["anything"], "of a page")
-    time.sleep(600)
-cli.main = serve
-server.main("0")
+class Served:
+    def run(self, config):
+        import pathlib
+        jobs.PACKAGE = pathlib.Path(os.environ["FAKE"])
+        jobs.start(["anything"], "of a page")
+        time.sleep(600)
+server.served = lambda *_, **__: Served()
+server.main(["0"])
 """
 
 
@@ -171,11 +172,15 @@ def test_a_server_that_ends_by_itself_is_told_of_in_one_sentence(cache, monkeypa
 
 
 def test_a_server_that_starts_warns_of_nothing():
-    """With all that it loads beforehand; an address that is none ends it where it would begin to serve."""
-    server = subprocess.run(
-        [sys.executable, "-m", "app.server", "none"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert "Invalid value for '--server.port'" in server.stderr
+    """With all that it loads beforehand; a port that is taken ends it where it would begin to serve."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        server = subprocess.run(
+            [sys.executable, "-m", "app.server", str(port)], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+    assert f"Port {port} is not available" in server.stderr
     assert "WARNING" not in server.stdout + server.stderr
 
 

@@ -87,7 +87,8 @@ def test_the_app_is_started_with_its_options(monkeypatch):
         raise SystemExit(0)  # as the real one, it does not come back
 
     monkeypatch.setattr(starting.os, "execve", execve)
-    for arguments in ([], ["--port", "8600", "--no-browser"]):
+    elsewhere = ["--address", "0.0.0.0", "--login", "--i-know"]
+    for arguments in ([], ["--port", "8600", "--no-browser"], elsewhere):
         with pytest.raises(SystemExit):
             main.main(["app", *arguments])
         program, command, first = started.pop()
