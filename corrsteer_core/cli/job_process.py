@@ -7,16 +7,17 @@ import signal
 import sys
 from pathlib import Path
 
-from corrsteer_core.base import parent
+from corrsteer_core.base import job_queue, parent
 from corrsteer_core.base.files import not_written, write_text
 from corrsteer_core.cli import main
 
 
 def run(folder: Path) -> int:
-    """Run the command that a job's folder asks for, and leave its exit status there."""
+    """Run the command that a job's folder asks for, when it is its turn, and leave its exit status there."""
     arguments = json.loads((folder / "job.json").read_text(encoding="utf-8"))["arguments"]
     status = 1
     try:
+        job_queue.await_turn(folder)
         status = main.main([*arguments, "--progress-file", str(folder / "progress.json")])
     except SystemExit as error:  # argparse's way of refusing arguments
         status = error.code if isinstance(error.code, int) else 1

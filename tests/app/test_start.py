@@ -117,7 +117,7 @@ class Served:
     def run(self, config):
         import pathlib
         jobs.PACKAGE = pathlib.Path(os.environ["FAKE"])
-        jobs.start(["anything"], "of a page")
+        jobs.start(["something"], "of a page")
         time.sleep(600)
 server.served = lambda *_, **__: Served()
 server.main(["0"])
