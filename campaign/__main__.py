@@ -21,8 +21,9 @@ SHARES = {
     "power-cuts": 0.05,
     "low-memory": 0.07,
     "damage": 0.1,
-    "fuzz": 0.1,
-    "together": 0.05,
+    "fuzz": 0.07,
+    "together": 0.04,
+    "sessions": 0.04,
 }
 """Of the time, by kind; a kind that is done sooner leaves the rest unused."""
 MOST = 1000
@@ -50,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _tallies(folder: Path, options: argparse.Namespace, seconds: float) -> Iterator[Tally]:
-    from campaign import damage, fuzz, interruptions, low_memory, power_cut, together
+    from campaign import damage, fuzz, interruptions, low_memory, power_cut, sessions, together
     from campaign.actions import prepared
 
     place = prepared(folder)
@@ -65,6 +66,7 @@ def _tallies(folder: Path, options: argparse.Namespace, seconds: float) -> Itera
         "damage": partial(damage.damaged_files, place, options.seed),
         "fuzz": partial(fuzz.calls, place, options.seed),
         "together": lambda bounds: together.readers_and_writers(place, bounds.seconds),
+        "sessions": lambda bounds: sessions.sessions(place, options.seed, bounds.seconds),
     }
     for name in options.only or SHARES:
         yield kinds[name](Bounds(options.trials, SHARES[name] * seconds))
