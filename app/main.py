@@ -15,15 +15,7 @@ import pandas as pd  # noqa: E402
 import streamlit as st  # noqa: E402
 
 from app import login  # noqa: E402
-from app.shared import components, resources, state  # noqa: E402
-
-PAGES = (
-    ("overview", "Overview", ":material/home:"),
-    ("features", "Features", ":material/leaderboard:"),
-    ("steer", "Steer", ":material/tune:"),
-    ("evaluate", "Evaluate", ":material/science:"),
-    ("report", "Report", ":material/description:"),
-)
+from app.shared import components, pages, resources, state  # noqa: E402
 
 
 def main() -> None:
@@ -33,20 +25,22 @@ def main() -> None:
     st.html(components.style())
     if not login.let_in():
         return
-    pages = {
+    known = pages.pages()
+    first = next(iter(known))
+    drawn = {
         name: st.Page(
-            components.page_of(_view(name)), title=title, icon=icon, url_path=name, default=name == PAGES[0][0]
+            components.page_of(_view(name)), title=page.title, icon=page.icon, url_path=name, default=name == first
         )
-        for name, title, icon in PAGES
+        for name, page in known.items()
     }
-    state.remember_pages(pages)
-    chosen = st.navigation(list(pages.values()))
+    state.remember_pages(drawn)
+    chosen = st.navigation(list(drawn.values()))
     components.page_of(sidebar)()
     chosen.run()
 
 
 def _view(name: str) -> Callable[[], None]:
-    """The page of a module of the app's rooms, loaded when it is first opened: some load torch, the first page must not."""
+    """The page in a folder of the app, loaded when it is first opened: some load torch, the first page must not."""
 
     def page() -> None:
         import_module(f"app.{name}.page").page()

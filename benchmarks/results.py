@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from corrsteer_core.base.files import write_text
+from corrsteer_core.base.formatting import points_alone, probability
 from corrsteer_core.base.progress import seconds
 from corrsteer_core.reporting.ranking_words import Finding, of_ranking
 from corrsteer_core.reporting.verdict import verdict
@@ -194,7 +195,7 @@ def _overview(studies: dict[str, dict[str, Any]]) -> str:
             lines.append(f"| [{name}](#{name}) | {test['collected']} | {test['success_rate']:.1%} | none | | {none} |")
             continue
         one = min(sets, key=lambda one: ORDER.index(one["set"]) if one["set"] in ORDER else len(ORDER))
-        shown = f"{one['set']}: {_points(one['effect'])}, p {_p(one['p'])}"
+        shown = f"{one['set']}: {points_alone(one['effect'])}, p {probability(one['p'])}"
         word = verdict(one).sentence.split(":")[0].lower()
         lines.append(f"| [{name}](#{name}) | {one['n']} | {one['unsteered_rate']:.1%} | {shown} | {word} | {ranking} |")
     return "\n".join(lines)
@@ -235,14 +236,16 @@ def _set_row(one: dict[str, Any]) -> str:
         one["set"],
         str(one["features"]),
         f"{one['unsteered_rate']:.1%} → {one['steered_rate']:.1%} ({low:.1%} to {high:.1%})",
-        _points(one["effect"]),
+        points_alone(one["effect"]),
         f"+{one['positive_flips']} / −{one['negative_flips']}",
-        _p(one["p"]),
+        probability(one["p"]),
         "-" if one["ser"] is None else f"{one['ser']:.2f}",
         " → ".join("-" if value is None else f"{value:.2f}" for value in one["fluency"].values()),
-        f"{_points(sum(random) / len(random))} ({_points(min(random))} to {_points(max(random))})" if random else "",
-        _points(flipped["effect"]) if flipped else "",
-        _points(free["effect"]) if free else "",
+        f"{points_alone(sum(random) / len(random))} ({points_alone(min(random))} to {points_alone(max(random))})"
+        if random
+        else "",
+        points_alone(flipped["effect"]) if flipped else "",
+        points_alone(free["effect"]) if free else "",
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -258,7 +261,7 @@ def _baseline(found: dict[str, Any] | None) -> str:
     return (
         f"Without SAE (difference of activations of right and wrong answers, layer {place['layer']} at scale "
         f"{place['scale']:g}, chosen on validation): {one['unsteered_rate']:.1%} → {one['steered_rate']:.1%}, "
-        f"flips +{one['positive_flips']} / −{one['negative_flips']}, p {_p(one['p'])}{_fluency(one.get('fluency'))}."
+        f"flips +{one['positive_flips']} / −{one['negative_flips']}, p {probability(one['p'])}{_fluency(one.get('fluency'))}."
     )
 
 
@@ -266,14 +269,6 @@ def _fluency(found: dict[str, float | None] | None) -> str:
     if found is None or None in found.values():
         return ""
     return f", fluency {found['unsteered']:.2f} → {found['steered']:.2f}"
-
-
-def _points(effect: float) -> str:
-    return f"{100 * effect:+.1f}".replace("-", "−")
-
-
-def _p(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.2g}"
 
 
 if __name__ == "__main__":

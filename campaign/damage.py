@@ -30,7 +30,7 @@ def damaged_files(place: Place, seed: int, bounds: Bounds) -> Tally:
         cache = copied(place.template, place.folder / "trial")
         path = kinds[name](cache)
         path.write_bytes(_damaged(path.read_bytes(), rng))
-        ended = fork(lambda cache=cache: _looked_at(place, cache), cache).wait()  # type: ignore[misc]
+        ended = fork(lambda cache=cache: _inspected(place, cache), cache).wait()  # type: ignore[misc]
         problem = ended.problem or ("" if ended.result else f"it ended with {ended.status}: {ended.printed[-300:]}")
         if not problem and ended.result["wrong"]:
             problem = str(ended.result["wrong"])
@@ -88,7 +88,7 @@ def _kinds(place: Place) -> dict[str, Callable[[Path], Path]]:
     return found | {name: job(name) for name in ("job.json", "process.json", "progress.json", "exit", "log")}
 
 
-def _looked_at(place: Place, cache: Path) -> dict[str, Any]:
+def _inspected(place: Place, cache: Path) -> dict[str, Any]:
     """What goes wrong when everything in a cache is looked at and worked with."""
     whole = cache / "runs" / OTHER
     shutil.copytree(place.template / "runs" / place.run, whole)

@@ -155,7 +155,7 @@ def afterwards(place: Place, known: Known, action: Action, cache: Path) -> str:
         torn = [name for name in action.outputs if name != "b.duckdb" and hashed(cache / name) not in whole[name]]
         status = action.run(cache)
         every = [cache, *(path for path in cache.rglob("*") if path.is_dir())]
-        left = [str(path) for folder in every for path in files.debris(folder)]
+        left = [str(path) for folder in every for path in files.leftovers(folder)]
         aside = [str(path) for path in cache.rglob("*.damaged-*")]
         found = content(cache, action.outputs, place.run)
         return {"broken": broken + torn, "status": status, "left": left, "aside": aside, "content": found}

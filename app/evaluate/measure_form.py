@@ -14,6 +14,7 @@ from app.shared import resources, state
 from app.shared.names import SPLITS, task_title
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.runs import measurements, run_facts
+from corrsteer_core.runs.against import CONSTRAINED, DIFFERENCE, OFFSET, PROMPTS, RIVALS
 from corrsteer_core.runs.strategies import PREFERRED
 from corrsteer_core.tasks import SHIFTED, TASKS, has_shifted
 
@@ -22,6 +23,12 @@ if TYPE_CHECKING:  # the page must not load torch, which this does
 
 
 KINDS = {"one": "One set", "scales": "Several scales", "tasks": "Several sets and tasks"}
+RIVAL_TITLES = {
+    PROMPTS: "Better prompts",
+    OFFSET: "One constant per class",
+    DIFFERENCE: "Difference of activations",
+    CONSTRAINED: "Constrained decoding",
+}
 SCALES = [0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0]
 
 
@@ -88,12 +95,33 @@ def _one_set(sets: dict[str, measuring.NamedSet], config: dict[str, Any]) -> mea
             20,
             5,
             help="Each replaces every feature by a random one that fires as often and pushes as hard. If they do as "
-            "much, the set's features are nothing special. The set with its sign turned round is measured as well.",
+            "much, the set's features are nothing special. The set with its sign turned round, and its push on words as "
+            "one constant, are measured as well.",
         )
         asked = three.button("Measure", type="primary", icon=":material/play_arrow:", width="stretch")
+        against, system = _rivals()
     if not asked:
         return None
-    return measuring.Measurement(sets[name], task, split, int(limit) if limit else None, int(controls))
+    most = int(limit) if limit else None
+    return measuring.Measurement(sets[name], task, split, most, int(controls), against, system)
+
+
+def _rivals() -> tuple[tuple[str, ...], str]:
+    """What the set is put against beside its controls, and a better prompt of the user's own."""
+    one, two = st.columns([1, 1])
+    kinds = one.multiselect(
+        "Put it against what would be tried first",
+        list(RIVALS),
+        format_func=lambda kind: RIVAL_TITLES.get(kind, kind),
+        help="Each is measured on the same samples. If one does as much, the set is not what to reach for.",
+    )
+    system = two.text_input(
+        "A better prompt of your own",
+        placeholder="text to put before every prompt",
+        max_chars=4000,
+        help="As a system prompt where the model has one, else before the text.",
+    )
+    return tuple(kinds), system.strip()
 
 
 def _several_scales(sets: dict[str, measuring.NamedSet], config: dict[str, Any]) -> measuring.Sweep | None:

@@ -44,6 +44,10 @@ class Measurement:
     """At most so many samples; None: all of the split."""
     controls: int = 0
     """Random sets of like size to compare with."""
+    against: tuple[str, ...] = ()
+    """Kinds of rivals to put it against (see `runs.against`)."""
+    system: str = ""
+    """A better prompt of the user's own: text before every prompt."""
 
     @property
     def sets(self) -> tuple[NamedSet, ...]:
@@ -62,7 +66,10 @@ class Measurement:
             task += ["--max-new-tokens", str(config["max_new_tokens"])]
         return [
             *("evaluate", "--set", str(self.set.file), *task, "--split", self.split),
-            *("--controls", str(self.controls), *_limited(self.limit), "--json"),
+            *("--controls", str(self.controls), *_limited(self.limit)),
+            *(("--against", ",".join(self.against)) if self.against else ()),
+            *((f"--against-system={self.system}",) if self.system.strip() else ()),
+            "--json",
         ]
 
 

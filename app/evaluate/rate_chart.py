@@ -8,6 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app.shared import components
+from corrsteer_core.base.formatting import points, points_alone
 from corrsteer_core.reporting.figures import FONT_SIZE
 from corrsteer_core.reporting.palette import DIVERGING, QUIET, STEERED, UNSTEERED
 
@@ -43,9 +44,9 @@ def rates(rows: pd.DataFrame) -> go.Figure:
                     "width": 5,
                     "color": COLOURS[row.kind],
                 },
-                customdata=[[row.low, row.high, 100 * row.effect]],
+                customdata=[[row.low, row.high, points(row.effect)]],
                 hovertemplate="%{y}: %{x:.1%}<br>95% interval %{customdata[0]:.1%} to %{customdata[1]:.1%}<br>"
-                "%{customdata[2]:+.1f} points against unsteered<extra></extra>",
+                "%{customdata[2]} against unsteered<extra></extra>",
             )
         )
     figure.add_vline(x=rows["rate"].iloc[0], line={"color": UNSTEERED, "width": 1.5, "dash": "dash"})
@@ -133,7 +134,7 @@ def matrix(effects: pd.DataFrame) -> go.Figure:
     """Effects in points as a heat map with the numbers in it: sets down, tasks across; empty where not measured."""
     values = 100 * effects
     most = max(float(values.abs().max().max() or 0), 1.0)
-    words = values.map(lambda value: "" if pd.isna(value) else f"{value:+.1f}".replace("-", "\u2212"))
+    words = effects.map(lambda value: "" if pd.isna(value) else points_alone(value))
     figure = go.Figure(
         go.Heatmap(
             z=values.to_numpy(),

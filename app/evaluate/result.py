@@ -10,7 +10,7 @@ import streamlit as st
 from app.evaluate import prior_panel, rate_chart, sample_table
 from app.shared import components as ui
 from app.shared import verdict_box
-from corrsteer_core.reporting import prior_words, verdict
+from corrsteer_core.reporting import prior_words, tournament_words, verdict
 
 
 def draw(run: str, row: pd.Series) -> None:
@@ -26,6 +26,7 @@ def draw(run: str, row: pd.Series) -> None:
     words = (verdict.gain_words(summary), verdict.side_effects(summary), verdict.fluency_words(summary))
     st.markdown(ui.for_markdown(" ".join(filter(None, words))))
     _comparison(summary, name)
+    _tournament(summary, name)
     sample_table.draw(run, row)
 
 
@@ -72,3 +73,18 @@ def _comparison(summary: dict[str, Any], name: str) -> None:
         st.caption("No controls were measured with it; measure again with random sets to compare with.")
     alt = "Success rates with their intervals: unsteered, steered, both with constants per class, and controls"
     ui.chart(rate_chart.rates(rows), "rates", alt, rows.drop(columns="kind"))
+
+
+def _tournament(summary: dict[str, Any], name: str) -> None:
+    """The set among better prompts and other rivals; nothing where none was asked for."""
+    rows, missing = tournament_words.rates(summary, name), tournament_words.left_out(summary)
+    if rows.empty and not missing:
+        return
+    st.subheader(tournament_words.TITLE, anchor=False)
+    if not rows.empty:
+        st.caption(tournament_words.EXPLAINED)
+        numbers = [[ui.plain(cell) for cell in row] for row in tournament_words.table(summary)]
+        behind = pd.DataFrame(numbers, columns=list(tournament_words.HEADS))
+        ui.chart(rate_chart.rates(rows), "tournament", "Success rates of the set and its rivals", behind)
+    if missing:
+        st.caption(ui.for_markdown(missing))

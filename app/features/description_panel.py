@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
+from app.features.job_offer import job_offer
 from app.shared import components as ui
 from app.shared.resources import ask
-from corrsteer_core.base import jobs, uploads
+from corrsteer_core.base import uploads
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.inspection import descriptions
 from corrsteer_core.runs import feature_lists, run_facts
@@ -19,19 +20,15 @@ def offer(run: str, facts: run_facts.RunFacts) -> None:
     """Where nothing is described yet, so that a search for a meaning finds little: a way to have it done."""
     if ask(feature_lists.described_features, run):
         return
-    arguments = ["describe", run]
-    if jobs.running(arguments):
-        st.caption("The best features are being described; the Overview page shows how far it is.")
-        return
-    left, right = st.columns([4, 1.4], vertical_alignment="center")
-    left.caption(
-        "No feature is described yet, so words are found in texts and tokens only. The best ones can be described: "
-        "a guess of our own from the tokens they promote and the "
-        "texts they fire on (a minute)."
+    job_offer(
+        ["describe", run],
+        "No feature is described yet, so words are found in texts and tokens only. The best ones can be described: a guess "
+        "of our own from the tokens they promote and the texts they fire on (a minute).",
+        "Describe them",
+        ":material/edit_note:",
+        title=f"{facts.config['task']}: describe the best features",
+        running="The best features are being described",
     )
-    if right.button("Describe them", icon=":material/edit_note:", width="stretch"):
-        jobs.start(arguments, f"{facts.config['task']}: describe the best features")
-        st.rerun()
 
 
 def uploads_from_neuronpedia(run: str) -> None:

@@ -20,10 +20,10 @@ from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress
 
 if TYPE_CHECKING:
-    from corrsteer_core.inspection.feature_profile import Portrait
-    from corrsteer_core.inspection.token_activations import Shading
+    from corrsteer_core.inspection.feature_profile import FeatureProfile
+    from corrsteer_core.inspection.token_activations import FeatureActivations
 
-KEPT = 64  # features whose portraits are kept
+KEPT = 64  # features whose profiles are kept
 UNATTENDED = 20.0
 """Seconds after which work that no page looks at is given up; a page that is being drawn does not look."""
 LOADING = "Loading the model and its features"
@@ -43,7 +43,7 @@ class Work:
         self.left = False
         """Whether it was given up because no page looked at it any more."""
         self._cancelled = False
-        self.looked()
+        self.keep_alive()
         self._ended = threading.Event()
         # The bench is the thread's alone: what is kept of the work must not keep a model in memory.
         threading.Thread(target=self._run, args=(bench, do), name="drawing", daemon=True).start()
@@ -57,7 +57,7 @@ class Work:
         """Wait for the end; whether it came."""
         return self._ended.wait(seconds)
 
-    def looked(self) -> None:
+    def keep_alive(self) -> None:
         """A page shows this; without it the work is given up after a while."""
         self._seen = time.monotonic()
 
@@ -94,27 +94,27 @@ class _Stopped(Exception):
     """Why work has not been done."""
 
 
-def portrait(run: str, layer: int, feature: int, model: str) -> Work:
-    """The portrait of a feature; the first call starts drawing it, later ones get the same until its answers do."""
+def profile(run: str, layer: int, feature: int, model: str) -> Work:
+    """The profile of a feature; the first call starts drawing it, later ones get the same until its answers do."""
     about = fit_stamp(run), layer, feature, model
-    work = _portrait(*about)
+    work = _profile(*about)
     if work.left:  # now somebody looks again
-        _portrait.clear(*about)
-        work = _portrait(*about)
-    work.looked()
+        _profile.clear(*about)
+        work = _profile(*about)
+    work.keep_alive()
     return work
 
 
 @st.cache_resource(max_entries=KEPT, show_spinner=False)
-def _portrait(at: FitStamp, layer: int, feature: int, model: str) -> Work:
-    def draw(bench: Bench, progress: Progress) -> Portrait:
+def _profile(at: FitStamp, layer: int, feature: int, model: str) -> Work:
+    def draw(bench: Bench, progress: Progress) -> FeatureProfile:
         from corrsteer_core.inspection import feature_profile
         from corrsteer_core.runs import stored_run
 
         net, saes = bench.model(), bench.saes(stored_run.stored(at.run)[0].saes)
         progress("waiting for the model", 0, 1)
         with bench.lock:  # nobody else's steering may be on the model while it reads
-            return feature_profile.portrait(at.run, layer, feature, net, saes, progress=bench.sharing(progress))
+            return feature_profile.profile_of(at.run, layer, feature, net, saes, progress=bench.sharing(progress))
 
     return Work(models.bench(model), draw)
 
@@ -122,7 +122,7 @@ def _portrait(at: FitStamp, layer: int, feature: int, model: str) -> Work:
 def own_text(run: str, layer: int, feature: int, model: str, prompt: str, answer: str) -> Work:
     """A feature on a text that was typed."""
 
-    def shade(bench: Bench, progress: Progress) -> Shading:
+    def read(bench: Bench, progress: Progress) -> FeatureActivations:
         from corrsteer_core.inspection import feature_profile
         from corrsteer_core.runs import stored_run
 
@@ -131,11 +131,11 @@ def own_text(run: str, layer: int, feature: int, model: str, prompt: str, answer
         with bench.lock:
             return feature_profile.own_text(run, layer, feature, prompt, answer, net, saes)
 
-    return Work(models.bench(model), shade)
+    return Work(models.bench(model), read)
 
 
 def try_again(run: str, layer: int, feature: int, model: str) -> None:
-    """Forget a portrait that could not be drawn, and its model if that was why."""
+    """Forget a profile that could not be drawn, and its model if that was why."""
     if models.bench(model).problem:
         models.try_again(model)
-    _portrait.clear(fit_stamp(run), layer, feature, model)
+    _profile.clear(fit_stamp(run), layer, feature, model)

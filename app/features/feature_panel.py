@@ -19,7 +19,7 @@ from corrsteer_core.reporting import figures
 from corrsteer_core.runs import feature_facts, feature_lists, reliability, run_facts
 
 if TYPE_CHECKING:
-    from corrsteer_core.inspection.feature_profile import Portrait
+    from corrsteer_core.inspection.feature_profile import FeatureProfile
 
 
 def panel(run: str, facts: run_facts.RunFacts, layer: int, feature: int) -> None:
@@ -35,11 +35,11 @@ def panel(run: str, facts: run_facts.RunFacts, layer: int, feature: int) -> None
         )
         return
     _heading(row)
-    work = drawing.portrait(run, layer, feature, facts.config["model"])
+    work = drawing.profile(run, layer, feature, facts.config["model"])
     _meaning(run, facts, layer, feature, work)
     _numbers(run, row)
-    waiting.portrait(work, run, facts, layer, feature)
-    drawn: Portrait | None = work.result if work.ready else None
+    waiting.profile(work, run, facts, layer, feature)
+    drawn: FeatureProfile | None = work.result if work.ready else None
     if drawn is not None:
         feature_tokens.tokens(drawn)
     left, right = st.columns(2)

@@ -12,11 +12,12 @@ from app.shared.resources import ask_fit
 from corrsteer_core.base.text_diff import escaped, visible
 from corrsteer_core.reporting.palette import UNSTEERED
 from corrsteer_core.runs import feature_facts, run_facts
+from corrsteer_core.runs.poolings import said_plainly
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from corrsteer_core.inspection.feature_profile import Portrait, ShadedSample
+    from corrsteer_core.inspection.feature_profile import FeatureProfile, SampleActivations
 
 
 LONGEST = 600  # characters of a text shown before it is shaded
@@ -25,7 +26,7 @@ TYPED = "own_text"  # the text that was typed, being read or read
 PARTS = ("strongest", "upper quarter", "middle", "lower quarter")
 
 
-def run_texts(run: str, facts: run_facts.RunFacts, layer: int, feature: int, drawn: Portrait | None) -> None:
+def run_texts(run: str, facts: run_facts.RunFacts, layer: int, feature: int, drawn: FeatureProfile | None) -> None:
     st.markdown("**The texts it is active on**")
     if drawn is None:
         found = ask_fit(feature_facts.texts_by_quantile, run, layer, feature, TEXTS)
@@ -37,11 +38,8 @@ def run_texts(run: str, facts: run_facts.RunFacts, layer: int, feature: int, dra
         return
     st.caption(
         "The deeper a token's shade, the more active the feature; hover over it for the number. The answer is "
-        "underlined. On the left the activation that counts: the largest where the model is writing its answer, from "
-        "the last token of the prompt (dotted) on."
-        if facts.config["pooling"] == "max"
-        else "The deeper a token's shade, the more active the feature; hover over it for the number. The answer is "
-        "underlined. On the left the activation that the run holds for the text."
+        "underlined, a token of the prompt that counts is dotted. On the left what the run keeps of a text "
+        f"({said_plainly(facts.config['pooling'])})."
     )
     st.html(shades.STYLE + shades.scale(drawn.highest))
     parts = [part for part in PARTS if any(one.part == part for one in drawn.samples)]
@@ -54,17 +52,17 @@ def run_texts(run: str, facts: run_facts.RunFacts, layer: int, feature: int, dra
     ui.table_behind(_token_table(drawn.samples[0], facts.config["pooling"]), "The strongest text token by token")
 
 
-def _shaded_row(one: ShadedSample, highest: float, pooling: Any) -> str:
+def _shaded_row(one: SampleActivations, highest: float, pooling: Any) -> str:
     outcome = "correct" if one.outcome > 0.5 else "incorrect"
-    return shades.row(one.shading, highest, one.stored, f"{outcome} · {one.split}", pooling)
+    return shades.row(one.activations, highest, one.stored, f"{outcome} · {one.split}", pooling)
 
 
-def _token_table(one: ShadedSample, pooling: Any) -> pd.DataFrame:
-    table = shades.numbers(one.shading, pooling)
+def _token_table(one: SampleActivations, pooling: Any) -> pd.DataFrame:
+    table = shades.numbers(one.activations, pooling)
     return table.assign(token=[visible(text) for text in table["token"]])
 
 
-def own_text(run: str, facts: run_facts.RunFacts, layer: int, feature: int, drawn: Portrait) -> None:
+def own_text(run: str, facts: run_facts.RunFacts, layer: int, feature: int, drawn: FeatureProfile) -> None:
     st.markdown("**Test your own text**")
     with st.form("own_text_form", border=True):
         prompt = st.text_area(

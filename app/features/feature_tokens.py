@@ -15,11 +15,11 @@ from corrsteer_core.base.text_diff import escaped
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from corrsteer_core.inspection.feature_profile import Portrait
+    from corrsteer_core.inspection.feature_profile import FeatureProfile
     from corrsteer_core.inspection.logit_lens import Neighbour, TokenScore
 
 
-def tokens(drawn: Portrait) -> None:
+def tokens(drawn: FeatureProfile) -> None:
     st.markdown("**What it makes the model say**")
     st.caption(
         "Tokens whose probability one unit of this feature raises or lowers most, read off its direction through the "
@@ -51,7 +51,7 @@ def _bars(title: str, tokens: Sequence[TokenScore]) -> str:
     return f'<div style="font-size:.9em"><div style="opacity:.75;margin-bottom:.2rem">{title}</div>{rows}</div>'
 
 
-def neighbours(drawn: Portrait) -> None:
+def neighbours(drawn: FeatureProfile) -> None:
     st.markdown("**Features like it**")
     st.caption(
         "Those whose directions point most nearly the same way; the number is the cosine, 1 for the same direction."

@@ -6,24 +6,20 @@ from typing import Any
 
 import streamlit as st
 
+from corrsteer_core.correlation.feature_columns import shown_columns
 from corrsteer_core.runs import feature_lists, run_facts
 
 ANY = "any"
 DOWN, UP = "highest first", "lowest first"
 KEPT: dict[str, Any] = {"persist_state": "session"}
 """Of every filter: it stays as it is while other pages are looked at."""
-SORTS: dict[feature_lists.SortKey, str] = {
-    "r": "r (goes with success)",
-    "effect": "measured effect",
-    "predicted_effect": "predicted effect",
-    "coefficient": "coefficient",
-    "support": "support",
-    "frequency_correct": "fires in correct answers",
-    "frequency_incorrect": "fires in incorrect answers",
-    "q": "q",
-    "layer": "layer",
-    "feature": "feature number",
-}
+
+
+def sorts() -> dict[str, str]:
+    """What the features can be sorted by, in words; r first."""
+    kept = {column.name: column.sorted_by or column.title for column in shown_columns()}
+    effects = {"effect": "measured effect", "predicted_effect": "predicted effect"}
+    return {"r": kept["r"], **effects, **kept, "layer": "layer", "feature": "feature number"}
 
 
 def draw(facts: run_facts.RunFacts) -> feature_lists.FeatureFilter:
@@ -45,7 +41,8 @@ def _words_and_order(facts: run_facts.RunFacts) -> dict[str, Any]:
         **KEPT,
     )  # fmt: skip
     layers = two.multiselect("Layers", facts.layers, key="filter_layers", placeholder="all", **KEPT)
-    sort = three.selectbox("Sort by", list(SORTS), format_func=SORTS.__getitem__, key="filter_sort", **KEPT)
+    known = sorts()
+    sort = three.selectbox("Sort by", list(known), format_func=known.__getitem__, key="filter_sort", **KEPT)
     order = four.selectbox("Order", [DOWN, UP], key="filter_order", **KEPT)
     return {"text": text, "layers": tuple(layers), "sort": sort, "descending": order == DOWN}
 

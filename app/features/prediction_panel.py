@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
+from app.features.job_offer import job_offer
 from app.features.pictures import pickable
 from app.shared import components as ui
 from app.shared.resources import ask
-from corrsteer_core.base import jobs
 from corrsteer_core.reporting import figures
 from corrsteer_core.runs import feature_lists, predictions, run_facts
 
@@ -43,15 +43,12 @@ def draw(run: str, facts: run_facts.RunFacts) -> None:
 
 def _offer(run: str, facts: run_facts.RunFacts) -> None:
     """A button that has the effects predicted."""
-    arguments = ["predict", run]
-    if jobs.running(arguments):
-        st.caption("The effects are being predicted; the Overview page shows how far it is.")
-        return
-    left, right = st.columns([4, 1.4], vertical_alignment="center")
-    left.markdown(
+    job_offer(
+        ["predict", run],
         "No effect is predicted yet of this run as it is ranked now. What steering with each feature would do can be "
-        f"predicted from one backward pass per training sample; on the command line: `corrsteer predict {run}`."
+        f"predicted from one backward pass per training sample; on the command line: `corrsteer predict {run}`.",
+        "Predict them",
+        ":material/query_stats:",
+        title=f"{facts.config['task']}: predict the effect of every feature",
+        running="The effects are being predicted",
     )
-    if right.button("Predict them", icon=":material/query_stats:", width="stretch"):
-        jobs.start(arguments, f"{facts.config['task']}: predict the effect of every feature")
-        st.rerun()

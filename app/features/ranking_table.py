@@ -8,28 +8,33 @@ import pandas as pd
 import streamlit as st
 
 from app.features import description_panel, filters
-from app.features.filters import SORTS, q_help
+from app.features.filters import sorts
 from app.shared import components as ui
 from app.shared import state, tables
 from app.shared.resources import ask, ask_fit
+from corrsteer_core.correlation.feature_columns import Column, Show, shown_columns
 from corrsteer_core.runs import feature_lists, reliability, run_facts
 
 ROWS = 10  # of the table on one page
 FEATURE = ["layer", "feature"]
 RESAMPLES = 400  # for the intervals in the table; a feature's own page takes more
-WORDS = """
-- **r**: how closely the feature's activation goes with success over the training samples, from −1 to 1. Undefined
-  (–) where it or the outcome never changes.
-- **95% of r**: where r would mostly lie with other training samples of this number (bootstrap).
-- **q**: of the features with a q as small as this, about this share are there by chance (Benjamini-Hochberg).
-- **Effect**: success rate with the feature steered alone, minus the rate without, in percentage points, on validation
-  samples, at the scale where it did best. Only the features of highest r in each layer are tried.
-- **Predicted**: the same, predicted to first order from gradients at scale 1, on training samples, without steering.
-- **Coeff.**: its mean activation over the successful samples; steering adds this much of it, times a scale.
-- **Support**: training samples in which it fired at all. Below the floor a feature is not ranked: few samples
-  prove little.
-- **Correct, incorrect**: share of the correct and of the incorrect answers in which it fired.
-"""
+AFTER_R = {
+    "between": ("95% of r", "Where r would mostly lie with other training samples of this number (bootstrap)."),
+}
+STEERED = {
+    "effect": (
+        "Effect",
+        "Success rate with it steered alone minus the rate without, in points, on validation samples, at the scale where "
+        "it did best. Only the features of highest r in each layer are tried.",
+    ),
+    "predicted_effect": (
+        "Predicted",
+        "The same, predicted to first order from gradients at scale 1, on training samples; nothing was steered.",
+    ),
+}
+"""Title and help of what is not kept with each feature."""
+GRID: dict[Show, tuple[str, int]] = {"number": ("%.2f", 1), "count": ("localized", 1), "share": ("%.1f%%", 100)}
+"""How the browser shows a kind of number, and what it is multiplied by before; the others come as text."""
 
 
 def draw(run: str, facts: run_facts.RunFacts) -> None:
@@ -48,7 +53,7 @@ def draw(run: str, facts: run_facts.RunFacts) -> None:
             if pages > 1
             else 1
         )
-    left.caption(f"{ui.counted(found, 'feature')}, sorted by {SORTS[wanted.sort]}. Select a row to look at it.")
+    left.caption(f"{ui.counted(found, 'feature')}, sorted by {sorts()[wanted.sort]}. Select a row to look at it.")
     rows = ask(feature_lists.features, run, wanted, limit=ROWS, offset=(number - 1) * ROWS)
     with st.spinner("Drawing samples again …"):
         bounds = ask_fit(reliability.intervals, run, rows[FEATURE], resamples=RESAMPLES)
@@ -68,27 +73,32 @@ def draw(run: str, facts: run_facts.RunFacts) -> None:
         column_config=_columns(),
     )
     with st.expander("What the columns mean"):
-        st.markdown(WORDS)
+        st.markdown(_meanings())
     description_panel.uploads_from_neuronpedia(run)
 
 
 def _for_show(rows: pd.DataFrame, *, predicted: bool) -> pd.DataFrame:
     """The columns in the units they are shown in; that of predictions where there are any."""
-    shares = ["frequency_correct", "frequency_incorrect"]
-    foretold = ["predicted_effect"] if predicted else []
-    shown = ["layer", "feature", "described", "r", "between", "q", "effect", *foretold, "coefficient", "support"]
+    predictions = ["predicted_effect"] if predicted else []
+    first = ["r", "between", "q", "effect", *predictions]
+    kept = {column.name: column for column in shown_columns()}
     words = {
-        "r": [ui.signed(value, 3) for value in rows["r"]],
-        **{name: [_points(value) for value in rows[name]] for name in ("effect", *foretold)},
-        "q": [_probability(value) for value in rows["q"]],
+        **{name: [_points(value) for value in rows[name]] for name in ("effect", *predictions)},
         "between": [_between(row.r_low, row.r_high) for row in rows.itertuples()],
         "described": [_description(row.description, row.description_source) for row in rows.itertuples()],
     }
-    return rows.assign(**{name: 100 * rows[name] for name in shares}, **words)[[*shown, *shares]]
+    shown = rows.assign(**{name: _values(column, rows[name]) for name, column in kept.items()}, **words)
+    return shown[["layer", "feature", "described", *dict.fromkeys([*first, *kept])]]
+
+
+def _values(column: Column, values: pd.Series) -> list[Any]:
+    """Numbers where the browser writes them, else text; None for what is missing."""
+    factor = GRID[column.show][1] if column.show in GRID else None
+    return [None if ui.missing(value) else column.text(value) if factor is None else factor * value for value in values]
 
 
 def _points(value: float) -> str | None:
-    return None if ui.missing(value) else ui.points(value).removesuffix(" points")
+    return None if ui.missing(value) else ui.points_alone(value)
 
 
 def _between(low: float, high: float) -> str | None:
@@ -102,37 +112,35 @@ def _description(text: object, source: object) -> str | None:
     return ui.shortened(text, 120) + (" (?)" if source == "own" else "")
 
 
-def _probability(value: float) -> str | None:
-    return None if ui.missing(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
 def _columns() -> dict[str, Any]:
-    def number(label: str, width: int, format: str | None = None, help: str | None = None) -> Any:
-        return st.column_config.NumberColumn(label, width=width, format=format, help=help)
-
     def words(label: str, help: str, width: int = 64, alignment: Any = "right") -> Any:
         return st.column_config.TextColumn(label, width=width, help=help, alignment=alignment)
 
     return {
-        "layer": number("Layer", 50),
-        "feature": number("Feature", 64),
+        "layer": st.column_config.NumberColumn("Layer", width=50),
+        "feature": st.column_config.NumberColumn("Feature", width=64),
         "described": words(
             "Description", "What it is said to mean; (?) marks a guess of our own.", width=132, alignment="left"
         ),
-        "between": words("95% of r", "Where r would mostly lie with other samples (bootstrap).", width=104),
-        "r": words("r", "How closely its activation goes with success, −1 to 1.", 62),
-        "q": words("q", q_help()),
-        "effect": words("Effect", "Points of success that steering with it alone adds, at its best scale.", 58),
-        "predicted_effect": words(
-            "Predicted",
-            "Points of success that gradients say steering with it at scale 1 adds; nothing was steered.",
-            72,
-        ),
-        "coefficient": number("Coeff.", 60, "%.2f", "Coefficient: mean activation over the successful samples."),
-        "support": number("Support", 66, "localized", "Training samples in which it fired."),
-        "frequency_correct": number("Correct", 64, "%.1f%%", "Share of the correct answers in which it fired."),
-        "frequency_incorrect": number("Incorrect", 70, "%.1f%%", "Share of the incorrect answers in which it fired."),
+        "between": words(*AFTER_R["between"], width=104),
+        "effect": words(*STEERED["effect"], width=58),
+        "predicted_effect": words(*STEERED["predicted_effect"], width=72),
+        **{column.name: _config(column) for column in shown_columns()},
     }
+
+
+def _config(column: Column) -> Any:
+    width = max(62, 16 + 6 * len(column.title))
+    if column.show in GRID:
+        return st.column_config.NumberColumn(column.title, width=width, format=GRID[column.show][0], help=column.help)
+    return st.column_config.TextColumn(column.title, width=width, help=column.help, alignment="right")
+
+
+def _meanings() -> str:
+    """What the columns mean, as a list."""
+    kept = [(column.title, column.help) for column in shown_columns()]
+    every = dict([*kept[:1], *AFTER_R.values(), *kept[1:], *STEERED.values()])
+    return "\n".join(f"- **{title}**: {help}" for title, help in every.items())
 
 
 def _open_row(key: str, rows: pd.DataFrame) -> None:

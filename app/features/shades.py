@@ -14,7 +14,7 @@ import pandas as pd
 from corrsteer_core.base.text_diff import escaped
 
 if TYPE_CHECKING:
-    from corrsteer_core.inspection.token_activations import Shading, Span
+    from corrsteer_core.inspection.token_activations import FeatureActivations, Span
 
 HUE = "140,107,177"
 DEEPEST = 0.75  # opacity at the highest activation: text stays readable on it in light and dark
@@ -37,7 +37,7 @@ background:linear-gradient(90deg,rgba({HUE},0),rgba({HUE},{DEEPEST}))}}
 </style>"""
 
 
-def row(found: Shading, highest: float, value: float, aside: str, pooling: str = "max") -> str:
+def row(found: FeatureActivations, highest: float, value: float, aside: str, pooling: str = "max") -> str:
     """One text with its pooled activation before it and a remark (plain text) behind it."""
     return (
         f'<div class="cs-row"><div class="cs-number">{value:.2f}</div>{shaded(found, highest, pooling)}'
@@ -45,7 +45,7 @@ def row(found: Shading, highest: float, value: float, aside: str, pooling: str =
     )
 
 
-def shaded(found: Shading, highest: float, pooling: str = "max") -> str:
+def shaded(found: FeatureActivations, highest: float, pooling: str = "max") -> str:
     """A text, each token's background as deep as its activation is close to `highest`."""
     spans = found.spans
     first_answer = next((place for place, span in enumerate(spans) if found.is_answer(span)), len(spans))
@@ -67,8 +67,8 @@ def scale(highest: float) -> str:
     return f'<div style="font-size:.85em">0<span class="cs-scale"></span>{highest:.2f}</div>'
 
 
-def numbers(found: Shading, pooling: str = "max") -> pd.DataFrame:
-    """What the shading shows, as a table."""
+def numbers(found: FeatureActivations, pooling: str = "max") -> pd.DataFrame:
+    """What the shades show, as a table."""
     return pd.DataFrame(
         {
             "token": [span.text for span in found.spans],
@@ -79,7 +79,7 @@ def numbers(found: Shading, pooling: str = "max") -> pd.DataFrame:
     )
 
 
-def _token(found: Shading, span: Span, highest: float, pooling: str) -> str:
+def _token(found: FeatureActivations, span: Span, highest: float, pooling: str) -> str:
     value, answer = found.value(span), found.is_answer(span)
     alpha = DEEPEST * min(1.0, max(0.0, value / highest)) if highest > 0 else 0.0
     counts = "counts" if found.is_pooled(span, pooling) else "does not count"
@@ -89,7 +89,7 @@ def _token(found: Shading, span: Span, highest: float, pooling: str) -> str:
     return f'<span title="{title}"{kind}{style}>{escaped(span.text)}</span>'
 
 
-def _shown(found: Shading, first_answer: int) -> set[int]:
+def _shown(found: FeatureActivations, first_answer: int) -> set[int]:
     """The pieces that are shown: all, or of a long prompt the stretch around its peak and the end."""
     count = len(found.spans)
     if first_answer <= BEFORE + AFTER:

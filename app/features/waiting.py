@@ -11,17 +11,17 @@ from corrsteer_core.runs import run_facts
 POLL = 0.5  # seconds between looks at work in the background
 
 
-def portrait(work: drawing.Work, run: str, facts: run_facts.RunFacts, layer: int, feature: int) -> None:
+def profile(work: drawing.Work, run: str, facts: run_facts.RunFacts, layer: int, feature: int) -> None:
     """That the model is at work, until it is done; or why it cannot be."""
     if not work.ready:
-        wait_for(work, "Tokens and shading follow here.")
+        wait_for(work, "Tokens and texts follow here.")
     elif work.problem:
         ui.problem(f"The parts of this page that need the model are missing: {work.problem}")
         st.button(
             "Try again",
             on_click=drawing.try_again,
             args=(run, layer, feature, facts.config["model"]),
-            key="portrait_again",
+            key="profile_again",
         )
 
 
@@ -31,7 +31,7 @@ def wait_for(work: drawing.Work, follows: str) -> None:
     def look() -> None:
         if work.ready:
             st.rerun()
-        work.looked()
+        work.keep_alive()
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(f":material/hourglass_top: {work.stage} … {follows}", width="content")
             st.button("Cancel", icon=":material/stop:", key="cancel_drawing", on_click=work.cancel)

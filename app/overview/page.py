@@ -9,14 +9,14 @@ import pandas as pd
 import streamlit as st
 
 from app.demo import DEMO
-from app.overview import job_panel, run_comparison, run_form
+from app.overview import hero, job_panel, run_comparison, run_form
 from app.shared import components as ui
-from app.shared import resources, state, tables, verdict_box
+from app.shared import resources, state, tables
 from app.shared.names import task_title
 from corrsteer_core.base import jobs
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.paths import EMBEDDED
-from corrsteer_core.reporting import ranking_words, verdict
+from corrsteer_core.reporting import ranking_words
 from corrsteer_core.runs import feature_lists, measurements, run_facts
 from corrsteer_core.runs.strategies import BY_RATE
 from corrsteer_core.saes.presets import PRESETS
@@ -25,10 +25,9 @@ from corrsteer_core.storage import deleting
 DECIDING = ("--task", "--scorer", "--data", "--model", "--limit", "--pooling", "--shots")
 """Options of `fit` that tell a run from another and are always written in the same way."""
 WHAT_THIS_IS = (
-    "Inside a language model, thousands of small **features** each react to something in the text. "
-    "This tool watches which of them are active when the model succeeds at a task and when it fails, then adds "
-    "individual features to its internal activations while it writes (**steering**) and measures what that does. "
-    "What comes out is a short list of features that really move the model, and a place to try them on your own words."
+    "Thousands of small **features** inside a language model each react to something in the text. This tool finds those "
+    "that are active when the model succeeds at a task, adds them to its activations while it writes (**steering**), and "
+    "measures what that does: which really move the model, and which only look as if they did."
 )
 
 
@@ -58,26 +57,30 @@ def page() -> None:
 
 
 def headline(run: str) -> None:
-    """The run in numbers, its verdict, and what to do next."""
+    """The run in a line, what came of it, and what to do next."""
     facts: run_facts.RunFacts = resources.ask(run_facts.facts, run)
     st.header(ui.for_markdown(task_title(facts.config["task"])))
-    answered = (
-        f"{facts.collected:,}" if facts.collected == facts.samples else f"{facts.collected:,} of {facts.samples:,}"
-    )
-    row = ui.numbers_row()
-    row.metric("Model", ui.for_markdown(str(facts.config["model"]).rsplit("/", 1)[-1]))
-    row.metric("Samples answered", answered)
-    row.metric(
-        "Success rate",
-        "–" if facts.success_rate is None else ui.percent(facts.success_rate),
-        help="Share of the answers the scorer counts as right.",
-    )
-    row.metric("Features watched", f"{facts.features:,}", help=f"In layers {', '.join(map(str, facts.layers))}.")
+    st.caption(_in_short(facts))
     if facts.fit is None:
         _unfinished(facts)
         return
     _found(run, facts)
     _next_steps(run, facts)
+
+
+def _in_short(facts: run_facts.RunFacts) -> str:
+    """The run in one line."""
+    answered = (
+        f"{facts.collected:,}" if facts.collected == facts.samples else f"{facts.collected:,} of {facts.samples:,}"
+    )
+    rate = "" if facts.success_rate is None else f", {ui.percent(facts.success_rate)} right"
+    return " \u00b7 ".join(
+        (
+            ui.for_markdown(str(facts.config["model"]).rsplit("/", 1)[-1]),
+            f"{answered} samples answered{rate}",
+            f"{facts.features:,} features watched in layers {', '.join(map(str, facts.layers))}",
+        )
+    )
 
 
 def _unfinished(facts: run_facts.RunFacts) -> None:
@@ -124,44 +127,13 @@ def _found(run: str, facts: run_facts.RunFacts) -> None:
     measured = resources.ask(run_facts.headline, run)
     best = resources.ask(feature_lists.best_effects, run)
     if measured is not None:
-        verdict_box.draw(verdict.verdict(measured), f"**Set {measured['set']} on unseen samples.** ")
-        _result(measured)
+        hero.draw(run, measured)
     if not ranking.beyond_noise:
         st.warning(ui.for_markdown(ranking.sentence), icon=":material/casino:")
         return
     _champions(best, resources.ask(feature_lists.best_by_layer, run))
     tried = ranking_words.of_effects(best)
     st.markdown(ui.for_markdown(ranking.sentence if tried is None else tried.sentence))
-
-
-def _result(summary: dict[str, Any]) -> None:
-    """Set V on unseen samples, in numbers."""
-    row = ui.numbers_row()
-    row.metric("Without steering", ui.percent(summary["unsteered_rate"]))
-    row.metric(
-        f"Steered with set {summary['set']}",
-        ui.percent(summary["steered_rate"]),
-        ui.points(summary["effect"]),
-        delta_color="off",
-        delta_arrow="off",
-        help="The features chosen for what steering with them did on validation samples.",
-    )
-    row.metric(
-        "Flips",
-        f"+{summary['positive_flips']} / {ui.MINUS}{summary['negative_flips']}",
-        help="Answers that steering put right, and answers that it put wrong.",
-    )
-    row.metric(
-        "Could it be luck?",
-        ui.p_value(summary["p"]),
-        help="Chance of flips this uneven if steering did nothing (exact McNemar test).",
-    )
-    if beyond := summary.get("beyond_prior"):
-        row.metric(
-            "Beyond a changed prior",
-            ui.points(beyond["effect"]),
-            help="Points that the set adds after both models got the one constant per class that serves them best.",
-        )
 
 
 def _champions(best: pd.DataFrame, layers: pd.DataFrame) -> None:

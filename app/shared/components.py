@@ -14,7 +14,7 @@ import streamlit as st
 
 from app.shared import tables
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.base.formatting import MINUS, missing, p_value, percent, points, signed  # noqa: F401  (pages say components.percent)
+from corrsteer_core.base.formatting import MINUS, missing, p_value, percent, points, points_alone, signed  # noqa: F401  (pages say components.percent)
 from corrsteer_core.base.paths import cache_dir
 
 log = logging.getLogger("corrsteer.app")

@@ -64,11 +64,11 @@ class Bench:
     def sharing(self, progress: Progress) -> Progress:
         """`progress`, at every call of which others may go first (see `give_way`)."""
 
-        def told(stage: str, done: int, total: int) -> None:
+        def then_give_way(stage: str, done: int, total: int) -> None:
             progress(stage, done, total)
             self.give_way()
 
-        return told
+        return then_give_way
 
     def saes(self, refs: Sequence[SaeRef]) -> list[Sae]:
         """The SAEs a set names, each loaded the first time. Raises CorrSteerError if they cannot be loaded."""

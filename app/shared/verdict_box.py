@@ -15,6 +15,7 @@ SIGNS: dict[Kind, tuple[Callable[..., Any], str]] = {
     "shifts": (st.warning, ":material/swap_horiz:"),
     "selection": (st.warning, ":material/casino:"),
     "no better": (st.warning, ":material/casino:"),
+    "outdone": (st.warning, ":material/emoji_events:"),
     "uncontrolled": (st.info, ":material/balance:"),
     "chosen on": (st.warning, ":material/history_edu:"),
     "inconclusive": (st.info, ":material/help:"),

@@ -1,1 +1,5 @@
 """The Steer page: a set, a prompt, two answers side by side."""
+
+from app.shared.pages import PageInfo
+
+PAGE = PageInfo("Steer", ":material/tune:", 3)

@@ -83,16 +83,16 @@ class Playing:
         self.problem = ""
         self.cancelled = False
         self._bench = bench
-        self._looked_at: dict[int, list[TokenStep]] = {}
+        self._token_steps: dict[int, list[TokenStep]] = {}
         self._ended = threading.Event()
-        self.looked()
+        self.keep_alive()
         threading.Thread(target=self._answer, name="generating", daemon=True).start()
 
     @property
     def running(self) -> bool:
         return not self._ended.is_set()
 
-    def looked(self) -> None:
+    def keep_alive(self) -> None:
         """A page shows this; without it the work is given up after a while."""
         self._seen = time.monotonic()
 
@@ -110,17 +110,17 @@ class Playing:
 
     def token_steps(self, place: int, progress: Progress = silent) -> list[TokenStep]:
         """The text at `place` token by token: unsteered against steered at that text's scale (the first, for text 0)."""
-        if place not in self._looked_at:
+        if place not in self._token_steps:
             model = self._bench.model()
             steering = replace(self._as_asked(model), scale=self.question.scales[max(place - 1, 0)])
             saes = self._bench.saes(steering.saes)
             prompt = render(model, self.question.asked, steering.style)
-            told = self._bench.sharing(progress)
+            sharing = self._bench.sharing(progress)
             with self._bench.lock:
-                self._looked_at[place] = steps(
-                    model, vectors_of(steering, saes), prompt, self.tokens[place], progress=told
+                self._token_steps[place] = steps(
+                    model, vectors_of(steering, saes), prompt, self.tokens[place], progress=sharing
                 )
-        return self._looked_at[place]
+        return self._token_steps[place]
 
     def _answer(self) -> None:
         try:

@@ -10,6 +10,7 @@ from corrsteer_core.api.models import held, in_memory, load_model
 from corrsteer_core.api.run import Run
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, silent
+from corrsteer_core.runs.against import Against, kinds_named
 from corrsteer_core.runs.fit import FitSettings
 from corrsteer_core.runs.poolings import DEFAULT_POOLING
 from corrsteer_core.runs.steering_set import SteeringSet
@@ -56,6 +57,7 @@ def fit(
     """
     from corrsteer_core.method import collecting, run_setup
 
+    prompting: dict[str, Any] = {"chat": chat, "system": system, "shots": shots}
     setup = run_setup.set_up(
         _asked(task, scorer, data, max_new_tokens),
         model=_loaded(model),
@@ -66,11 +68,9 @@ def fit(
         max_new_tokens=max_new_tokens,
         pooling=pooling,
         seed=seed,
-        chat=chat,
-        system=system,
-        shots=shots,
         scorer=scorer,
         judge=judge,
+        **prompting,
     )
     collecting.collect(setup, batch_size=batch_size, progress=progress)
     collecting.refit(setup.run, settings, progress)
@@ -88,19 +88,27 @@ def evaluate(
     limit: int | None = None,
     data: str | Path | None = None,
     max_new_tokens: int | None = None,
+    balance: float | None = None,
+    against: str | Sequence[str] = (),
+    against_system: str | Sequence[str] = (),
+    against_shots: int | str | Path = 0,
     seed: int = 0,
     model: Model | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
     """Measure a set on samples that its run held back, against the unsteered model, and keep the result with the run.
 
-    `task` is the set's own unless named. `controls` is how many random sets of like frequency and length are measured
-    beside it; the set with its sign turned round is then, too, and, for a set that P or V chose, `matched` sets that
-    were chosen alike among random features (None: 5). `scale` takes the place of the set's own. `model` is
-    the one in memory or loaded again. Rates and effects are shares (0 to 1), fluency is in nats per token;
-    `.verdict` prints as a sentence, `.samples` is a DataFrame with both texts and outcomes of every sample.
-    Raises CorrSteerError for another model, an empty split, and controls of a set whose run is not in the cache.
+    `task` is the set's own unless named. `controls` random sets of like frequency and length are measured beside it, with
+    its sign turned round, its push on words as one constant and, for a set that P or V chose, `matched` sets chosen alike
+    among random features (None: 5). `against` names what a user would try first ("prompts", "offset", "difference",
+    "constrained", or "all"), `against_system` texts to begin the prompt with, `against_shots` how many training samples to
+    show with their answers, or a file of examples; the verdict says which is best. `balance` is the share (0.8) of the first
+    class of answers, reached by leaving out samples by the `seed`. `scale` takes the place of the set's own, `model` of the
+    one in memory or loaded again. Rates and effects are shares (0 to 1), fluency is in nats per token; `.verdict` prints as a
+    sentence, `.samples` is a DataFrame with both texts and outcomes. Raises CorrSteerError for another model, an empty
+    split, and controls of a set whose run is not in the cache.
     """
+    from corrsteer_core.evaluation.exam import Balance
     from corrsteer_core.method.evaluating import evaluate as measured
 
     return measured(
@@ -111,12 +119,20 @@ def evaluate(
         scale=scale,
         limit=limit,
         max_new_tokens=max_new_tokens,
+        balance=None if balance is None else Balance(balance, seed),
         control_count=controls,
         matched=matched,
+        against=_against(against, against_system, against_shots),
         seed=seed,
         model=model or in_memory(steering.model_fingerprint),
         progress=progress,
     )
+
+
+def _against(kinds: str | Sequence[str], systems: str | Sequence[str], shots: int | str | Path) -> Against:
+    texts = (systems,) if isinstance(systems, str) and systems else tuple(systems)
+    count, file = (shots, None) if isinstance(shots, int) else (0, Path(shots))
+    return Against(kinds_named(kinds) if kinds else (), texts, count, file)
 
 
 def generate(

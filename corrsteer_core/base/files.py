@@ -82,7 +82,7 @@ def replacing(path: Path, *, lasting: bool = True) -> Iterator[BinaryIO]:
             yield file
         return
     target = path.resolve() if path.is_symlink() else path
-    remove_debris(target.parent)
+    remove_leftovers(target.parent)
     scratch = scratch_path(target.parent)
     try:
         with disk.create(scratch) as file:
@@ -148,7 +148,7 @@ def write_all_new(files: Mapping[Path, bytes]) -> None:
 
 
 def _write_scratch(path: Path, scratch: Path, content: bytes) -> None:
-    remove_debris(path.parent)
+    remove_leftovers(path.parent)
     try:
         with disk.create(scratch) as file:
             file.write(content)
@@ -183,7 +183,7 @@ def scratch_path(folder: Path) -> Path:
 def scratch_folder(parent: Path) -> Iterator[Path]:
     """A folder for something unfinished, removed when the context is left, unless it was renamed."""
     parent.mkdir(parents=True, exist_ok=True)
-    remove_debris(parent)
+    remove_leftovers(parent)
     folder = scratch_path(parent)
     folder.mkdir()
     try:
@@ -202,24 +202,24 @@ def flush_files(folder: Path) -> None:
 
 def remove_folder(folder: Path) -> None:
     """Remove a folder as a whole: whoever looks meanwhile sees all of it or nothing. Raises OSError."""
-    remove_debris(folder.parent)
+    remove_leftovers(folder.parent)
     gone = scratch_path(folder.parent)
     folder.rename(gone)
     shutil.rmtree(gone)
 
 
-def debris(folder: Path) -> list[Path]:
+def leftovers(folder: Path) -> list[Path]:
     """What processes of this machine that are gone left unfinished in a folder."""
     try:
         with os.scandir(folder) as found:
-            return [Path(entry.path) for entry in found if _is_debris(entry)]
+            return [Path(entry.path) for entry in found if _is_leftover(entry)]
     except OSError:
         return []
 
 
-def remove_debris(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
     """Remove what processes that are gone left unfinished in a folder."""
-    for path in debris(folder):
+    for path in leftovers(folder):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
@@ -227,7 +227,7 @@ def remove_debris(folder: Path) -> None:
                 path.unlink()
 
 
-def _is_debris(entry: os.DirEntry[str]) -> bool:
+def _is_leftover(entry: os.DirEntry[str]) -> bool:
     named = _SCRATCH.fullmatch(entry.name)
     return bool(named and named["host"] == _HOST and not _lives(int(named["process"]), entry))
 
@@ -266,7 +266,7 @@ def not_written(what: str, path: Path, error: OSError) -> CorrSteerError:
     reason = error.strerror or str(error)
     if error.errno in NO_ROOM:
         return CorrSteerError(f"{what} could not be written to {path}: {reason}; make room there and try again.")
-    return CorrSteerError(f"{what} could not be written to {path}: {reason}; see that it may be written there.")
+    return CorrSteerError(f"{what} could not be written to {path}: {reason}; check that this user may write there.")
 
 
 def _is_device(path: Path) -> bool:

@@ -129,10 +129,10 @@ def part_of(progress: Progress, before: float, share: float, stage: str = "") ->
     With a `stage`, under its name: parts that follow one another are then one bar that never goes back.
     """
 
-    def told(own: str, done: int, total: int) -> None:
+    def of_whole(own: str, done: int, total: int) -> None:
         progress(stage or own, round(1000 * (before + share * done / max(total, 1))), 1000)
 
-    return told
+    return of_whole
 
 
 def seconds(count: float) -> str:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.base.files import not_written, remove_debris, scratch_path, write_bytes
+from corrsteer_core.base.files import not_written, remove_leftovers, scratch_path, write_bytes
 from corrsteer_core.base.paths import cache_dir
 
 LARGEST = 50_000_000  # bytes
@@ -48,7 +48,7 @@ def passing(name: str, content: bytes) -> Iterator[Path]:
     _check(name, content)
     with _writing():
         folder().mkdir(parents=True, exist_ok=True)
-        remove_debris(folder())
+        remove_leftovers(folder())
         scratch = scratch_path(folder())
         scratch.mkdir()
     try:

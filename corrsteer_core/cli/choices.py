@@ -6,6 +6,7 @@ Read when a parser is made, and only for the command that was asked for: some ta
 from __future__ import annotations
 
 from corrsteer_core.engine.export_formats import FORMATS
+from corrsteer_core.runs.against import ALL, RIVALS
 from corrsteer_core.runs.objectives import OBJECTIVES
 from corrsteer_core.runs.poolings import POOLINGS, in_words
 from corrsteer_core.runs.run_config import DTYPES
@@ -23,6 +24,11 @@ def strategies() -> tuple[str, ...]:
 def objectives() -> tuple[str, ...]:
     """What a set can be chosen for."""
     return OBJECTIVES
+
+
+def rivals() -> tuple[str, ...]:
+    """What a set can be put against."""
+    return (*RIVALS, ALL)
 
 
 def rankings() -> tuple[str, ...]:
@@ -79,6 +85,11 @@ def scorers() -> tuple[str, ...]:
 def judges() -> tuple[str, ...]:
     """Small models that score in place of rules."""
     return tuple(JUDGES)
+
+
+def rival_words() -> str:
+    """The rivals in words, for a help text."""
+    return "; ".join(f"{name}: {what}" for name, what in RIVALS.items())
 
 
 def listed(names: tuple[str, ...]) -> str:

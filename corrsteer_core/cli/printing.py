@@ -6,6 +6,7 @@ import math
 import sys
 from typing import Any
 
+from corrsteer_core.base.formatting import probability
 from corrsteer_core.base.terminal import message, printable
 
 
@@ -44,9 +45,9 @@ def _fields(result: dict[str, Any]) -> list[str]:
             rows = [{key: name, **scalars(one)} for name, one in value.items()]
             lines += ["", _table(rows)]
         elif isinstance(value, dict):
-            lines += [f"{key}: " + ", ".join(f"{name} {_short(one)}" for name, one in value.items())]
+            lines += [f"{key}: " + ", ".join(f"{name} {_short(one, name)}" for name, one in value.items())]
         else:
-            lines.append(f"{key}: {_short(value)}")
+            lines.append(f"{key}: {_short(value, key)}")
     return lines
 
 
@@ -60,15 +61,16 @@ def _table(rows: list[dict[str, Any]]) -> str:
     # Rows may have fields that others lack; what is nested is for --json.
     found = dict.fromkeys(name for row in rows for name in row)
     names = [name for name in found if not any(isinstance(row.get(name), dict) for row in rows)]
-    cells = [names, *([_short(row.get(name)) for name in names] for row in rows)]
+    cells = [names, *([_short(row.get(name), name) for name in names] for row in rows)]
     cells = [[printable(cell, one_line=True) for cell in row] for row in cells]
     widths = [max(len(row[place]) for row in cells) for place in range(len(names))]
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
 
 
-def _short(value: Any) -> str:
+def _short(value: Any, name: str) -> str:
+    """A field for reading. Numbers keep their plain minus, so that they can be sorted and typed again."""
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return probability(value) if name in ("p", "q") or name.endswith("_p") else f"{value:.4g}"
     if isinstance(value, list):
-        return " to ".join(map(_short, value))
+        return " to ".join(_short(one, name) for one in value)
     return "-" if value is None else str(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 LARGEST_SEED = 2**63 - 1
 # Named again where SAEs are trained, which loads torch; a test holds the two equal.
@@ -64,6 +65,23 @@ def share(given: str) -> float:
     if not 0 < found < math.inf:
         raise argparse.ArgumentTypeError(f"{given!r} is not a share above 0, like 0.05")
     return found
+
+
+def shots_or_file(given: str) -> int | Path:
+    """A number of examples above 0, or a file with some."""
+    found = _whole(given)
+    if found == 0:
+        raise argparse.ArgumentTypeError(f"{given!r} is not a whole number above 0, nor a file with examples")
+    return found or Path(given)
+
+
+def balance(given: str) -> float:
+    """A class balance like 80/20: the share of the first class."""
+    first, _, second = given.partition("/")
+    one, other = _number(first), _number(second)
+    if not (one > 0 and other > 0 and abs(one + other - 100) < 1e-6):
+        raise argparse.ArgumentTypeError(f"{given!r} is not a balance of two shares that make up 100, like 80/20")
+    return one / 100
 
 
 def temperature(given: str) -> float:

@@ -94,8 +94,10 @@ def permutation_levels(
         pools.append(maxima)
     if not pools:
         raise CorrSteerError("Permutation needs the activations of at least one layer; found none.")
-    tops, extents = (np.fmax.reduce(pool) for pool in zip(*pools, strict=True))  # fmax: over the layers that have any
-    overall = _chance_maxima(tops, extents, sum(layer.features for layer in by_layer.values()), level)
+    max_r, max_abs_r = (
+        np.fmax.reduce(pool) for pool in zip(*pools, strict=True)
+    )  # fmax: over the layers that have any
+    overall = _chance_maxima(max_r, max_abs_r, sum(layer.features for layer in by_layer.values()), level)
     return PermutationLevels(by_layer, overall, permutations, floor, level)
 
 
@@ -129,8 +131,8 @@ def _layer_maxima(features: csr_array, y: FloatArray, permutations: int, seed: i
     if not features.shape[0]:
         return np.full(permutations, np.nan), np.full(permutations, np.nan)
     blocks = [_block_maxima(features, block) for block in _permuted(y, permutations, seed)]
-    tops, extents = zip(*blocks, strict=True)
-    return np.concatenate(tops), np.concatenate(extents)
+    max_r, max_abs_r = zip(*blocks, strict=True)
+    return np.concatenate(max_r), np.concatenate(max_abs_r)
 
 
 def _permuted(y: FloatArray, permutations: int, seed: int) -> Iterator[FloatArray]:

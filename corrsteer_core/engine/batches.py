@@ -80,11 +80,11 @@ def answers(
     choose: Choose = greedy,
     skip: frozenset[int] = frozenset(),
     classes: Sequence[ClassTokens] = (),
-    told: Callable[[float], None] = lambda prompts: None,
+    on_progress: Callable[[float], None] = lambda prompts: None,
 ) -> Iterator[Answers]:
     """Answer every prompt under every variant, batch by batch, longest prompts first.
 
-    After every token `told` is called with how far the batch at hand is, in prompts; raising there ends the work.
+    After every token `on_progress` is called with how far the batch at hand is, in prompts; raising there ends the work.
 
     With `saes`, features are pooled (one variant only). What all prompts begin with is read once. Which
     prompts share a batch depends on the prompts and `batch_size` alone (see `plan`), so that leaving
@@ -102,7 +102,9 @@ def answers(
         return
     pooler = Pooler(model, saes, 1, pooling) if saes else None
     opening = read_opening(model, prompts, pooler)
-    work = _Work(model, prompts, max_new_tokens, different, saes, pooling, choose, opening, pooler, told, classes)
+    work = _Work(
+        model, prompts, max_new_tokens, different, saes, pooling, choose, opening, pooler, on_progress, classes
+    )
     for batch in batches:
         for found in work.answered(batch):
             tokens = [[of_prompt[place] for place in places] for of_prompt in found.tokens]
@@ -220,7 +222,7 @@ class _Work:
     choose: Choose
     opening: Opening | None
     opening_pooler: Pooler | None
-    told: Callable[[float], None]
+    on_progress: Callable[[float], None]
     classes: Sequence[ClassTokens] = ()
 
     def answered(self, batch: list[int]) -> Iterator[Answers]:
@@ -245,18 +247,18 @@ class _Work:
                 watch=pooler,
                 choose=self.choose,
             )
-            told = self._telling(steps, len(texts), start, len(group))
-            read = _reading_classes(told, classes, [of_prompt[start : start + len(group)] for of_prompt in logp])
+            reporting = self._reporting(steps, len(texts), start, len(group))
+            read = _reading_classes(reporting, classes, [of_prompt[start : start + len(group)] for of_prompt in logp])
             rows = tokens_by_row(read, len(texts) * len(group))
             for place, of_prompt in enumerate(tokens):
                 of_prompt += rows[place * len(group) : (place + 1) * len(group)]
         return Answers(list(batch), tokens, pooler.result() if pooler else None, logp)
 
-    def _telling(self, steps: Iterator[Step], prompts: int, before: int, group: int) -> Iterator[Step]:
+    def _reporting(self, steps: Iterator[Step], prompts: int, before: int, group: int) -> Iterator[Step]:
         """The steps of a group of variants, `before` of which are done; texts that end early make it go faster."""
         for step in steps:
             yield step
-            self.told(prompts * (before + group * (step.index + 1) / self.max_new_tokens) / len(self.variants))
+            self.on_progress(prompts * (before + group * (step.index + 1) / self.max_new_tokens) / len(self.variants))
 
     def _pooler(self, rows: int) -> Pooler | None:
         if self.opening_pooler is None:

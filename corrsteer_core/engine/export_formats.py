@@ -29,19 +29,6 @@ OPERATION = "add at generation positions"
 """What is to be done with a vector: added to the activation at its hook point, at the last prompt token and at every
 generated token, nowhere else."""
 
-LLAMA_CPP_NAMES = {
-    "llama": "llama",
-    "mistral": "llama",
-    "qwen2": "qwen2",
-    "qwen3": "qwen3",
-    "gemma2": "gemma2",
-    "gemma3": "gemma3",
-    "gemma3_text": "gemma3",
-    "gpt2": "gpt2",
-    "gpt_neox": "gptneox",
-}
-"""What llama.cpp calls architectures (`controlvector.model_hint`, which it does not check); others keep their name."""
-
 
 @dataclass(frozen=True)
 class Material:
@@ -109,8 +96,6 @@ def _gguf(steering: SteeringSet, vectors: Mapping[HookPoint, Tensor], model: Mod
     """
     from gguf import GGUFWriter
 
-    kind = model.net.config.model_type
-    architecture = LLAMA_CPP_NAMES.get(kind, kind)
     for point in vectors:
         if point.kind != "resid_post":
             raise CorrSteerError(
@@ -130,7 +115,7 @@ def _gguf(steering: SteeringSet, vectors: Mapping[HookPoint, Tensor], model: Mod
             "Steering vectors, direction.N for the output of block N (from 0). llama.cpp adds them at all "
             "positions of the prompt; they were fitted at generation positions only."
         )
-        writer.add_string("controlvector.model_hint", architecture)
+        writer.add_string("controlvector.model_hint", model.layout.llama_cpp or model.net.config.model_type)
         writer.add_uint32("controlvector.layer_count", len(vectors))
         writer.add_string("corrsteer.steering_set", steering.to_json())
         for point, vector in vectors.items():

@@ -24,11 +24,11 @@ from torch import Tensor
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.engine.choosing import Choose, greedy
 from corrsteer_core.engine.keys_and_values import ALL, empty_cache, masks, repeated, select_rows
-from corrsteer_core.models.hooks import Action, HookPoint, Site, hooked
+from corrsteer_core.models.hooks import LOGITS, Action, HookPoint, Site, hooked
 from corrsteer_core.models.loading import Model
 
 Vectors = Mapping[HookPoint, Tensor]
-"""One variant's steering: what is added at each hook point, (d,) each. Empty: unsteered."""
+"""One variant's steering: what is added at each hook point, (d,) each; at LOGITS to the logits. Empty: unsteered."""
 UNSTEERED: Vectors = {}
 
 
@@ -185,6 +185,7 @@ def decode(
                     past_key_values=block.cache,
                     use_cache=True,
                 ).logits.flatten(0, 1)
+            logits = steering.pushed(logits, block.variant.flatten())
             tokens = choose(logits, index).to(rows.device)
             block.advance(tokens, ends)
         if watch:
@@ -298,7 +299,8 @@ class _Steering:
 
     def __init__(self, model: Model, variants: Sequence[Vectors]) -> None:
         self.matrices: dict[Site, Tensor] = {}
-        for point in sorted({point for vectors in variants for point in vectors}):
+        self.pushes = {place: vectors[LOGITS].float() for place, vectors in enumerate(variants) if LOGITS in vectors}
+        for point in sorted({point for vectors in variants for point in vectors} - {LOGITS}):
             width = model.width(point.kind)
             blank = torch.zeros(width)
             matrix = torch.stack([vectors.get(point, blank).cpu().float() for vectors in variants])
@@ -313,3 +315,10 @@ class _Steering:
             return lambda activation: activation + added.to(activation.device)
 
         return {site: adding(matrix) for site, matrix in self.matrices.items()}
+
+    def pushed(self, logits: Tensor, variant: Tensor) -> Tensor:
+        """The logits (rows, vocabulary) of rows of these variants, with what some of them add to theirs."""
+        for place, push in self.pushes.items():
+            rows = (variant == place).nonzero().flatten().to(logits.device)
+            logits[rows] += push.to(logits.device, logits.dtype)
+        return logits

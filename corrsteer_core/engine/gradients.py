@@ -29,7 +29,7 @@ LOGITS_BYTES = 2**29
 """Logits held at once, with their log-probabilities and gradients."""
 
 Gradients = Mapping[HookPoint, Tensor]
-Told = Callable[[int], None]
+OnProgress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -87,18 +87,18 @@ def class_gradients(
     classes: Sequence[ClassTokens],
     *,
     batch_size: int | None = None,
-    told: Told = lambda prompts: None,
+    on_progress: OnProgress = lambda prompts: None,
 ) -> Iterator[ClassGradients]:
     """Gradients of class margins at the first generation position, batch by batch; `classes` holds each prompt's tokens.
 
     The class without tokens, if there is one, is that of all other tokens. Costs a forward pass and K - 1 backward passes
-    through the last prompt token alone. `told` is called with how many prompts are done.
+    through the last prompt token alone. `on_progress` is called with how many prompts are done.
     """
 
     def work(batch: list[int], prefix: Prefix) -> ClassGradients:
         return _of_classes(model, points, prefix, batch, [classes[place] for place in batch])
 
-    yield from _batches(model, prompts, 1, batch_size, work, told)
+    yield from _batches(model, prompts, 1, batch_size, work, on_progress)
 
 
 def answer_gradients(
@@ -108,7 +108,7 @@ def answer_gradients(
     answers: Sequence[Answer],
     *,
     batch_size: int | None = None,
-    told: Told = lambda prompts: None,
+    on_progress: OnProgress = lambda prompts: None,
 ) -> Iterator[AnswerGradients]:
     """Gradients of the log-probability of each prompt's answer, batch by batch; none of the answers is empty.
 
@@ -119,7 +119,7 @@ def answer_gradients(
         return _of_answers(model, points, prefix, batch, [answers[place] for place in batch])
 
     longest = max((answer.positions for answer in answers), default=1)
-    yield from _batches(model, prompts, longest, batch_size, work, told)
+    yield from _batches(model, prompts, longest, batch_size, work, on_progress)
 
 
 def _batches(
@@ -128,7 +128,7 @@ def _batches(
     positions: int,
     batch_size: int | None,
     work: Callable[[list[int], Prefix], T],
-    told: Told,
+    on_progress: OnProgress,
 ) -> Iterator[T]:
     """What `work` makes of each batch and its prefix; batches that memory does not hold are halved."""
     if not prompts:
@@ -145,7 +145,7 @@ def _batches(
         for count, found in in_halves(do, batch, model, prompts, positions):
             yield found
             done += count
-            told(done)
+            on_progress(done)
 
 
 def _together(model: Model, prompts: Sequence[Sequence[int]], positions: int) -> int:

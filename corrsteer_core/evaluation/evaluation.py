@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 import pandas as pd
 
 from corrsteer_core.evaluation.prior import Prior
+from corrsteer_core.evaluation.standing import LeftOut, Standing
 from corrsteer_core.evaluation.trials import Comparison
 from corrsteer_core.reporting.verdict import Verdict, verdict
 from corrsteer_core.statistics.rival import RivalComparison
@@ -31,7 +32,7 @@ class Evaluation:
     samples: pd.DataFrame = field(repr=False)
     """sample, prompt, target, unsteered, steered, outcome_unsteered, outcome_steered."""
     controls: dict[str, Comparison] = field(default_factory=dict)
-    """Random sets of like size, and the sign flipped, against the same unsteered texts."""
+    """Random sets of like size, the sign flipped, the push on words as a constant, against the same unsteered texts."""
     constrained: dict[str, Comparison] = field(default_factory=dict)
     """Multiple choice only: the best of the choices' tokens taken, unsteered and steered, against the same texts."""
     matched: dict[str, Comparison] = field(default_factory=dict)
@@ -40,6 +41,10 @@ class Evaluation:
     """Tasks with classes only: what one constant per class does, and what the set does beyond it."""
     against: dict[str, RivalComparison] = field(default_factory=dict)
     """The set beside each control and matched set, sample by sample, by the outcome that the verdict goes by."""
+    tournament: tuple[Standing, ...] = ()
+    """The set beside better prompts and other rivals that were asked for (see `evaluation.tournament`)."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Rivals that were asked for and could not be measured."""
     chosen_on: bool = False
     """Whether the set was fitted or chosen on these items."""
     strategy: str = ""
@@ -71,6 +76,8 @@ class Evaluation:
             "constrained": rivals(self.constrained),
             "matched": rivals(self.matched),
             "against": {name: _beside(one) for name, one in self.against.items()},
+            "tournament": [one.row() for one in self.tournament],
+            "left_out": [asdict(one) for one in self.left_out],
             "chosen_on": self.chosen_on,
             "strategy": self.strategy,
             "dtype": self.dtype,

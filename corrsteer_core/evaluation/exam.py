@@ -18,6 +18,7 @@ from corrsteer_core.tasks import (
     SHIFTED,
     Item,
     Task,
+    at_balance,
     get_scorer,
     held_to,
     limited,
@@ -26,6 +27,20 @@ from corrsteer_core.tasks import (
     scorer_name,
     without_shots,
 )
+
+
+@dataclass(frozen=True)
+class Balance:
+    """A class balance to measure at: items of a split are dropped, at random by the seed, until it is reached."""
+
+    share: float
+    """Of the items whose right answer is the task's first class; above 0, below 1."""
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        first = 100 * self.share
+        return f"{first:g}/{round(100 - first, 10):g} by seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -38,9 +53,11 @@ class Exam:
     style: PromptStyle
     max_new_tokens: int
     remarks: tuple[str, ...] = ()
-    """What was asked for otherwise than when the set was fitted: another file, another length."""
+    """What was asked for otherwise than when the set was fitted: another file, another length, another class balance."""
     validation: tuple[Item, ...] = ()
-    """Items of the task that offsets of classes are fitted on; none of them is in `items`."""
+    """Items of the task that offsets of classes are fitted on, in the balance they have; none of them is in `items`."""
+    training: tuple[Item, ...] = ()
+    """Items of the training split, which examples in a prompt may be taken from; none of them is in `items`."""
     chosen_on: bool = False
     """Whether the set was fitted or chosen on these very items: what is measured on them is no evidence."""
 
@@ -59,11 +76,13 @@ def exam_for(
     data: Path | None = None,
     limit: int | None = None,
     max_new_tokens: int | None = None,
+    balance: Balance | None = None,
 ) -> Exam:
     """What a set is measured on: of its own task, what its run held back, scored as when it was fitted.
 
-    Whatever the task is called, no prompt that the run fitted or chose on is in its test split.
-    Raises CorrSteerError for an empty split, and when it cannot be known what the set was fitted on.
+    Whatever the task is called, no prompt that the run fitted or chose on is in its test split. `balance` drops items
+    until its share has the first class as the right one; the exam's name says so. Raises CorrSteerError for an empty
+    split, for a balance where there are no classes, and when it cannot be known what the set was fitted on.
     """
     own = steering.task == task.name
     # The prompt of fitting for the task the set was fitted on; every other task has its own.
@@ -74,11 +93,7 @@ def exam_for(
     seed, own_file, length = 0, None, task.max_new_tokens
     if fitted:
         own_file = Path(fitted.data) if fitted.data else None
-        if own_file and not data and not own_file.exists():
-            raise CorrSteerError(
-                f"The file {own_file}, from which the run {steering.run} has its samples, is not there any more; put it "
-                f"back, or measure on a copy of it with evaluate --data."
-            )
+        _check_there(own_file, data, steering.run)
         task, seed, length = _as_fitted(fitted, task), fitted.seed, fitted.max_new_tokens
     remarks = [data.name] if data and not _same_file(data, own_file or task.file) else []
     data = data or own_file
@@ -89,12 +104,26 @@ def exam_for(
         _check_fixed(steering, task, data, every)
     tokens = max_new_tokens or length
     remarks += [f"{tokens}-token answers"] if tokens != length else []
-    items = _of_split(every, task, split, data, limit, seed)
+    items = _of_split(every, task, split, data)
+    if balance:
+        items = at_balance(task, items, balance.share, balance.seed)
+        remarks.append(balance.name)
+    items = limited(items, limit, seed) if limit else items
     held = known if own and known else load_items(task, data=data, seed=seed) if split == SHIFTED else every
     measured = {item.prompt for item in items}
-    validation = tuple(item for item in held if item.split == "validation" and item.prompt not in measured)
+    rest = [item for item in held if item.prompt not in measured]
+    training, validation = (tuple(item for item in rest if item.split == part) for part in ("train", "validation"))
     chosen_on = own and split in ("train", "validation")
-    return Exam(task, split, items, style, tokens, tuple(remarks), validation, chosen_on)
+    return Exam(task, split, items, style, tokens, tuple(remarks), validation, training, chosen_on)
+
+
+def _check_there(own_file: Path | None, data: Path | None, run: str) -> None:
+    """Raise CorrSteerError when the run's own file is asked for and gone."""
+    if own_file and not data and not own_file.exists():
+        raise CorrSteerError(
+            f"The file {own_file}, from which the run {run} has its samples, is not there any more; put it "
+            f"back, or measure on a copy of it with evaluate --data."
+        )
 
 
 def _same_file(one: Path, other: Path | None) -> bool:
@@ -125,13 +154,11 @@ def _check_fixed(steering: SteeringSet, task: Task, data: Path | None, every: Se
         )
 
 
-def _of_split(
-    every: Sequence[Item], task: Task, split: str, data: Path | None, limit: int | None, seed: int
-) -> list[Item]:
+def _of_split(every: Sequence[Item], task: Task, split: str, data: Path | None) -> list[Item]:
     items = [item for item in every if item.split == split]
     if not items:
         have = ", ".join(sorted({item.split for item in every}))
         raise CorrSteerError(
             f"The task {task.name} has no {split} items{f' in {data}' if data else ''}; it has {have}."
         )
-    return limited(items, limit, seed) if limit else items
+    return items

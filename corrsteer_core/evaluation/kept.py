@@ -16,7 +16,7 @@ LONG_WAIT = 600.0
 
 
 def keep(steering: SteeringSet, result: Evaluation) -> None:
-    """Keep an evaluation with the set's run, in place of the same one; controls measured before stay."""
+    """Keep an evaluation with the set's run, in place of the same one; controls and rivals measured before stay."""
     if not (steering.run and steering.name and is_cached(steering.run)):
         return
     summary = result.summary()
@@ -27,10 +27,10 @@ def keep(steering: SteeringSet, result: Evaluation) -> None:
             [steering.name, result.content, result.task, result.split, result.scale, summary["n"]],
         )
         before = json.loads(known["summary"][0]) if len(known) else {}
-        if not result.controls and _same_flips(before, summary):
-            summary |= {
-                name: before[name] for name in ("controls", "constrained", "matched", "against") if name in before
-            }
+        if before and _same_flips(before, summary):
+            stay: tuple[str, ...] = () if result.controls else ("controls", "constrained", "matched", "against")
+            stay += () if result.tournament else ("tournament", "left_out")
+            summary |= {name: before[name] for name in stay if name in before}
         row = {
             "name": steering.name,
             "content": result.content,

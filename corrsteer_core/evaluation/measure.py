@@ -18,18 +18,18 @@ from corrsteer_core.base.progress import Progress, part_of, silent
 from corrsteer_core.engine.choosing import Choose, greedy
 from corrsteer_core.engine.generation import Vectors
 from corrsteer_core.engine.steering import check_model, vectors_of
-from corrsteer_core.evaluation import controls
 from corrsteer_core.evaluation.class_view import ClassView, class_view, likely_classes, tokens_of
 from corrsteer_core.evaluation.evaluation import Evaluation
-from corrsteer_core.evaluation.exam import Exam, exam_for
+from corrsteer_core.evaluation.exam import Balance, Exam, exam_for
 from corrsteer_core.evaluation.kept import keep
 from corrsteer_core.evaluation.multiple_choice import MEASURING, constrained_comparisons, one_token_choices
 from corrsteer_core.evaluation.prior import Offsets, class_columns, fit_offsets, prior_of
+from corrsteer_core.evaluation.rivals import rivals_of
 from corrsteer_core.evaluation.trials import Trial, compare, fluency, mean_fluency, trial, unsteered_and
 from corrsteer_core.models.loading import Model, load_model
 from corrsteer_core.models.prompts import render
 from corrsteer_core.runs.steering_set import SteeringSet
-from corrsteer_core.runs.stored_run import features_of, selection_of
+from corrsteer_core.runs.stored_run import selection_of
 from corrsteer_core.saes.named_saes import saes_of
 from corrsteer_core.saes.sae import Sae
 from corrsteer_core.statistics.rival import compare_with_rivals
@@ -38,6 +38,8 @@ from corrsteer_core.tasks import Item, Task
 
 ANSWERING_SHARE = 0.75
 """Of the time of a measurement, roughly; the rest goes into fluency."""
+PUSH_SHARE = 0.05
+"""Of the time of a measurement with controls, roughly: the push on words is measured first."""
 CONSTRAINED_SHARE = 0.3
 """Of the time of a measurement that has constrained decoding too, roughly."""
 
@@ -51,6 +53,7 @@ def evaluate_set(
     scale: float | None = None,
     limit: int | None = None,
     max_new_tokens: int | None = None,
+    balance: Balance | None = None,
     control_count: int = 0,
     matched: Sequence[SteeringSet] = (),
     seed: int = 0,
@@ -62,14 +65,16 @@ def evaluate_set(
     """Measure a set on one split of a task against the unsteered model, on the same samples.
 
     `scale` takes the place of the set's own global scale. Controls (random features of like
-    frequency and norm, and the sign flipped) need the set's run in the cache; multiple choice is
-    then answered by constrained decoding too.
+    frequency and norm, the sign flipped, its push on words) need the set's run in the cache; multiple choice is
+    then answered by constrained decoding too. At a `balance` of classes it is another measurement, kept beside this one.
     """
     model = model or load_model(steering.model)
     check_model(steering, model)
     saes = saes or saes_of(steering.saes, model)
     steering = steering if scale is None else replace(steering, scale=scale)
-    exam = exam_for(steering, task, model, split=split, data=data, limit=limit, max_new_tokens=max_new_tokens)
+    exam = exam_for(
+        steering, task, model, split=split, data=data, limit=limit, max_new_tokens=max_new_tokens, balance=balance
+    )
     return evaluate_sets(
         [steering],
         exam,
@@ -99,10 +104,10 @@ def evaluate_sets(
 
     `matched`, one entry a set, are sets chosen as it was among random features (see `method.matched`).
     """
-    rivals = [
-        _rivals(one, saes, control_count, seed, matched[place] if matched else ()) for place, one in enumerate(sets)
-    ]
-    vectors = [vectors_of(one, saes) for one in (*sets, *(rival for of_set in rivals for rival in of_set.every))]
+    prepared = PUSH_SHARE * bool(control_count)
+    preparing, progress = part_of(progress, 0, prepared, MEASURING), part_of(progress, prepared, 1 - prepared)
+    rivals = rivals_of(sets, exam, model, saes, count=control_count, seed=seed, matched=matched, progress=preparing)
+    vectors = [vectors_of(one, saes) for one in sets] + [added for one in rivals for added in one.every.values()]
     limited_too = bool(control_count) and one_token_choices(exam, model)
     share = 1 - CONSTRAINED_SHARE * limited_too
     measured = measured_sets(exam, sets, vectors, model, choose, part_of(progress, 0, share))
@@ -114,15 +119,15 @@ def evaluate_sets(
     )
     results, place = [], 1 + len(sets)
     for nth, (one, found, of_set, constrained_too) in enumerate(zip(sets, measured, rivals, held, strict=True), 1):
-        names = [rival.name for rival in of_set.every]
+        names = list(of_set.every)
         compared = {name: compare(found.trial, at) for at, name in enumerate(names, place)}
         outcomes = {name: found.judged[:, at] for at, name in enumerate(names, place)}
         place += len(names)
         against = compare_with_rivals(found.judged[:, nth], outcomes) if outcomes else []
         result = replace(
             found.evaluation,
-            controls={rival.name: compared[rival.name] for rival in of_set.controls},
-            matched={rival.name: compared[rival.name] for rival in of_set.matched},
+            controls={name: compared[name] for name in of_set.controls},
+            matched={name: compared[name] for name in of_set.matched},
             constrained=constrained_too,
             against={one.rival: one for one in against},
         )
@@ -286,38 +291,6 @@ def _with_offsets(
 def _strategy_of(steering: SteeringSet) -> str:
     about = selection_of(steering.run, steering.content) if steering.run and is_cached(steering.run) else None
     return about["strategy"] if about else ""
-
-
-@dataclass(frozen=True)
-class _Rivals:
-    """What a set is compared with."""
-
-    controls: tuple[SteeringSet, ...]
-    matched: tuple[SteeringSet, ...]
-
-    @property
-    def every(self) -> tuple[SteeringSet, ...]:
-        return (*self.controls, *self.matched)
-
-
-def _rivals(
-    steering: SteeringSet, saes: Sequence[Sae], count: int, seed: int, matched: Sequence[SteeringSet]
-) -> _Rivals:
-    return _Rivals(
-        tuple(_controls(steering, saes, count, seed)), tuple(replace(one, scale=steering.scale) for one in matched)
-    )
-
-
-def _controls(steering: SteeringSet, saes: Sequence[Sae], count: int, seed: int) -> list[SteeringSet]:
-    if count < 1 or not steering.active_rows:
-        return []
-    if not (steering.run and is_cached(steering.run)):
-        raise CorrSteerError(
-            f"Random controls need the frequencies of the run {steering.run or '(none)'}, which is not cached; "
-            f"evaluate without controls or collect the run first."
-        )
-    features = features_of(steering.run)
-    return [*controls.random_like(steering, features, saes, count=count, seed=seed), controls.flipped(steering)]
 
 
 def _sample_table(found: Trial, items: Sequence[Item], variant: int) -> pd.DataFrame:

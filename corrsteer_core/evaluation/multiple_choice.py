@@ -27,14 +27,28 @@ def constrained_comparisons(
 
     All must be multiple choice whose every choice can be said in one token.
     """
+    held = constrained_trial(exam, unsteered_and(*vectors), model, progress)
+    texts = [[before[0], *of_item] for before, of_item in zip(free.texts, held.texts, strict=True)]
+    whole = Trial(tuple(exam.items), texts, [], np.column_stack([free.outcomes[:, 0], held.outcomes]))
+    return [
+        {CONSTRAINED: compare(whole, 1), CONSTRAINED_STEERED: compare(whole, 2 + place)}
+        for place in range(len(vectors))
+    ]
+
+
+def constrained_trial(exam: Exam, variants: Sequence[Vectors], model: Model, progress: Progress) -> Trial:
+    """The exam answered under variants, each answer the best of the item's own choices; without tokens.
+
+    All items must be multiple choice whose every choice can be said in one token.
+    """
     done = 0
-    outcomes = np.zeros((len(exam.items), 2 + len(vectors)))
+    outcomes = np.zeros((len(exam.items), len(variants)))
     texts: list[list[str]] = [[] for _ in exam.items]
     for choices, places in _by_choices(exam.items):
         found = trial(
             model,
             [exam.items[place] for place in places],
-            unsteered_and(*vectors),
+            variants,
             style=exam.style,
             scorer=exam.task.scorer,
             max_new_tokens=1,
@@ -43,13 +57,9 @@ def constrained_comparisons(
         )
         done += len(places)
         for place, row, of_item in zip(places, found.texts, found.outcomes, strict=True):
-            texts[place] = [free.texts[place][0], *row]
-            outcomes[place] = [free.outcomes[place, 0], *of_item]
-    whole = Trial(tuple(exam.items), texts, [], outcomes)
-    return [
-        {CONSTRAINED: compare(whole, 1), CONSTRAINED_STEERED: compare(whole, 2 + place)}
-        for place in range(len(vectors))
-    ]
+            texts[place] = row
+            outcomes[place] = of_item
+    return Trial(tuple(exam.items), texts, [], outcomes)
 
 
 def one_token_choices(exam: Exam, model: Model) -> bool:

@@ -63,10 +63,10 @@ def trial(
     logp: list[np.ndarray] = [np.zeros((0, 0)) for _ in classes]
     done = 0
 
-    def told(prompts_of_batch: float) -> None:
+    def on_progress(prompts_of_batch: float) -> None:
         progress(stage, int(done + prompts_of_batch), len(items))
 
-    told(0)
+    on_progress(0)
     for batch in answers(
         model,
         prompts,
@@ -74,7 +74,7 @@ def trial(
         variants=variants,
         choose=choose,
         classes=classes,
-        told=told,
+        on_progress=on_progress,
     ):
         for place, of_prompt in zip(batch.prompts, batch.tokens, strict=True):
             tokens[place] = of_prompt
@@ -82,7 +82,7 @@ def trial(
         for place, likely in zip(batch.prompts, batch.class_logp, strict=bool(classes)):
             logp[place] = likely
         done += len(batch.prompts)
-        told(0)
+        on_progress(0)
     outcomes = [[scorer(text, item) for text in row] for row, item in zip(texts, items, strict=True)]
     return Trial(tuple(items), texts, tokens, np.array(outcomes, dtype=np.float64), tuple(logp))
 

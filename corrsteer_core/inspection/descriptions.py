@@ -195,12 +195,13 @@ def own_guess(promoted: Sequence[str], peaks: Sequence[str]) -> str:
 
 
 def _distinct(tokens: Sequence[str]) -> list[str]:
-    """The first few tokens that differ in more than case and space."""
+    """The first few tokens that differ in more than case and space; signs only where there are no words."""
     found: dict[str, str] = {}
     for token in tokens:
         if bare := token.strip():
             found.setdefault(bare.lower(), bare)
-    return list(found.values())[:QUOTED]
+    words = [one for one in found.values() if sum(map(str.isalnum, one)) > 1]
+    return (words or list(found.values()))[:QUOTED]
 
 
 def _quoted(tokens: Sequence[str]) -> str:

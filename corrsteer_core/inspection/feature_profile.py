@@ -16,7 +16,7 @@ from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, silent
 from corrsteer_core.inspection import descriptions, logit_lens, token_activations
 from corrsteer_core.inspection.logit_lens import Neighbour, Promoted
-from corrsteer_core.inspection.token_activations import Shading, Text
+from corrsteer_core.inspection.token_activations import FeatureActivations, Text
 from corrsteer_core.models.devices import dtype_to_go_on
 from corrsteer_core.models.loading import Model, load_model
 from corrsteer_core.runs import feature_facts, stored_run
@@ -33,7 +33,7 @@ PEAKS = 3  # top texts in which a guess looks for the token of highest activatio
 
 
 @dataclass(frozen=True)
-class ShadedSample:
+class SampleActivations:
     """A sample of the run with a feature's activation at every token."""
 
     part: str
@@ -43,11 +43,11 @@ class ShadedSample:
     outcome: float
     stored: float
     """The pooled activation that the run holds."""
-    shading: Shading
+    activations: FeatureActivations
 
 
 @dataclass(frozen=True)
-class Portrait:
+class FeatureProfile:
     """One feature as the model and the SAEs have it."""
 
     layer: int
@@ -57,21 +57,21 @@ class Portrait:
     """Nearest features of its own layer."""
     elsewhere: tuple[Neighbour, ...]
     """Nearest features of the run's other layers."""
-    samples: tuple[ShadedSample, ...]
+    samples: tuple[SampleActivations, ...]
     guess: str
     """A description of our own."""
 
     @property
     def highest(self) -> float:
-        """The largest activation in any of the texts, where shading is deepest."""
-        return max((max(one.shading.values) for one in self.samples), default=0.0)
+        """The largest activation in any of the texts, where the marks are deepest."""
+        return max((max(one.activations.values) for one in self.samples), default=0.0)
 
 
-def portrait(
+def profile_of(
     run: str, layer: int, feature: int, model: Model, saes: Sequence[Sae], *, each: int = EACH,
     progress: Progress = silent,
-) -> Portrait:  # fmt: skip
-    """Draw a feature's portrait. Raises CorrSteerError for a layer or feature the run does not have.
+) -> FeatureProfile:  # fmt: skip
+    """Draw a feature's profile. Raises CorrSteerError for a layer or feature the run does not have.
 
     No hook is on the model where `progress` is called.
     """
@@ -79,18 +79,18 @@ def portrait(
     sae = sae_of(saes, layer)
     (tokens,) = logit_lens.promoted(model, sae, [feature])
     rows = feature_facts.texts_by_quantile(run, layer, feature, each)
-    found: list[Shading] = []
+    found: list[FeatureActivations] = []
     for start in range(0, len(rows), each):
         progress("reading this feature's texts", start, len(rows))
         texts = [text_of_sample(model, config, row) for row in rows.iloc[start : start + each].itertuples()]
-        found += token_activations.shaded(model, sae, feature, texts)
+        found += token_activations.feature_activations(model, sae, feature, texts)
     progress("comparing it with other features", 0, 1)
     samples = tuple(
-        ShadedSample(str(row.part), str(row.sample), str(row.split), float(row.outcome), float(row.value), one)
+        SampleActivations(str(row.part), str(row.sample), str(row.split), float(row.outcome), float(row.value), one)
         for row, one in zip(rows.itertuples(), found, strict=True)
     )
-    strongest = [peak(model, one.shading.text, np.array(one.shading.values)) for one in samples[:each]]
-    return Portrait(
+    strongest = [peak(model, one.activations.text, np.array(one.activations.values)) for one in samples[:each]]
+    return FeatureProfile(
         layer,
         feature,
         tokens,
@@ -117,11 +117,11 @@ def text_of_sample(model: Model, config: RunConfig, row: Any) -> Text:
 
 def own_text(
     run: str, layer: int, feature: int, prompt: str, answer: str, model: Model, saes: Sequence[Sae]
-) -> Shading:
+) -> FeatureActivations:
     """A feature on a prompt and answer that a user typed, put to the model as in the run."""
     config, _ = stored_run.stored(run)
     text = token_activations.text_of(model, prompt, config.style, answer)
-    return token_activations.shaded(model, sae_of(saes, layer), feature, [text])[0]
+    return token_activations.feature_activations(model, sae_of(saes, layer), feature, [text])[0]
 
 
 def peak(model: Model, text: Text, values: np.ndarray) -> str:
@@ -210,8 +210,8 @@ def _peaks(
     return {key: [found[sample][key] for sample in names if sample in found] for key, names in tops.items()}
 
 
-def as_json(one: Portrait) -> dict[str, Any]:
-    """A portrait as plain values, every token with its activation."""
+def as_json(one: FeatureProfile) -> dict[str, Any]:
+    """A profile as plain values, every token with its activation."""
     return {
         "promoted": [asdict(token) for token in one.tokens.promoted],
         "suppressed": [asdict(token) for token in one.tokens.suppressed],
@@ -228,11 +228,11 @@ def as_json(one: Portrait) -> dict[str, Any]:
                 "tokens": [
                     {
                         "text": span.text,
-                        "activation": sample.shading.value(span),
-                        "answer": sample.shading.is_answer(span),
-                        "pooled": sample.shading.is_pooled(span),
+                        "activation": sample.activations.value(span),
+                        "answer": sample.activations.is_answer(span),
+                        "pooled": sample.activations.is_pooled(span),
                     }
-                    for span in sample.shading.spans
+                    for span in sample.activations.spans
                 ],
             }
             for sample in one.samples

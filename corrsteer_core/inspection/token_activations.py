@@ -61,7 +61,7 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Shading:
+class FeatureActivations:
     """One feature's activation at every token of a text."""
 
     text: Text
@@ -88,11 +88,11 @@ class Shading:
         return any(place in self.text.pooled_positions(pooling) for place in range(span.start, span.stop))
 
 
-def shaded(model: Model, sae: Sae, feature: int, texts: Sequence[Text]) -> list[Shading]:
+def feature_activations(model: Model, sae: Sae, feature: int, texts: Sequence[Text]) -> list[FeatureActivations]:
     """The activations of one feature over each text, in the order given."""
     values = activations(model, [sae], {sae.layer: [feature]}, texts)
     return [
-        Shading(text, tuple(value[sae.layer][:, 0].tolist()), spans(model, text.tokens))
+        FeatureActivations(text, tuple(value[sae.layer][:, 0].tolist()), spans(model, text.tokens))
         for text, value in zip(texts, values, strict=True)
     ]
 

@@ -56,8 +56,8 @@ def predicted_features(run: str, *, negative: bool = False) -> pd.DataFrame:
 
     With `negative` also those that help when subtracted. Raises CorrSteerError where nothing is predicted, or none helps.
     """
-    foretold = needed_predictions(run)
-    found = strategies.helpful(foretold.merge(features_of(run)[KNOWN], on=KNOWN[:2], how="left"), negative=negative)
+    predicted = needed_predictions(run)
+    found = strategies.helpful(predicted.merge(features_of(run)[KNOWN], on=KNOWN[:2], how="left"), negative=negative)
     if found.empty:
         raise CorrSteerError(
             f"No feature of {run} is predicted to help; choose a task that the model sometimes solves."
@@ -98,12 +98,12 @@ def try_candidates(
     """
     setup = setup or reopen(run)
     ranked = features if features is not None else rankable_features(run)
-    foretold = None
+    predicted = None
     if not predictions(run).empty:
         negative = bool((ranked["coefficient"] < 0).any())
-        foretold = strategies.within_reach(predicted_features(run, negative=negative), max(scales), longest)
-    listed = strategies.candidates(ranked, per_layer, scales, foretold)
-    return tried(setup, strategies.gentle(with_shares(setup, listed), longest), progress)
+        predicted = strategies.within_reach(predicted_features(run, negative=negative), max(scales), longest)
+    listed = strategies.candidates(ranked, per_layer, scales, predicted)
+    return tried(setup, strategies.between_lengths(with_shares(setup, listed), longest), progress)
 
 
 def tried(setup: Setup, wanted: pd.DataFrame, progress: Progress) -> pd.DataFrame:

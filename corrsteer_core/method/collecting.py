@@ -24,10 +24,10 @@ def collect(setup: Setup, *, batch_size: int | None = None, progress: Progress =
         skip = frozenset(place for place, item in enumerate(setup.items) if item.id in finished)
         done = len(skip)
 
-        def told(prompts_of_batch: float) -> None:
+        def on_progress(prompts_of_batch: float) -> None:
             progress("reading features while the model answers", int(done + prompts_of_batch), len(prompts))
 
-        told(0)
+        on_progress(0)
         for batch in answers(
             setup.model,
             prompts,
@@ -36,11 +36,11 @@ def collect(setup: Setup, *, batch_size: int | None = None, progress: Progress =
             pooling=setup.config.pooling,
             batch_size=size,
             skip=skip,
-            told=told,
+            on_progress=on_progress,
         ):
             _store_batch(store, setup, batch.prompts, [row[0] for row in batch.tokens], batch.pooled or [])
             done += len(batch.prompts)
-            told(0)
+            on_progress(0)
 
 
 def _store_batch(store: Writer, setup: Setup, places: list[int], tokens: list[list[int]], pooled: list) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.base.progress import Progress, silent
+from corrsteer_core.base.progress import Progress, part_of, silent
 from corrsteer_core.engine.batches import plan, prompts_that_fit
 from corrsteer_core.engine.generation import Vectors, decode, prefill
 from corrsteer_core.evaluation.trials import Trial, compare, fluency, mean_fluency, trial, unsteered_and
@@ -30,6 +30,8 @@ from corrsteer_core.storage.reading import query
 from corrsteer_core.tasks import Item
 
 SCALES = (0.5, *strategies.SCALES)
+AVERAGING_SHARE = 0.2
+"""Of the time it takes to choose a difference vector, roughly; the rest goes into trying them."""
 
 
 class _Means:
@@ -100,18 +102,34 @@ def baseline(
     Returns `tried` (layer, scale, share, rates, flips, p on validation), `chosen` (layer and scale, or None
     when none is beyond noise) and `measured` (the fields of a Comparison, effect and fluency, or None).
     """
-    vectors = difference_vectors(setup.model, *_training(setup), setup.config.max_new_tokens, progress)
-    listed = strategies.gentle(_candidates(setup, vectors), longest)
-    items = [item for item in setup.items if item.split == "validation"]
-    found = _try(setup, items, listed, vectors, "trying difference vectors", progress)
-    tried = strategies.effects(listed, found.outcomes[:, 0], found.outcomes[:, 1:])
-    best = strategies.beyond_noise(tried.assign(r=0.0)).head(1)
+    vectors, tried, best = _chosen(setup, longest, progress)
     if best.empty:
         return {"tried": tried, "chosen": None, "measured": None}
     measured = _try(setup, [item for item in setup.items if item.split == split], best, vectors, "measuring", progress)
     row = best.iloc[0]
     chosen = {"layer": int(row["layer"]), "scale": float(row["scale"]), "share": float(row["share"])}
     return {"tried": tried, "chosen": chosen, "measured": _summary(setup, measured, progress)}
+
+
+def chosen_difference(
+    setup: Setup, *, longest: float = strategies.LONGEST, progress: Progress = silent
+) -> Vectors | None:
+    """What the baseline adds to the model; None when no difference vector is beyond noise on the validation split."""
+    vectors, _, best = _chosen(setup, longest, progress)
+    return None if best.empty else _scaled(best, vectors)[0]
+
+
+def _chosen(
+    setup: Setup, longest: float, progress: Progress
+) -> tuple[dict[HookPoint, Tensor], pd.DataFrame, pd.DataFrame]:
+    """The difference vectors, what was tried of them on the validation split, and the best of it (one row, or none)."""
+    averaging, trying = part_of(progress, 0, AVERAGING_SHARE), part_of(progress, AVERAGING_SHARE, 1 - AVERAGING_SHARE)
+    vectors = difference_vectors(setup.model, *_training(setup), setup.config.max_new_tokens, averaging)
+    listed = strategies.between_lengths(_candidates(setup, vectors), longest)
+    items = [item for item in setup.items if item.split == "validation"]
+    found = _try(setup, items, listed, vectors, "trying difference vectors", trying)
+    tried = strategies.effects(listed, found.outcomes[:, 0], found.outcomes[:, 1:])
+    return vectors, tried, strategies.beyond_noise(tried.assign(r=0.0)).head(1)
 
 
 def _summary(setup: Setup, measured: Trial, progress: Progress) -> dict[str, Any]:
@@ -140,6 +158,13 @@ def _candidates(setup: Setup, vectors: dict[HookPoint, Tensor]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _scaled(listed: pd.DataFrame, vectors: dict[HookPoint, Tensor]) -> list[Vectors]:
+    """What each row of layer and scale adds."""
+    by_layer = {point.layer: (point, vector) for point, vector in vectors.items()}
+    rows = [(by_layer[int(row.layer)], float(row.scale)) for row in listed.itertuples()]
+    return [{point: scale * vector} for (point, vector), scale in rows]
+
+
 def _try(
     setup: Setup,
     items: Sequence[Item],
@@ -148,15 +173,10 @@ def _try(
     stage: str,
     progress: Progress,
 ) -> Trial:
-    by_layer = {point.layer: (point, vector) for point, vector in vectors.items()}
-    variants: list[Vectors] = []
-    for row in listed.itertuples():
-        point, vector = by_layer[int(row.layer)]
-        variants.append({point: float(row.scale) * vector})
     return trial(
         setup.model,
         items,
-        unsteered_and(*variants),
+        unsteered_and(*_scaled(listed, vectors)),
         style=setup.config.style,
         scorer=setup.task.scorer,
         max_new_tokens=setup.config.max_new_tokens,

@@ -7,16 +7,23 @@ from typing import Any
 
 from corrsteer_core.base.progress import Progress, part_of, silent
 from corrsteer_core.evaluation.evaluation import Evaluation
+from corrsteer_core.evaluation.exam import exam_for
 from corrsteer_core.evaluation.measure import evaluate_set
+from corrsteer_core.method.contenders import against as put_against
 from corrsteer_core.method.matched import DRAWS, matched_sets
 from corrsteer_core.models.devices import dtype_to_go_on
 from corrsteer_core.models.loading import Model, load_model
+from corrsteer_core.runs.against import Against
 from corrsteer_core.runs.steering_set import SteeringSet
 from corrsteer_core.runs.stored_run import stored
 from corrsteer_core.saes.sae import Sae
 from corrsteer_core.storage.run_folder import is_cached
 from corrsteer_core.tasks import Task
 
+TOURNAMENT_SHARE = 0.4
+"""Of the time of a measurement with a tournament, roughly."""
+OF_THE_EXAM = ("split", "data", "limit", "max_new_tokens", "balance")
+"""What of a measurement's arguments says which samples it is made on."""
 DRAWING_SHARE = 0.6
 """Of the time of a measurement for which matched sets are chosen first, roughly."""
 
@@ -27,6 +34,7 @@ def evaluate(
     *,
     control_count: int = 0,
     matched: int | None = None,
+    against: Against = Against(),
     model: Model | None = None,
     saes: Sequence[Sae] | None = None,
     progress: Progress = silent,
@@ -35,19 +43,29 @@ def evaluate(
     """Measure a set on one split of a task; `asked` is what `evaluate_set` takes more.
 
     `matched` is how many sets are chosen alike among random features to compare with: None is DRAWS where there are
-    other controls and the set was chosen by steering, else none.
+    other controls and the set was chosen by steering, else none. `against` adds a tournament with the rivals it names.
     """
     model = model or _model_of(steering)
     draws = matched if matched is not None else DRAWS if control_count else 0
+    share = TOURNAMENT_SHARE * bool(against)
+    asked |= {"control_count": control_count, "model": model, "saes": saes}
+    result = _measured(steering, task, draws, model, asked, part_of(progress, 0, 1 - share))
+    if not against:
+        return result
+    on = {name: asked[name] for name in OF_THE_EXAM if name in asked}
+    exam = exam_for(steering, task, model, **{"split": "test", **on})
+    return put_against(result, steering, exam, against, model, part_of(progress, 1 - share, share))
+
+
+def _measured(
+    steering: SteeringSet, task: Task, draws: int, model: Model, asked: dict[str, Any], progress: Progress
+) -> Evaluation:
+    """With so many sets chosen alike among random features, drawn first where they are not there yet."""
     if not draws or not steering.run or not is_cached(steering.run):
-        return evaluate_set(
-            steering, task, control_count=control_count, model=model, saes=saes, progress=progress, **asked
-        )
+        return evaluate_set(steering, task, progress=progress, **asked)
     rivals = matched_sets(steering, draws=draws, model=model, progress=part_of(progress, 0, DRAWING_SHARE))
     rest = part_of(progress, DRAWING_SHARE, 1 - DRAWING_SHARE) if rivals else progress
-    return evaluate_set(
-        steering, task, control_count=control_count, matched=rivals, model=model, saes=saes, progress=rest, **asked
-    )
+    return evaluate_set(steering, task, matched=rivals, progress=rest, **asked)
 
 
 def _model_of(steering: SteeringSet) -> Model:

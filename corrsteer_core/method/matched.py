@@ -51,7 +51,7 @@ class _RandomDesk:
 
     def tried_at_scales(self, per_layer: int) -> pd.DataFrame:
         listed = with_shares(self.setup, self._listed(per_layer, self.about["scales"]), self.streams)
-        return self._tried(strategies.gentle(listed, self.about["longest"]))
+        return self._tried(strategies.between_lengths(listed, self.about["longest"]))
 
     def measured(self, rounds: int) -> Measure:
         def measure(groups: Sequence[Sequence[SteeringRow]]) -> np.ndarray:

@@ -159,10 +159,10 @@ def _of_classes(setup: Setup, items: list[Item], tokens: list[ClassTokens], prog
     success = {point: torch.zeros(setup.model.width(point.kind), dtype=torch.float64) for point in points}
     sums = {point: ClassSums.zeros(len(names), len(success[point])) for point in points}
 
-    def told(done: int) -> None:
+    def on_progress(done: int) -> None:
         progress(STAGE, done, len(items))
 
-    for batch in class_gradients(setup.model, points, _prompts(setup, items), tokens, told=told):
+    for batch in class_gradients(setup.model, points, _prompts(setup, items), tokens, on_progress=on_progress):
         _add(batch, own, right, success, sums)
     return MeanGradients(CLASSES, {point: total / len(items) for point, total in success.items()}, sums, names)
 
@@ -192,11 +192,11 @@ def _of_answers(setup: Setup, items: list[Item], progress: Progress) -> MeanGrad
     weight = torch.tensor((rows["outcome"] - rows["outcome"].mean()).to_numpy(), dtype=torch.float64)
     success = {point: torch.zeros(setup.model.width(point.kind), dtype=torch.float64) for point in points}
 
-    def told(done: int) -> None:
+    def on_progress(done: int) -> None:
         progress(STAGE, done, len(items))
 
     answers = [answer for answer, _ in read]
-    for batch in answer_gradients(setup.model, points, _prompts(setup, items), answers, told=told):
+    for batch in answer_gradients(setup.model, points, _prompts(setup, items), answers, on_progress=on_progress):
         for point, gradients in batch.gradients.items():
             success[point] += weight[batch.prompts] @ gradients.double() / len(items)
     return MeanGradients(ANSWERS, success, inexact=sum(not exact for _, exact in read))

@@ -32,7 +32,7 @@ def few_rows(weight: Tensor, rows: Tensor) -> Tensor:
     return torch.mm(weight, rows.T).T.contiguous()
 
 
-def quicken(net: nn.Module) -> None:
+def use_few_rows(net: nn.Module) -> None:
     """Make every plain linear layer of a float32 model on a CPU quick for a few rows; the weights stay as they are."""
     for module in net.modules():
         if type(module) is nn.Linear:

@@ -16,15 +16,15 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.models.architectures import LAYOUTS
 
-Kind = Literal["resid_pre", "resid_post", "mlp_out", "attn_out", "attn_z"]
+Kind = Literal["resid_pre", "resid_post", "mlp_out", "attn_out", "attn_z", "logits"]
 
 # Names as SAE metadata spells them: TransformerLens style ("blocks.8.hook_resid_post") or the
 # module path of a transformers model, whose output is the block's ("model.layers.8").
 _TRANSFORMER_LENS = re.compile(
     r"^blocks\.(\d+)\.(hook_resid_pre|hook_resid_post|hook_mlp_out|hook_attn_out|attn\.hook_z)$"
 )
-_MODULE_PATH = re.compile(r"^(?:model\.|language_model\.|transformer\.|gpt_neox\.)*(?:layers|h)\.(\d+)$")
 
 
 @dataclass(frozen=True, order=True)
@@ -40,8 +40,8 @@ class HookPoint:
         if match := _TRANSFORMER_LENS.match(name):
             kind = match[2].removeprefix("hook_").replace("attn.hook_z", "attn_z")
             return cls(int(match[1]), kind)  # type: ignore[arg-type]  # the pattern admits only Kinds
-        if match := _MODULE_PATH.match(name):
-            return cls(int(match[1]), "resid_post")
+        if (block := _block_at(name)) is not None:
+            return cls(block, "resid_post")
         raise CorrSteerError(
             f"{whose} reads at {name!r}, which this tool cannot place in a model; it looked for "
             f"blocks.L.hook_resid_pre, .hook_resid_post, .hook_mlp_out, .hook_attn_out, .attn.hook_z or model.layers.L."
@@ -56,6 +56,18 @@ class HookPoint:
         if self.kind not in get_args(Kind):
             raise CorrSteerError(f"Unknown kind of hook point {self.kind!r}; known are {', '.join(get_args(Kind))}.")
 
+
+def _block_at(path: str) -> int | None:
+    """The number of the block that a module's path names, with or without the modules around it; None if it names none."""
+    paths = [layout.blocks.split(".") for layout in LAYOUTS.values()]
+    around, lists = {part for one in paths for part in one[:-1]}, {one[-1] for one in paths}
+    *outer, blocks, number = path.split(".") if "." in path else ("", "")
+    named = blocks in lists and around.issuperset(outer) and re.fullmatch(r"[0-9]+", number)
+    return int(number) if named else None
+
+
+LOGITS = HookPoint(0, "logits")
+"""What is added here is added to the logits themselves; no module carries it, and no SAE reads it (see `engine.generation`)."""
 
 # What a hook does with the activation (batch, positions, d): look at it (return None) or replace it.
 Action = Callable[[Tensor], Tensor | None]

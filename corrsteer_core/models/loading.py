@@ -22,7 +22,7 @@ from corrsteer_core.base.paths import EMBEDDED
 from corrsteer_core.models.architectures import LAYOUTS, Layout
 from corrsteer_core.models.devices import AUTO, computes_on, pick_dtype, place
 from corrsteer_core.models.embedded import embedded_folder
-from corrsteer_core.models.few_rows import Float32Head, quicken, widen_head
+from corrsteer_core.models.few_rows import Float32Head, use_few_rows, widen_head
 from corrsteer_core.models.hooks import HookPoint, Kind, Site
 
 # Tokens that end an answer in the chat templates of the models we know, for checkpoints whose
@@ -152,11 +152,11 @@ def load_model(
         net, found = loaded
         if not spread:
             net = net.to(where)
-    except Exception as error:  # network, cache and broken files fail in many ways, each for the user to mend
+    except Exception as error:  # network, cache and broken files fail in many ways, each for the user to fix
         raise CorrSteerError(_unloadable(name, where, error)) from error
     _check_whole(name, found)
     if not spread and where.type == "cpu" and net.dtype == torch.float32:
-        quicken(net)
+        use_few_rows(net)
     widen_head(net)
     net.eval().requires_grad_(False)
     tokenizer.padding_side = "left"

@@ -45,7 +45,8 @@ def render(model: Model, prompt: str | Sequence[Message], style: PromptStyle) ->
 def text_before(model: Model, style: PromptStyle) -> tuple[list[Message], str]:
     """What a style puts before every prompt: turns of a chat, and text that the first turn then begins with."""
     if not style.chat:
-        return [], "".join(f"{prompt} {answer}\n\n" for prompt, answer in style.shots)
+        system = f"{style.system}\n\n" if style.system else ""
+        return [], system + "".join(f"{prompt} {answer}\n\n" for prompt, answer in style.shots)
     turns = [
         message
         for prompt, answer in style.shots

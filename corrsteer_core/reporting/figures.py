@@ -5,14 +5,18 @@ A page's or a notebook's own theme colours text and grid, light or dark; marks u
 
 from __future__ import annotations
 
+import html
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
+from corrsteer_core.base.formatting import p_value, points, points_alone, signed
 from corrsteer_core.reporting.palette import CORRECT, INCORRECT, LABEL, QUIET, SEQUENCE, STEERED, UNSTEERED
 
 FONT_SIZE = 13
+RIVAL_COLOURS = {"unsteered": UNSTEERED, "steered": STEERED, "offset": UNSTEERED, "control": QUIET}
+RIVAL_SYMBOLS = {"unsteered": "square", "steered": "circle", "offset": "diamond", "control": "circle"}
 LEAST_RANGE = 0.2
 """Of an axis of success rates: 20 points."""
 
@@ -37,9 +41,9 @@ def frequency_against_r(
                 "opacity": 0.8,
                 "line": {"width": 0.5, "color": QUIET},
             },
-            customdata=features[["layer", "feature", "coefficient", "support"]],
+            customdata=features[["layer", "feature", "coefficient", "support"]].assign(r=_of_r(features["r"])),
             hovertemplate=(
-                "layer %{customdata[0]} · feature %{customdata[1]}<br>r %{y:+.3f}<br>fires in %{x:.1%} "
+                "layer %{customdata[0]} · feature %{customdata[1]}<br>r %{customdata[4]}<br>fires in %{x:.1%} "
                 "(%{customdata[3]} samples)<br>coefficient %{customdata[2]:.2f}<extra></extra>"
             ),
         )
@@ -64,9 +68,9 @@ def best_by_layer(best: pd.DataFrame) -> go.Figure:
             y=best["r"],
             name="highest r",
             marker={"color": [UNSTEERED if one else QUIET for one in beyond]},
-            customdata=best[["layer", "feature", "level"]],
-            hovertemplate="layer %{customdata[0]} · feature %{customdata[1]}<br>r %{y:+.3f}<br>"
-            "chance reaches %{customdata[2]:+.3f}<extra></extra>",
+            customdata=best[["layer", "feature"]].assign(r=_of_r(best["r"]), level=_of_r(best["level"])),
+            hovertemplate="layer %{customdata[0]} · feature %{customdata[1]}<br>r %{customdata[2]}<br>"
+            "chance reaches %{customdata[3]}<extra></extra>",
         )
     )
     figure.add_trace(
@@ -76,7 +80,8 @@ def best_by_layer(best: pd.DataFrame) -> go.Figure:
             name="what chance reaches (95%)",
             mode="markers",
             marker={"symbol": "line-ew-open", "size": 32, "line": {"width": 3}, "color": STEERED},
-            hovertemplate="chance reaches %{y:+.3f}<extra></extra>",
+            hovertext=_of_r(best["level"]),
+            hovertemplate="chance reaches %{hovertext}<extra></extra>",
         )
     )
     figure.update_layout(bargap=0.45)
@@ -105,10 +110,10 @@ def r_by_rank(ranks: pd.DataFrame) -> go.Figure:
                 "colorbar": {"title": "r", "thickness": 10, "outlinewidth": 0, "tickformat": "+.2f"},
                 "line": {"color": STEERED, "width": [2.5 if one else 0 for one in beyond]},
             },
-            customdata=ranks[["layer", "feature", "r", "level"]],
+            customdata=ranks[["layer", "feature"]].assign(r=_of_r(ranks["r"]), level=_of_r(ranks["level"])),
             hovertemplate=(
-                "layer %{customdata[0]} · feature %{customdata[1]}<br>r %{customdata[2]:+.3f}, rank %{x} in its layer"
-                "<br>chance reaches %{customdata[3]:+.3f}<extra></extra>"
+                "layer %{customdata[0]} · feature %{customdata[1]}<br>r %{customdata[2]}, rank %{x} in its layer"
+                "<br>chance reaches %{customdata[3]}<extra></extra>"
             ),
         )
     )
@@ -165,10 +170,12 @@ def r_against_effect(effects: pd.DataFrame, chosen: tuple[int, int] | None = Non
                     "color": UNSTEERED if symbol == "circle" else QUIET,
                     "line": {"width": 0 if symbol == "circle" else 1.5},
                 },
-                customdata=part[["layer", "feature", "scale", "p"]],
+                customdata=part[["layer", "feature", "scale"]].assign(
+                    r=_of_r(part["r"]), effect=part["effect"].map(points), p=part["p"].map(p_value)
+                ),
                 hovertemplate=(
-                    "layer %{customdata[0]} · feature %{customdata[1]}<br>r %{x:+.3f}<br>effect %{y:+.1f} points "
-                    "at scale %{customdata[2]:g}<br>p %{customdata[3]:.2g}<extra></extra>"
+                    "layer %{customdata[0]} · feature %{customdata[1]}<br>r %{customdata[3]}<br>effect %{customdata[4]} "
+                    "at scale %{customdata[2]:g}<br>%{customdata[5]}<extra></extra>"
                 ),
             )
         )
@@ -210,10 +217,10 @@ def effects_by_scale(effects: pd.DataFrame) -> go.Figure:
             line={"color": STEERED, "width": 2.5},
             marker={"size": 9},
             error_y=_interval(rows),
-            customdata=rows[["positive_flips", "negative_flips", "p", "low", "high"]],
+            customdata=rows[["positive_flips", "negative_flips", "p", "low", "high"]].assign(p=rows["p"].map(p_value)),
             hovertemplate="scale %{x:g}: %{y:.1%} (95% interval %{customdata[3]:.1%} to %{customdata[4]:.1%})<br>"
             "%{customdata[0]} put right, %{customdata[1]} put wrong<br>"
-            "p %{customdata[2]:.2g}<extra></extra>",
+            "%{customdata[2]}<extra></extra>",
         )
     )
     figure.add_trace(
@@ -265,25 +272,31 @@ def activation_histogram(bins: pd.DataFrame) -> go.Figure:
     return _laid_out(figure, height=300, legend=True)
 
 
-def predicted_against_measured(points: pd.DataFrame) -> go.Figure:
+def predicted_against_measured(tried: pd.DataFrame) -> go.Figure:
     """Dots: the predicted change of the success rate to the right, the measured one up, in points; equal on the dashed line."""
     figure = go.Figure(
         go.Scatter(
-            x=100 * points["predicted"],
-            y=100 * points["effect"],
+            x=100 * tried["predicted"],
+            y=100 * tried["effect"],
             mode="markers",
             marker={"size": 11, "color": STEERED, "opacity": 0.8, "line": {"width": 0.5, "color": QUIET}},
-            customdata=points[["layer", "feature", "scale", "r"]],
+            customdata=tried[["layer", "feature", "scale"]].assign(
+                r=_of_r(tried["r"]), predicted=tried["predicted"].map(points_alone), effect=tried["effect"].map(points)
+            ),
             hovertemplate="layer %{customdata[0]} · feature %{customdata[1]} at scale %{customdata[2]:g}<br>"
-            "predicted %{x:+.1f}, measured %{y:+.1f} points<br>r %{customdata[3]:+.3f}<extra></extra>",
+            "predicted %{customdata[4]}, measured %{customdata[5]}<br>r %{customdata[3]}<extra></extra>",
         )
     )
-    ends = [100 * float(min(points["predicted"].min(), 0)), 100 * float(max(points["predicted"].max(), 0))]
+    ends = [100 * float(min(tried["predicted"].min(), 0)), 100 * float(max(tried["predicted"].max(), 0))]
     line = {"color": QUIET, "width": 1.5, "dash": "dash"}
     figure.add_trace(go.Scatter(x=ends, y=ends, mode="lines", line=line, hoverinfo="skip"))
     figure.update_xaxes(title="Predicted effect (points)", zeroline=True)
     figure.update_yaxes(title="Measured effect (points)", zeroline=True)
     return _laid_out(figure)
+
+
+def _of_r(values: pd.Series) -> list[str]:
+    return [signed(value, 3) for value in values]
 
 
 def _ring(figure: go.Figure, frame: pd.DataFrame, x: str, y: str, chosen: tuple[int, int] | None) -> None:
@@ -316,6 +329,43 @@ def _named(figure: go.Figure, row: Any, text: str) -> None:
         ax=0,
         ay=-28,
     )
+
+
+def against_rivals(rows: pd.DataFrame) -> go.Figure:
+    """A strip a group of `rival_groups.grouped`, from above: a point each, with its 95% interval where it stands alone."""
+    figure = go.Figure()
+    for group, some in rows.groupby("group", sort=False):
+        kind = some["kind"].iloc[0]
+        colour = RIVAL_COLOURS[kind]
+        alone = len(some) == 1
+        figure.add_trace(
+            go.Scatter(
+                x=some["rate"],
+                y=[html.escape(str(group), quote=False)] * len(some),
+                mode="markers",
+                marker={
+                    "size": 13 if kind == "steered" else 10,
+                    "symbol": RIVAL_SYMBOLS[kind],
+                    "color": colour,
+                    "opacity": 1 if alone else 0.55,
+                },
+                error_x={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": (some["high"] - some["rate"]) if alone else None,
+                    "arrayminus": (some["rate"] - some["low"]) if alone else None,
+                    "thickness": 2,
+                    "width": 4,
+                    "color": colour,
+                    "visible": alone,
+                },
+                hovertemplate="%{y}: %{x:.1%}<extra></extra>",
+            )
+        )
+    figure.add_vline(x=rows["rate"].iloc[0], line={"color": UNSTEERED, "width": 1.5, "dash": "dash"})
+    figure.update_xaxes(title="Success rate", tickformat=".0%", automargin=True, nticks=5, tickangle=0)
+    figure.update_yaxes(autorange="reversed", type="category", automargin=True, ticksuffix="  ")
+    return _laid_out(figure, height=84 + 30 * rows["group"].nunique())
 
 
 def _laid_out(figure: go.Figure, *, height: int = 380, legend: bool = False) -> go.Figure:

@@ -23,8 +23,8 @@ GLOSSARY = (
     Point("Coefficient", "How much of a feature is added when steering, in units of its own activation."),
     Point(
         "Controls",
-        "What a set is compared with: random features that fire as often and push as hard, and the set with "
-        "its sign turned round.",
+        "What a set is compared with: random features that fire as often and push as hard, the set with its sign turned "
+        "round, and its mean push on words, added to the unsteered model as one constant.",
     ),
     Point(
         "Correlation (r)",

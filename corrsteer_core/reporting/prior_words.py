@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from corrsteer_core.base.formatting import NOTHING, p_value, percent, points, signed
+from corrsteer_core.base.formatting import NOTHING, p_value, percent, points, points_alone, signed
 from corrsteer_core.statistics.classes import ClassChange
 from corrsteer_core.statistics.classes import sentence as by_class
 
@@ -96,7 +96,7 @@ def _figures(summary: Mapping[str, Any]) -> Iterator[Figure]:
 
 
 def _between(interval: Sequence[float] | None) -> str:
-    return f", 95% interval {points(interval[0]).removesuffix(' points')} to {points(interval[1])}" if interval else ""
+    return f", 95% interval {points_alone(interval[0])} to {points(interval[1])}" if interval else ""
 
 
 def _class_row(one: ClassChange) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from corrsteer_core.base.formatting import number, points
 from corrsteer_core.statistics import rates
 from corrsteer_core.statistics.rates import NOISE
 
@@ -45,20 +46,20 @@ def of_ranking(fit: Mapping[str, Any], overall: Mapping[str, Any] | None) -> Fin
     if 1 / (1 + fit["permutations"]) >= CHANCE:
         return Finding(
             False,
-            f"Whether the highest r, {best:.2f}, is beyond chance was not tested: {fit['permutations']} shuffles of the "
+            f"Whether the highest r, {number(best)}, is beyond chance was not tested: {fit['permutations']} shuffles of the "
             f"outcomes are too few to tell; fit again with 200.",
         )
     if best <= level or overall["p"] >= CHANCE:
         return Finding(
             False,
-            f"This ranking is no better than chance: the highest r is {best:.2f}, and when the outcomes are shuffled "
-            f"the best of all features reaches that in {overall['p']:.0%} of shuffles, and {level:.2f} in one of twenty."
+            f"This ranking is no better than chance: the highest r is {number(best)}, and when the outcomes are shuffled "
+            f"the best of all features reaches that in {overall['p']:.0%} of shuffles, and {number(level)} in one of twenty."
             f"{_few(fit)}",
         )
     return Finding(
         True,
-        f"The highest r, {best:.2f}, is beyond chance: when the outcomes are shuffled, the best of all features "
-        f"stays below {level:.2f} in 95% of shuffles, and reaches {best:.2f} in fewer than 1%. That makes features "
+        f"The highest r, {number(best)}, is beyond chance: when the outcomes are shuffled, the best of all features "
+        f"stays below {number(level)} in 95% of shuffles, and reaches {number(best)} in fewer than 1%. That makes features "
         f"candidates; what they do is another question.{_few(fit)}",
     )
 
@@ -81,7 +82,7 @@ def of_effects(best: pd.DataFrame) -> Finding | None:
     if best.empty:
         return None
     top = best.loc[best["r"].idxmax()]
-    highest = f"Of {len(best):,} features tried, the one of highest r ({top['r']:.2f}, {_name(top)}) {_does(top)}"
+    highest = f"Of {len(best):,} features tried, the one of highest r ({number(top['r'])}, {_name(top)}) {_does(top)}"
     raising = best[best.apply(_raises, axis=1)]
     if raising.empty:
         return Finding(False, f"{highest}. None raises it by more than noise at its best scale.")
@@ -91,7 +92,7 @@ def of_effects(best: pd.DataFrame) -> Finding | None:
         return Finding(True, f"{highest}, the best effect of all. {luck}")
     return Finding(
         True,
-        f"{highest}. The best effect is another's: {_name(winner)}, whose r is only {winner['r']:.2f}, "
+        f"{highest}. The best effect is another's: {_name(winner)}, whose r is only {number(winner['r'])}, "
         f"{_does(winner)}. A high r often marks what follows from success, not what brings it about. {luck}",
     )
 
@@ -118,17 +119,13 @@ def _does(row: pd.Series) -> str:
         return f"raises the success rate by {_size(row['effect'])} when steered (at scale {row['scale']:g})"
     if row["worst_effect"] < 0 and row["worst_p"] < NOISE and row["worst_flips"] < 0:
         best = (
-            f"; the best scale, {row['scale']:g}, brings {_points(row['effect'])}"
+            f"; the best scale, {row['scale']:g}, brings {points(row['effect'])}"
             if row["effect"] != row["worst_effect"]
             else ""
         )
         return f"lowers the success rate by {_size(row['worst_effect'])} when steered (at scale {row['worst_scale']:g}{best})"
-    return f"changes the success rate by no more than noise when steered ({_points(row['effect'])} at its best scale)"
+    return f"changes the success rate by no more than noise when steered ({points(row['effect'])} at its best scale)"
 
 
 def _size(share: float) -> str:
     return f"{100 * abs(share):.1f} points"
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:+.1f} points".replace("-", "\u2212")

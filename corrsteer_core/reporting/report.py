@@ -16,9 +16,9 @@ from markupsafe import Markup
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.files import not_written, write_all_new, write_text
-from corrsteer_core.base.formatting import p_value, percent, points, signed
+from corrsteer_core.base.formatting import number, p_value, percent, points, probability, signed
 from corrsteer_core.base.text_diff import visible
-from corrsteer_core.reporting.report_contents import _effect_rows, _layer_rows, _number, _rate_rows, contents
+from corrsteer_core.reporting.report_contents import _effect_rows, _layer_rows, _rate_rows, contents
 
 Theme = Literal["", "light", "dark"]
 """Empty: whichever the reader's device prefers."""
@@ -58,7 +58,7 @@ def _environment() -> Environment:
         # What would be invisible or reorder the page is spelled out before it is escaped.
         finalize=lambda value: value if isinstance(value, Markup) else visible(str(value)),
     )
-    words = {"percent": percent, "points": points, "signed": signed, "p_value": p_value}
-    made.filters.update(words, number=_number)
+    words = {"percent": percent, "points": points, "signed": signed, "p_value": p_value, "probability": probability}
+    made.filters.update(words, number=number)
     made.globals.update(rate_rows=_rate_rows, effect_rows=_effect_rows, layer_rows=_layer_rows)
     return made

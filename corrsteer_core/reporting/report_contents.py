@@ -13,13 +13,14 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from corrsteer_core.base.formatting import NOTHING, missing, p_value, percent, points, signed
+from corrsteer_core.base.formatting import missing, p_value, percent, points, signed
 from corrsteer_core.base.paths import EMBEDDED
 from corrsteer_core.base.text_diff import differences, marked, parting, shared_ends
-from corrsteer_core.reporting import pictures, prior_words, ranking_words, verdict
+from corrsteer_core.correlation.feature_columns import shown_columns
+from corrsteer_core.reporting import pictures, prior_words, ranking_words, tournament_words, verdict
 from corrsteer_core.reporting.glossary import GLOSSARY, Point
 from corrsteer_core.runs import feature_lists, measurements, run_facts
-from corrsteer_core.runs.poolings import POOLINGS
+from corrsteer_core.runs.poolings import said_plainly
 from corrsteer_core.runs.strategies import STRATEGIES, preference
 from corrsteer_core.tasks import TASKS
 
@@ -86,11 +87,14 @@ def contents(run: str) -> dict[str, Any]:
         "rates": verdict.rates(main.summary, _set_name(main.name)) if main else None,
         "prior": prior_words.prior_words(main.summary) if main else None,
         "prior_words": prior_words,
+        "tournament_words": tournament_words,
         "best": best,
         "effects": effects,
+        "columns": [Point(column.title, column.help) for column in shown_columns()],
         "top_effects": effects.head(8).to_dict("records"),
         "pictures": {
             "rates": _drawn(pictures.rates(verdict.rates(main.summary, _set_name(main.name)))) if main else "",
+            "tournament": _tournament(main) if main else "",
             "layers": _drawn(pictures.best_by_layer(best)) if len(best) else "",
             "effects": _drawn(pictures.r_and_effect(effects)) if len(effects) else "",
         },
@@ -102,6 +106,11 @@ def contents(run: str) -> dict[str, Any]:
         "made": list(_made(run, facts)),
         "glossary": GLOSSARY,
     }
+
+
+def _tournament(main: Measured) -> Markup | str:
+    rows = tournament_words.rates(main.summary, _set_name(main.name))
+    return _drawn(pictures.rates(rows)) if len(rows) else ""
 
 
 def _drawn(svg: str) -> Markup:
@@ -121,7 +130,8 @@ def _effect_rows(effects: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
 
 def _layer_rows(best: pd.DataFrame) -> Iterator[tuple[str, ...]]:
     for row in best.itertuples():
-        yield str(row.layer), str(row.feature), signed(row.r), signed(row.level), f"{row.support:,} samples"
+        r, *others = [column.text(getattr(row, column.name)) for column in shown_columns()]
+        yield str(row.layer), str(row.feature), r, signed(row.level, 3), *others
 
 
 def _measured(row: Any) -> Measured:
@@ -292,7 +302,7 @@ def _made(run: str, facts: run_facts.RunFacts) -> Iterator[Point]:
     )
     yield Point("Prompts", _prompts(config))
     yield Point("Answers", f"at most {config['max_new_tokens']} new tokens, the most probable token each time")
-    yield Point("Features read", _pooling(config["pooling"]))
+    yield Point("Features read", said_plainly(config["pooling"]))
     if fit:
         yield Point(
             "Ranking",
@@ -325,17 +335,8 @@ def _prompts(config: Mapping[str, Any]) -> str:
     return how + system + shots
 
 
-def _pooling(kind: str) -> str:
-    known = POOLINGS.get(kind)
-    return kind if known is None else known.plainly or f"the {known.what}"
-
-
 def _version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
         return ""
-
-
-def _number(value: Any, digits: int = 2) -> str:
-    return NOTHING if value is None or missing(value) else f"{value:.{digits}f}"

@@ -2,8 +2,8 @@
 
 Takes the summary that is stored with an evaluation (see `evaluation.Evaluation.summary`); loads no model. "Works" takes all
 of this: success rises by more than noise; where answers are classes, it still does after both models got the constant per
-class that serves them best; and the set beats every control sample by sample. What any control shown could overturn is
-not called so.
+class that serves them best; and the set beats every control, and every rival that it was put against, sample by sample.
+What any of them could overturn is not called so.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from corrsteer_core.base.formatting import p_value, points
+from corrsteer_core.reporting import tournament_words
 from corrsteer_core.runs.strategies import chosen_by_steering
 from corrsteer_core.statistics.classes import ClassChange
 from corrsteer_core.statistics.classes import sentence as by_class
@@ -27,6 +29,7 @@ Kind = Literal[
     "shifts",
     "selection",
     "no better",
+    "outdone",
     "uncontrolled",
     "chosen on",
     "inconclusive",
@@ -38,7 +41,11 @@ Kind = Literal[
 NOISE = 0.05
 """A paired p-value not below this is within noise."""
 FLIPPED = "sign flipped"
-"""Name of the control that turns the set's sign round; the others are random features of like frequency and norm."""
+"""Name of the control that turns the set's sign round."""
+UNIGRAM = "unigram"
+"""Name of the control that adds the set's mean push on words to the logits, as one constant; see `evaluation.unigram`."""
+NOT_RANDOM = (FLIPPED, UNIGRAM)
+"""The controls that are no random features of like frequency and norm, as all others are."""
 CONSTRAINED = "constrained"
 """Name of the unsteered answers to multiple choice that may only be one of the choices."""
 UNSTEERED_OFFSET, STEERED_OFFSET = "unsteered + its constants", "steered + its constants"
@@ -55,6 +62,7 @@ WORDS: dict[Kind, str] = {
     "shifts": "shifts the answers",
     "selection": "selection alone does as much",
     "no better": "no better than controls",
+    "outdone": "another way does as much",
     "uncontrolled": "not compared yet",
     "chosen on": "measured where it was chosen",
     "inconclusive": "inconclusive",
@@ -78,10 +86,17 @@ class Verdict:
 def verdict(summary: Mapping[str, Any]) -> Verdict:
     """What a measurement is evidence of, by the rules of this module's first lines.
 
-    Noise is judged by the exact McNemar test (graded outcomes: a sign-flip test) at 0.05.
+    Noise is judged by the exact McNemar test (graded outcomes: a sign-flip test) at 0.05. Where rivals were measured too
+    (`tournament_words`), the best contender is named whatever the verdict.
     """
+    found = _judged(summary)
+    named = "" if found.kind == "outdone" else tournament_words.standing(summary)
+    return Verdict(found.kind, f"{found.sentence} {named}" if named else found.sentence)
+
+
+def _judged(summary: Mapping[str, Any]) -> Verdict:
     before, after, p = summary["unsteered_rate"], summary["steered_rate"], summary["p"]
-    moved = f"success {_moved(before, after)} on {summary['n']:,} samples ({_p(p)})"
+    moved = f"success {_moved(before, after)} on {summary['n']:,} samples ({p_value(p)})"
     if not summary["positive_flips"] + summary["negative_flips"] and abs(after - before) < 1e-9:
         return Verdict("nothing", f"Does nothing here: no outcome of the {summary['n']:,} samples changed.")
     if p >= NOISE:
@@ -93,11 +108,13 @@ def verdict(summary: Mapping[str, Any]) -> Verdict:
             "chosen on",
             f"No evidence: {moved}, but the set was fitted or chosen on these very samples; measure it on the test split.",
         )
+    rival = tournament_words.outdone(summary, moved)
     return (
         _shifts(summary, moved)
         or _beaten(summary, moved)
+        or (Verdict("outdone", rival) if rival else None)
         or _uncontrolled(summary, moved)
-        or Verdict("works", f"Works: {moved}{_beyond(summary)}{_against(summary)}.{_debris(summary)}")
+        or Verdict("works", f"Works: {moved}{_beyond(summary)}{_against(summary)}.{_loss_of_fluency(summary)}")
     )
 
 
@@ -105,7 +122,7 @@ def _not_shown(summary: Mapping[str, Any], moved: str) -> Verdict:
     """Noise and absence of evidence are two things: what is ruled out, or how many samples would tell."""
     low, high = summary.get("effect_interval") or (-1.0, 1.0)
     if low >= -SMALL and high <= SMALL:
-        return Verdict("not shown", f"No effect worth the name: {moved}; more than {_points(high)} is ruled out.")
+        return Verdict("not shown", f"No effect worth the name: {moved}; more than {points(high)} is ruled out.")
     if summary["steered_rate"] <= summary["unsteered_rate"]:
         return Verdict("not shown", f"Not shown: {moved}.")
     n = summary["n"]
@@ -126,8 +143,8 @@ def _shifts(summary: Mapping[str, Any], moved: str) -> Verdict | None:
     return Verdict(
         "shifts",
         f"Shifts the answers: {moved}, but one constant per class takes the unsteered model to "
-        f"{beyond['unsteered_rate']:.1%}, and the steered one to {beyond['steered_rate']:.1%} ({_points(beyond['effect'])}, "
-        f"{_p(beyond['p'])}){_by_class(summary)}.",
+        f"{beyond['unsteered_rate']:.1%}, and the steered one to {beyond['steered_rate']:.1%} ({points(beyond['effect'])}, "
+        f"{p_value(beyond['p'])}){_by_class(summary)}.",
     )
 
 
@@ -145,7 +162,7 @@ def _beaten(summary: Mapping[str, Any], moved: str) -> Verdict | None:
         return Verdict(
             "no better",
             f"No better than controls: {moved}, but unsteered answers limited to the choices do as much "
-            f"({_points(free['effect'])}).",
+            f"({points(free['effect'])}).",
         )
     for kind, group, opening in (
         ("selection", "matched", "Selection alone does as much"),
@@ -154,7 +171,7 @@ def _beaten(summary: Mapping[str, Any], moved: str) -> Verdict | None:
         rivals = {name: one["effect"] for name, one in summary.get(group, {}).items() if not _won(summary, name, one)}
         if rivals:
             best = max(rivals, key=rivals.__getitem__)
-            return Verdict(kind, f"{opening}: {moved}, but {_named(best, group)} ({_points(rivals[best])}).")  # type: ignore[arg-type]
+            return Verdict(kind, f"{opening}: {moved}, but {_named(best, group)} ({points(rivals[best])}).")  # type: ignore[arg-type]
     return None
 
 
@@ -169,6 +186,8 @@ def _won(summary: Mapping[str, Any], name: str, rival: Mapping[str, Any]) -> boo
 def _named(rival: str, group: str) -> str:
     if group == "matched":
         return "the same choice among random features is not beaten beyond noise"
+    if rival == UNIGRAM:
+        return "a constant push on words does as much"
     what = "turning its sign round" if rival == FLIPPED else "a random set of the same size"
     return f"{what} is not beaten beyond noise"
 
@@ -177,7 +196,7 @@ def _uncontrolled(summary: Mapping[str, Any], moved: str) -> Verdict | None:
     """The verdict while what "works" takes has not been measured."""
     if "chosen_on" not in summary:
         lacking = "it was measured by a release that did not look for a shifted prior; measure it again"
-    elif not [name for name in summary.get("controls", {}) if name != FLIPPED]:
+    elif not _random(summary):
         lacking = "it has not been compared with random features yet"
     elif chosen_by_steering(summary.get("strategy")) and not summary.get("matched"):
         lacking = "it has not been compared with the same choice among random features yet"
@@ -190,26 +209,33 @@ def _beyond(summary: Mapping[str, Any]) -> str:
     beyond = summary.get("beyond_prior")
     if beyond is None:
         return ""
-    return f", {_points(beyond['effect'])} of it beyond what one constant per class does ({_p(beyond['p'])}){_by_class(summary)}"
+    return f", {points(beyond['effect'])} of it beyond what one constant per class does ({p_value(beyond['p'])}){_by_class(summary)}"
 
 
 def _against(summary: Mapping[str, Any]) -> str:
-    random = [one["effect"] for name, one in summary.get("controls", {}).items() if name != FLIPPED]
-    mean = _points(sum(random) / len(random))
+    random = _random(summary)
+    mean = points(sum(random) / len(random))
     said = (
-        f"; {len(random)} random sets of like size: {mean} on average, {_points(min(random))} to {_points(max(random))}"
+        f"; {len(random)} random sets of like size: {mean} on average, {points(min(random))} to {points(max(random))}"
     )
     if len(random) == 1:
         said = f"; a random set of like size: {mean}"
     if len(random) >= 19:
-        said += f" (permutation {_p(control_p(summary['steered_rate'] - summary['unsteered_rate'], random))})"
+        said += f" (permutation {p_value(control_p(summary['steered_rate'] - summary['unsteered_rate'], random))})"
+    push = summary["controls"].get(UNIGRAM)
+    said += f"; its push on words as one constant: {points(push['effect'])}" if push else ""
     matched = [one["effect"] for one in summary.get("matched", {}).values()]
     return said + (
-        f"; {len(matched)} chosen alike among random features: at most {_points(max(matched))}" if matched else ""
+        f"; {len(matched)} chosen alike among random features: at most {points(max(matched))}" if matched else ""
     )
 
 
-def _debris(summary: Mapping[str, Any]) -> str:
+def _random(summary: Mapping[str, Any]) -> list[float]:
+    """Effects of the random sets of like size."""
+    return [one["effect"] for name, one in summary.get("controls", {}).items() if name not in NOT_RANDOM]
+
+
+def _loss_of_fluency(summary: Mapping[str, Any]) -> str:
     loss = fluency_loss(summary)
     if loss is None or loss <= FLUENCY_LOST:
         return ""
@@ -228,7 +254,7 @@ def gain_words(summary: Mapping[str, Any]) -> str:
     if low == high:
         return ""
     return (
-        f"What was seen is compatible with a true effect from {_points(low)} to {_points(high)} "
+        f"What was seen is compatible with a true effect from {points(low)} to {points(high)} "
         f"(95%, each sample compared with itself)."
     )
 
@@ -284,7 +310,12 @@ def _rate_rows(summary: Mapping[str, Any], name: str) -> Iterator[dict[str, Any]
             yield row(label, kind, rate, wilson(round(rate * summary["n"]), summary["n"]))
     for group in ("controls", "matched"):
         for control, one in summary.get(group, {}).items():
-            yield row(control, "control", one["steered_rate"], one["steered_interval"])
+            yield row(shown_as(control), "control", one["steered_rate"], one["steered_interval"])
+
+
+def shown_as(control: str) -> str:
+    """What a chart calls a control."""
+    return "constant push on words" if control == UNIGRAM else control
 
 
 def with_flips(samples: pd.DataFrame) -> pd.DataFrame:
@@ -301,14 +332,6 @@ def _moved(before: float, after: float) -> str:
     return f"{'stays at' if after == before else 'rises' if after > before else 'falls'}" + (
         f" {after:.1%}" if after == before else f" from {before:.1%} to {after:.1%}"
     )
-
-
-def _points(difference: float) -> str:
-    return f"{100 * difference:+.1f} points".replace("-", "\u2212")
-
-
-def _p(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
 def _number(value: Any) -> float | None:

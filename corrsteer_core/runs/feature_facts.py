@@ -6,14 +6,14 @@ from typing import Any
 
 import pandas as pd
 
-from corrsteer_core.runs.feature_lists import COLUMNS, UNDESCRIBED, WITH_EFFECT, described, parts
+from corrsteer_core.runs.feature_lists import UNDESCRIBED, WITH_EFFECT, columns, described, parts
 from corrsteer_core.runs.run_facts import null
 from corrsteer_core.storage.reading import query
 
 
 def one_feature(run: str, layer: int, feature: int) -> dict[str, Any] | None:
     """The row of one feature as in `features`, or None if it never fired (or there is none)."""
-    sql = f"WITH {', '.join(parts(run))} SELECT {COLUMNS} FROM {WITH_EFFECT} WHERE layer = ? AND feature = ?"
+    sql = f"WITH {', '.join(parts(run))} SELECT {columns()} FROM {WITH_EFFECT} WHERE layer = ? AND feature = ?"
     rows = query(run, sql, [layer, feature])
     return None if rows.empty else {key: null(value) for key, value in rows.to_dict("records")[0].items()}
 

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.correlation.feature_columns import COLUMNS
 from corrsteer_core.statistics.rates import wilson
 from corrsteer_core.storage.reading import query
 
 TOP_TEXTS = 5
 """A text search looks at so many top-activating texts of every feature."""
-SortKey = Literal[
-    "r", "layer", "feature", "coefficient", "support",
-    "frequency", "frequency_correct", "frequency_incorrect", "p", "q", "effect",
-    "predicted_effect", "shift", "tilt",
-]  # fmt: skip
-SORT_KEYS: tuple[SortKey, ...] = SortKey.__args__  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
@@ -52,12 +47,18 @@ class FeatureFilter:
     feature's number."""
     tried: bool = False
     """Only features whose effect has been measured."""
-    sort: SortKey = "r"
+    sort: str = "r"
+    """A name of `sort_keys()`."""
     descending: bool = True
 
     def __post_init__(self) -> None:
-        if self.sort not in SORT_KEYS:
-            raise CorrSteerError(f"Features cannot be sorted by {self.sort!r}; choose one of {', '.join(SORT_KEYS)}.")
+        if self.sort not in (known := sort_keys()):
+            raise CorrSteerError(f"Features cannot be sorted by {self.sort!r}; choose one of {', '.join(known)}.")
+
+
+def sort_keys() -> list[str]:
+    """What features can be sorted by."""
+    return ["layer", "feature", *COLUMNS, "effect", "predicted_effect", "shift", "tilt"]
 
 
 _BEST_EFFECT = (
@@ -67,12 +68,9 @@ _BEST_EFFECT = (
 )
 WITH_EFFECT = (
     "features LEFT JOIN best USING (layer, feature) LEFT JOIN described USING (layer, feature) "
-    "LEFT JOIN foretold USING (layer, feature)"
+    "LEFT JOIN predicted USING (layer, feature)"
 )
-COLUMNS = (
-    "layer, feature, r, coefficient, support, frequency, frequency_correct, frequency_incorrect, p, q, "
-    "effect, effect_scale, effect_p, description, description_source, predicted_effect, shift, tilt, toward"
-)
+_BESIDE = "effect, effect_scale, effect_p, description, description_source, predicted_effect, shift, tilt, toward"
 _DESCRIBED = (
     "described AS (SELECT layer, feature, first(description ORDER BY source) AS description, first(source ORDER BY "
     "source) AS description_source, string_agg(description, chr(10)) || coalesce(chr(10) || string_agg(promoted, "
@@ -84,13 +82,13 @@ UNDESCRIBED = (
 )
 
 # What was predicted with another coefficient than the feature has now is out of date, and left out.
-FORETOLD = (
-    "foretold AS (SELECT layer, feature, predicted_effect, shift, tilt, toward FROM predictions JOIN (SELECT layer, "
+_PREDICTED = (
+    "predicted AS (SELECT layer, feature, predicted_effect, shift, tilt, toward FROM predictions JOIN (SELECT layer, "
     "feature, coefficient AS fitted FROM features) USING (layer, feature) WHERE coefficient = fitted "
     "OR (NOT own AND coalesce(fitted, 0) = 0))"
 )
-UNFORETOLD = (
-    "foretold AS (SELECT NULL::SMALLINT AS layer, NULL::INTEGER AS feature, NULL::DOUBLE AS predicted_effect, "
+_NO_PREDICTIONS = (
+    "predicted AS (SELECT NULL::SMALLINT AS layer, NULL::INTEGER AS feature, NULL::DOUBLE AS predicted_effect, "
     "NULL::DOUBLE AS shift, NULL::DOUBLE AS tilt, NULL::VARCHAR AS toward WHERE false)"
 )
 
@@ -100,14 +98,19 @@ def described(run: str) -> str:
     return _DESCRIBED if _has_table(run, "descriptions") else UNDESCRIBED
 
 
-def foretold(run: str) -> str:
+def predicted(run: str) -> str:
     """The part of WITH that has predictions; a run of before there were any has no table of them."""
-    return FORETOLD if _has_table(run, "predictions") else UNFORETOLD
+    return _PREDICTED if _has_table(run, "predictions") else _NO_PREDICTIONS
+
+
+def columns() -> str:
+    """What is said of each feature, joined as in WITH_EFFECT."""
+    return f"layer, feature, {', '.join(f'features.{name}' for name in COLUMNS)}, {_BESIDE}"
 
 
 def parts(run: str) -> list[str]:
     """The parts of WITH that WITH_EFFECT joins."""
-    return [_BEST_EFFECT, described(run), foretold(run)]
+    return [_BEST_EFFECT, described(run), predicted(run)]
 
 
 def _has_table(run: str, table: str) -> bool:
@@ -120,7 +123,7 @@ def features(run: str, wanted: FeatureFilter = FeatureFilter(), *, limit: int = 
     with_parts, where, parameters = _conditions(run, wanted)
     direction = "DESC" if wanted.descending else "ASC"
     sql = (
-        f"WITH {with_parts} SELECT {COLUMNS} FROM {WITH_EFFECT} WHERE {where} "
+        f"WITH {with_parts} SELECT {columns()} FROM {WITH_EFFECT} WHERE {where} "
         f'ORDER BY "{wanted.sort}" {direction} NULLS LAST, layer, feature LIMIT $limit OFFSET $offset'
     )
     return query(run, sql, {**parameters, "limit": limit, "offset": offset})
@@ -188,10 +191,11 @@ _TEXT_HITS = (
 
 
 def best_by_layer(run: str) -> pd.DataFrame:
-    """The feature of highest r of each layer (those at the floor), with what chance reaches there."""
+    """The feature of highest r of each layer (those at the floor), with what chance reaches there (level, chance_p)."""
     return query(
         run,
-        "SELECT layer, feature, r, support, level, median, chance.p AS p FROM features LEFT JOIN chance USING (layer) "
+        f"SELECT layer, feature, {', '.join(f'features.{name}' for name in COLUMNS)}, level, median, "
+        f"chance.p AS chance_p FROM features LEFT JOIN chance USING (layer) "
         "WHERE r IS NOT NULL AND support >= (SELECT floor FROM fits) "
         "QUALIFY row_number() OVER (PARTITION BY layer ORDER BY r DESC, feature) = 1 ORDER BY layer",
     )
@@ -269,7 +273,7 @@ def best_effects(run: str) -> pd.DataFrame:
 
 def predicted_features(run: str) -> int:
     """How many features have a prediction that holds for the fit of today."""
-    sql = f"WITH {foretold(run)} SELECT count(predicted_effect) AS n FROM foretold"
+    sql = f"WITH {predicted(run)} SELECT count(predicted_effect) AS n FROM predicted"
     return int(query(run, sql)["n"][0])
 
 

@@ -11,13 +11,12 @@ from scipy.sparse import csc_array
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, silent
-from corrsteer_core.correlation import chance, per_feature, sparse_columns
-from corrsteer_core.statistics import rates
+from corrsteer_core.correlation import chance, feature_columns, sparse_columns
 from corrsteer_core.storage.reading import Reader
 from corrsteer_core.storage.writing import Writer
 
 PERMUTATIONS = 200
-FEWEST_PERMUTATIONS = 19  # that can show a level of 0.95 (per_feature.permutation_levels)
+FEWEST_PERMUTATIONS = 19  # that can show a level of 0.95 (chance.permutation_levels)
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def fit(store: Writer, settings: FitSettings = FitSettings(), progress: Progress
         for done, (layer, d_sae) in enumerate(layers.items()):
             progress("correlating", done, len(layers))
             pooled = training_activations(store, layer, d_sae)
-            frames.append(_feature_rows(layer, pooled, y))
+            frames.append(feature_columns.rows_of_layer(layer, pooled, y))
             yield layer, pooled
 
     levels = chance.permutation_levels(
@@ -69,8 +68,7 @@ def fit(store: Writer, settings: FitSettings = FitSettings(), progress: Progress
     )
     features = pd.concat(frames, ignore_index=True)
     ranked = (features["support"] >= floor) & features["r"].notna()
-    features["p"] = np.where(ranked, rates.pearson_p(features["r"].to_numpy(), n), np.nan)
-    features["q"] = rates.benjamini_hochberg(features["p"].to_numpy())
+    features = feature_columns.with_columns_of_run(features, ranked.to_numpy(), n)
     summary = {
         "samples": n,
         "success_rate": float(y.mean()),
@@ -141,22 +139,6 @@ def training_activations(store: Reader | Writer, layer: int, d_sae: int) -> csc_
     n = store.query("SELECT count(*) AS n FROM samples WHERE split = 'train' AND outcome IS NOT NULL")["n"][0]
     values = found["value"].astype(np.float64)
     return csc_array((values, (found["place"], found["feature"])), shape=(int(n), d_sae))
-
-
-def _feature_rows(layer: int, pooled: csc_array, y: np.ndarray) -> pd.DataFrame:
-    found = per_feature.correlate(pooled, y)
-    return pd.DataFrame(
-        {
-            "layer": layer,
-            "feature": np.arange(pooled.shape[1]),
-            "r": found.r,
-            "coefficient": found.c,
-            "support": found.support,
-            "frequency": found.frequency,
-            "frequency_correct": found.frequency_correct,
-            "frequency_incorrect": found.frequency_incorrect,
-        }
-    )
 
 
 def _chance(levels: chance.PermutationLevels, ranked: pd.DataFrame) -> pd.DataFrame:

@@ -63,6 +63,12 @@ def get_pooling(name: str) -> Pooling:
     return POOLINGS[name]
 
 
+def said_plainly(name: str) -> str:
+    """What a run's pooling takes, for readers who know nothing of generation positions; the name alone of an unknown one."""
+    known = POOLINGS.get(name)
+    return name if known is None else known.plainly or f"the {known.what}"
+
+
 def in_words() -> str:
     """All poolings with what they are, for a help text."""
     return "; ".join(f"{one.name}, the {one.what}" for one in POOLINGS.values())

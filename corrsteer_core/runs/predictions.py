@@ -56,13 +56,13 @@ def predicted_against_measured(run: str) -> Agreement:
 
     To first order an effect is proportional to coefficient x scale, so predictions are taken to those that were measured.
     """
-    foretold = needed_predictions(run).rename(columns={"coefficient": "predicted_with"})
+    predicted = needed_predictions(run).rename(columns={"coefficient": "predicted_with"})
     tried = query(
         run,
         "SELECT layer, feature, r, scale, coefficient, steered_rate - unsteered_rate AS effect FROM effects "
         "QUALIFY row_number() OVER (PARTITION BY layer, feature ORDER BY scale) = 1 ORDER BY layer, feature",
     )
-    both = tried.merge(foretold, on=["layer", "feature"])
+    both = tried.merge(predicted, on=["layer", "feature"])
     times = both["scale"] * both["coefficient"] / both["predicted_with"]
     both = both.assign(predicted=both[PREDICTED] * times, shift=both["shift"] * times, tilt=both["tilt"] * times)
     points = both[["layer", "feature", "r", "scale", "predicted", "shift", "tilt", "effect"]]

@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.base.formatting import points, signed
 from corrsteer_core.runs.steering_set import SteeringRow
 from corrsteer_core.statistics import rates
-from corrsteer_core.statistics.selection_stability import gentlest, within_noise_of
+from corrsteer_core.statistics.selection_stability import smallest_vector, within_noise_of
 
 SCALES = (1.0, 2.0, 4.0, 8.0)
 PER_LAYER = 8
@@ -60,42 +61,42 @@ def best_per_layer(features: pd.DataFrame, k: int = 1) -> list[SteeringRow]:
     return [as_row(feature) for feature in top.itertuples()]
 
 
-def helpful(foretold: pd.DataFrame, *, negative: bool = False) -> pd.DataFrame:
+def helpful(predicted: pd.DataFrame, *, negative: bool = False) -> pd.DataFrame:
     """Features whose `predicted_effect` is above 0, the best first; with `negative` also the others, to be subtracted."""
-    effect = foretold["predicted_effect"]
-    chosen = foretold.assign(
+    effect = predicted["predicted_effect"]
+    chosen = predicted.assign(
         predicted_effect=effect.abs() if negative else effect,
-        coefficient=foretold["coefficient"].where(effect > 0, -foretold["coefficient"]),
+        coefficient=predicted["coefficient"].where(effect > 0, -predicted["coefficient"]),
     )
     chosen = chosen[(chosen["predicted_effect"] > 0) & (chosen["coefficient"] != 0)]
     return chosen.sort_values(["predicted_effect", "layer", "feature"], ascending=[False, True, True])
 
 
-def within_reach(foretold: pd.DataFrame, highest: float, longest: float = LONGEST) -> pd.DataFrame:
+def within_reach(predicted: pd.DataFrame, highest: float, longest: float = LONGEST) -> pd.DataFrame:
     """Helpful features by what is predicted of the largest scale that -V may try: `highest`, or that of the length `longest`.
 
     A large coefficient alone would else rank a feature first whose vector must then be cut.
     """
-    reach = np.minimum(highest, longest / foretold["share"])
-    order = (foretold["predicted_effect"] * reach).sort_values(ascending=False, kind="stable").index
-    return foretold.loc[order]
+    reach = np.minimum(highest, longest / predicted["share"])
+    order = (predicted["predicted_effect"] * reach).sort_values(ascending=False, kind="stable").index
+    return predicted.loc[order]
 
 
 def candidates(
     features: pd.DataFrame,
     k: int = PER_LAYER,
     scales: Sequence[float] = SCALES,
-    foretold: pd.DataFrame | None = None,
+    predicted: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """What -V tries alone: in each layer the k features of highest r and the k first of `foretold`, each at every scale."""
+    """What -V tries alone: in each layer the k features of highest r and the k first of `predicted`, each at every scale."""
     top = features.groupby("layer", sort=True).head(k)
-    if foretold is not None:
-        top = pd.concat([top, foretold.groupby("layer", sort=True).head(k)]).drop_duplicates(["layer", "feature"])
+    if predicted is not None:
+        top = pd.concat([top, predicted.groupby("layer", sort=True).head(k)]).drop_duplicates(["layer", "feature"])
     top = top.sort_values("layer", kind="stable")
     return top[["layer", "feature", "r", "coefficient"]].merge(pd.DataFrame({"scale": list(scales)}), how="cross")
 
 
-def gentle(candidates: pd.DataFrame, longest: float = LONGEST, shortest: float = SHORTEST) -> pd.DataFrame:
+def between_lengths(candidates: pd.DataFrame, longest: float = LONGEST, shortest: float = SHORTEST) -> pd.DataFrame:
     """The candidates at scales that keep their vectors between two lengths.
 
     `share` is a vector's length over that of the activation it is added to. One longer than `longest` is tried at
@@ -150,7 +151,7 @@ def grown(effects: pd.DataFrame, measure: Measure) -> list[SteeringRow]:
     useful = better.drop_duplicates("layer")
     if useful.empty:
         return []
-    rows = [as_row(next(_gentlest_of_the_best(better).itertuples()))]
+    rows = [as_row(next(_smallest_of_the_best(better).itertuples()))]
     while len(waiting := useful[~useful["layer"].isin([row.layer for row in rows])]):
         tried = [as_row(candidate) for candidate in waiting.itertuples()]
         before, *after = measure([rows, *([*rows, row] for row in tried)]).T
@@ -161,7 +162,7 @@ def grown(effects: pd.DataFrame, measure: Measure) -> list[SteeringRow]:
     return rows
 
 
-def _gentlest_of_the_best(better: pd.DataFrame) -> pd.DataFrame:
+def _smallest_of_the_best(better: pd.DataFrame) -> pd.DataFrame:
     """Of the candidates that cannot be distinguished from the best one on the same samples, the shortest vector; then the rarest.
 
     Needs the outcomes that effects are kept with; without them (graded outcomes), the best one.
@@ -171,7 +172,7 @@ def _gentlest_of_the_best(better: pd.DataFrame) -> pd.DataFrame:
     n = int(better["n"].iloc[0])
     outcomes = np.array([outcomes_of(bits, n) for bits in better["outcomes"]]).T
     alike = within_noise_of(0, outcomes)
-    chosen = gentlest(alike, better["share"], better["frequency"])
+    chosen = smallest_vector(alike, better["share"], better["frequency"])
     return better.iloc[[chosen]]
 
 
@@ -201,9 +202,9 @@ def seen_by_p(effects: pd.DataFrame) -> pd.DataFrame:
 def as_row(feature: Any) -> SteeringRow:
     """A row from a feature of a table; with a scale, the coefficient is multiplied by it."""
     scale = float(getattr(feature, "scale", 1.0))
-    note = "r undefined" if math.isnan(feature.r) else f"r {feature.r:+.3f}"
+    note = "r undefined" if math.isnan(feature.r) else f"r {signed(feature.r, 3)}"
     if "predicted_effect" in getattr(feature, "_fields", ()):
-        note += f", predicted {feature.predicted_effect:+.1%}"
+        note += f", predicted {points(feature.predicted_effect)}"
     if "score" in getattr(feature, "_fields", ()):
         note += f", score {feature.score:.3g}"
     if hasattr(feature, "steered_rate"):

@@ -98,7 +98,7 @@ def within_noise_of(best: int, steered: ArrayLike, *, seed: int = 0, alpha: floa
     return np.array([sign_flip(column, seed=seed).p >= alpha for column in differences.T], dtype=bool)
 
 
-def gentlest(within_noise: ArrayLike, norms: ArrayLike, frequencies: ArrayLike) -> int:
+def smallest_vector(within_noise: ArrayLike, norms: ArrayLike, frequencies: ArrayLike) -> int:
     """Of the candidates within noise, the one of smallest vector, then of lowest frequency, then the first.
 
     All (candidates,). Raises CorrSteerError if none is within noise.

@@ -217,7 +217,7 @@ def _leftovers(repair: bool) -> Iterator[Checked]:
     """What processes that are gone left unfinished; and files that were put aside, which are for the user to remove."""
     cache = cache_dir()
     folders = [cache, *(path for path in cache.rglob("*") if path.is_dir() and not path.name.startswith("."))]
-    for path in (path for folder in folders for path in files.debris(folder)):
+    for path in (path for folder in folders for path in files.leftovers(folder)):
         done = "removed" if repair and _removed(path) else ""
         yield Checked("leftover", path.name, path, "a process that is gone left it unfinished.", done)
 
@@ -285,7 +285,7 @@ def backup(run: str, out: Path, *, replace: bool = False) -> Backup:
     scratch = files.scratch_path(out.parent)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        files.remove_debris(out.parent)
+        files.remove_leftovers(out.parent)
         files.copy(source, scratch)  # nobody writes into a published file: it is only ever replaced
         answered = _answered(scratch)
         files.move(scratch, out)

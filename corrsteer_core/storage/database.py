@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.files import copy
+from corrsteer_core.correlation.feature_columns import COLUMNS
 from corrsteer_core.storage.problems import unreadable
 from corrsteer_core.storage.schema import MIGRATIONS, TABLES
 
@@ -37,6 +38,19 @@ def migrate(connection: duckdb.DuckDBPyConnection) -> None:
             connection.execute(statements)
             connection.execute("INSERT INTO migrations VALUES (?)", [number])
             connection.execute("COMMIT")
+    for name in missing_columns(connection):
+        connection.execute(f'ALTER TABLE features ADD COLUMN "{name}" {COLUMNS[name].kind}')
+
+
+def up_to_date(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether the tables of an open file are those of today."""
+    return migrations_in(connection) >= len(MIGRATIONS) and not missing_columns(connection)
+
+
+def missing_columns(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """The entries of COLUMNS that the features of an open file lack."""
+    found = connection.execute("SELECT column_name FROM duckdb_columns() WHERE table_name = 'features'").fetchall()
+    return [name for name in COLUMNS if (name,) not in found]
 
 
 def migrations_in(connection: duckdb.DuckDBPyConnection) -> int:
@@ -112,7 +126,7 @@ def locked(folder: Path, wait: float = 0.0) -> FileLock:
     except (OSError, RuntimeError) as error:
         raise CorrSteerError(
             f"The run {folder.name} cannot be written, because its lock {folder / LOCK} cannot be taken "
-            f"({getattr(error, 'strerror', None) or error}); see that there is room, that the folder may be written, and that "
+            f"({getattr(error, 'strerror', None) or error}); check that there is free space, that this user may write there, and that "
             f"the lock is a plain file: remove it if it is not."
         ) from error
     return lock

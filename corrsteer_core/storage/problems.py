@@ -74,8 +74,8 @@ def unwritable(run: str, path: Path, error: Exception) -> CorrSteerError:
         cause = refused(path.parent)
         reason = (cause.strerror or reason) if cause else reason
         return CorrSteerError(
-            f"The run {run} could not be written to disk ({reason}); see that there is room in {path.parent} and that it "
-            f"may be written. {kept}"
+            f"The run {run} could not be written to disk ({reason}); check that there is free space in {path.parent} and "
+            f"that this user may write there. {kept}"
         )
     return CorrSteerError(f"The run {run} could not be written to {path} ({reason}). {kept}")
 

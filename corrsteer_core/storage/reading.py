@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 import duckdb
 import pandas as pd
 
-from corrsteer_core.storage.database import connect, migrations_in
+from corrsteer_core.storage.database import connect, up_to_date
 from corrsteer_core.storage.problems import is_mistake, unreadable
 from corrsteer_core.storage.run_folder import database_path
-from corrsteer_core.storage.schema import MIGRATIONS
 from corrsteer_core.storage.writing import PATIENCE, Writer
 
 
@@ -46,7 +45,7 @@ def _bring_up_to_date(run: str, path: Path) -> None:
     if _up_to_date.get(path) == _version(path):
         return
     with _opened.reading(path) as connection:
-        old = migrations_in(connection) < len(MIGRATIONS)
+        old = not up_to_date(connection)
     if old:
         with Writer(run, wait=PATIENCE):
             pass  # every writer does

@@ -1,6 +1,7 @@
 """The tables of a run's DuckDB file, as a numbered history. Users query these with SQL: see docs/schema.md.
 
-Append to MIGRATIONS; never edit an entry that has been released.
+Append to MIGRATIONS; never edit an entry that has been released. Columns of `features` that have come since stand in
+`correlation.feature_columns` alone; `database.migrate` adds those that a file lacks.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.base.files import move, not_written, remove_debris
+from corrsteer_core.base.files import move, not_written, remove_leftovers
 from corrsteer_core.base.hub_errors import first_line
 from corrsteer_core.storage.database import (
     LOG,
@@ -63,7 +63,7 @@ class Writer:
             self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = locked(self.folder, self.wait)
         try:
-            remove_debris(self.folder)
+            remove_leftovers(self.folder)
             self.connection = self._left_by_another() or self._begun_from_published()
         except BaseException:
             self._lock.release()

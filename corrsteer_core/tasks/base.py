@@ -80,6 +80,18 @@ class HubSource:
 
 
 @dataclass(frozen=True)
+class BetterPrompt:
+    """What a user would write before steering: a text, worked examples, or both. A steering set should do more."""
+
+    name: str
+    """A few words for a chart: "a careful reader"."""
+    system: str = ""
+    """Put before every prompt: as a system prompt, or before the text where the model or the task has none."""
+    shots: int = 0
+    """So many examples of the training split with their answers; only where right answers can be shown."""
+
+
+@dataclass(frozen=True)
 class Task:
     """What is asked, how an answer is scored, and where the items come from."""
 
@@ -103,3 +115,5 @@ class Task:
     """Package data or the user's file, for tasks that do not come from the hub."""
     shifted: Path | None = None
     """Package data: items of the same task from elsewhere (other domain, style or class balance)."""
+    prompts: tuple[BetterPrompt, ...] = ()
+    """Better prompts that a set is put against (`evaluate --against`): two for every task that has a name."""

@@ -48,7 +48,7 @@ def at_balance(task: Task, items: Sequence[Item], share: float, seed: int = 0) -
     """The most items of which this share has the first class ("Positive", "A", "refuse") as the right one.
 
     Which ones are dropped depends on the seed and the prompts alone. Raises CorrSteerError for a share that is not
-    between 0 and 1, and where right answers are no classes.
+    between 0 and 1 or leaves a class without items, and where right answers are no classes.
     """
     if not 0 < share < 1:
         raise CorrSteerError(f"A class balance of {share:g} was asked for; give a share between 0 and 1, like 0.8.")
@@ -58,5 +58,10 @@ def at_balance(task: Task, items: Sequence[Item], share: float, seed: int = 0) -
     groups = [[i for i, item in enumerate(items) if (right_class(task, item) == first) is one] for one in (True, False)]
     whole = min(len(groups[0]) / share, len(groups[1]) / (1 - share))
     sizes = (round(whole * share), round(whole * (1 - share)))
+    if not all(sizes):
+        raise CorrSteerError(
+            f"The {len(items)} items of the task {task.name} are too few for a class balance of {share:g}: a class would "
+            f"have none; ask for one nearer to a half."
+        )
     kept = {i for group, size in zip(groups, sizes, strict=True) for i in in_turn(items, group, seed)[:size]}
     return [item for i, item in enumerate(items) if i in kept]

@@ -62,8 +62,8 @@ def test_the_first_page_shows_the_work_and_how_far_it_is(page, first_start):
     verdict_on_v = page.get_by_text(
         "Set V, by rate on unseen samples."
     )  # when the work was done before this test began
-    for told in (page.get_by_text(DEMO_TITLE), page.get_by_text(re.compile(r"\d+% · "))):
-        expect(told.or_(verdict_on_v).first).to_be_visible()
+    for shown in (page.get_by_text(DEMO_TITLE), page.get_by_text(re.compile(r"\d+% · "))):
+        expect(shown.or_(verdict_on_v).first).to_be_visible()
     assert "Traceback" not in settled(page).inner_text("body")
 
 
@@ -352,8 +352,8 @@ def test_a_set_is_measured_and_the_report_opens_offline(browser, page, first_sta
     fill(page, "Random sets to compare with", "1")
     page.get_by_role("button", name="Measure", exact=True).first.click()
     page.get_by_role("heading", name="to be measured on sentiment").wait_for(timeout=WITH_MODEL)
-    told = measurements.evaluations(demo)
-    summary = told[told["name"] == "to be measured"].iloc[0]["summary"]
+    shown = measurements.evaluations(demo)
+    summary = shown[shown["name"] == "to be measured"].iloc[0]["summary"]
     assert summary["n"] == 8
     assert verdict.verdict(summary).sentence[:40] in healthy(page)
 
@@ -479,8 +479,8 @@ def test_hostile_text_typed_into_every_box_is_only_text(watched, first_start, de
 
     page.goto(f"{first_start.url}/features?run={demo}")  # descriptions by upload, and a search for one
     page.get_by_text("Descriptions from Neuronpedia").click()
-    told = {"modelId": "m", "layer": str(layer), "index": str(feature), "description": HOSTILE}
-    file = {"name": f"{BAIT}.json", "mimeType": "application/json", "buffer": json.dumps([told]).encode()}
+    shown = {"modelId": "m", "layer": str(layer), "index": str(feature), "description": HOSTILE}
+    file = {"name": f"{BAIT}.json", "mimeType": "application/json", "buffer": json.dumps([shown]).encode()}
     page.locator("input[type=file]").set_input_files(file)
     page.get_by_role("button", name="Import").click()
     page.get_by_text("Described now by this file: 1 feature").wait_for()

@@ -56,6 +56,17 @@ def test_bars_are_the_best_of_each_layer_and_those_within_chance_are_grey():
     assert list(chance.y) == [0.25, 0.26]
 
 
+def test_what_hovering_says_is_rounded_as_everywhere():
+    best = pd.DataFrame({"layer": [8], "feature": [4], "r": [-0.2], "level": [0.0]})
+    bars, chance = figures.best_by_layer(best).data
+    assert [list(row) for row in bars.customdata] == [[8, 4, "\u22120.200", "±0.000"]]
+    assert list(chance.hovertext) == ["±0.000"]
+    sure = figures.r_against_effect(TRIED).data[0]
+    assert list(sure.customdata[0][3:]) == ["+0.530", "\u221215.0 points", "p = 0.001"]
+    for figure in (figures.frequency_against_r(FEATURES, None), figures.r_against_effect(TRIED)):
+        assert ":+" not in figure.data[0].hovertemplate
+
+
 def test_a_layer_without_a_chance_level_counts_as_noise():
     best = pd.DataFrame({"layer": [8], "feature": [4], "r": [0.2], "level": pd.array([None], dtype="Float64")})
     assert list(figures.best_by_layer(best).data[0].marker.color) == [palette.QUIET]

@@ -17,7 +17,8 @@ from app.evaluate import measuring
 from app.shared import verdict_box
 from corrsteer_core.base import jobs
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.reporting import prior_words, verdict
+from corrsteer_core.cli import main
+from corrsteer_core.reporting import prior_words, tournament_words, verdict
 from corrsteer_core.runs import measurements, run_facts, stored_run
 from corrsteer_core.runs.steering_set import SteeringSet, load_set
 from corrsteer_core.storage.writing import Writer
@@ -339,7 +340,7 @@ def test_a_measurement_really_runs_and_is_stored():
     assert jobs.job(id).state == "finished", jobs.job(id).error
     (summary,) = measurements.evaluations(run)["summary"]
     assert summary["n"] == 6
-    assert set(summary["controls"]) == {"random 1", "sign flipped"}
+    assert set(summary["controls"]) == {"random 1", "sign flipped", "unigram"}
     test = opened()
     assert "A on sentiment, test samples" in said(test)
     assert jobs.jobs() == []  # its result is shown; the job is put away
@@ -492,6 +493,59 @@ def test_constants_and_matched_sets_stand_in_the_chart():
     assert symbols[verdict.UNSTEERED_OFFSET] == symbols[verdict.STEERED_OFFSET] == "diamond"
     assert symbols["matched 1"] == "diamond-open"
     assert traces[verdict.STEERED_OFFSET]["x"] == [47 / 60]
+
+
+RIVAL = {
+    "rival": "prompt: <b>a</b> rule", "kind": "prompt", "n": 60, "rate": 0.9, "rate_interval": [0.8, 0.95], "effect": 0.25,
+    "difference": -0.1, "difference_interval": [-0.2, -0.01], "positive_flips": 2, "negative_flips": 8, "p": 0.1,
+    "p_corrected": 0.2,
+}  # fmt: skip
+LEFT_OUT = {"rival": "constrained decoding", "why": "Answers to x cannot be held to choices of one token each."}
+
+
+def test_a_tournament_is_one_chart_with_the_set_highlighted_and_its_numbers():
+    run = ready_runs.make_run()
+    with Writer(run) as store:
+        rows = store.query("SELECT * FROM evaluations").drop(columns="run")
+        summary = {**json.loads(rows["summary"][0]), "tournament": [RIVAL], "left_out": [LEFT_OUT]}
+        store.replace("evaluations", rows.assign(summary=json.dumps(summary)))
+    test = opened()
+    _, chart = test.get("plotly_chart")
+    traces = {trace["y"][0]: trace for trace in json.loads(chart.proto.spec)["data"]}
+    assert list(traces) == ["unsteered", "prompt: &lt;b&gt;a&lt;/b&gt; rule", "V"]
+    assert [trace["marker"]["symbol"] for trace in traces.values()] == ["square", "diamond-open", "circle"]
+    (rival,) = (trace for label, trace in traces.items() if label.startswith("prompt"))
+    assert (rival["x"], rival["customdata"]) == ([0.9], [[0.8, 0.95, "+25.0 points"]])
+    (table,) = (one.value for one in test.dataframe if one.value.columns[0] == "Rival")
+    assert table.to_numpy().tolist() == [["prompt: <b>a</b> rule", "90.0%", "+25.0 points", "+2 / −8", "p = 0.20"]]
+    text = said(test)
+    assert tournament_words.TITLE in text
+    assert "A better prompt does as much: success rises from 65.0% to 80.0%" in text
+    assert "Not measured: constrained decoding. Answers to x" in text
+
+
+def test_a_measurement_without_rivals_has_no_tournament():
+    ready_runs.make_run()
+    assert tournament_words.TITLE not in said(opened())
+
+
+def test_rivals_chosen_in_the_form_are_asked_for(started):
+    ready_runs.make_run()
+    test = opened()
+    (kinds,) = (one for one in test.multiselect if one.label.startswith("Put it against"))
+    kinds.set_value(["prompts", "constrained"]).run()
+    (own,) = (one for one in test.text_input if one.label.startswith("A better prompt"))
+    own.set_value("--Be careful, please.").run()
+    press(test, "Measure")
+    options = vars(main.parser().parse_args(started[0]))
+    assert options["against"] == ("prompts", "constrained")
+    assert options["against_system"] == ["--Be careful, please."]
+
+
+def test_nothing_is_put_against_a_set_unless_it_is_asked_for(started):
+    ready_runs.make_run()
+    press(opened(), "Measure")
+    assert not any(word.startswith("--against") for word in started[0])
 
 
 def test_a_measurement_without_classes_has_no_such_block():

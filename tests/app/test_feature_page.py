@@ -47,7 +47,7 @@ def opened(run: str) -> AppTest:
     test = AppTest.from_function(script, default_timeout=600)
     test.query_params["layer"], test.query_params["feature"] = str(LAYER), str(FEATURE)
     test.run()
-    assert drawing.portrait(run, LAYER, FEATURE, run_facts.facts(run).config["model"]).wait(600)
+    assert drawing.profile(run, LAYER, FEATURE, run_facts.facts(run).config["model"]).wait(600)
     test.run()
     assert not test.exception
     assert not test.error
@@ -67,14 +67,14 @@ def words(test: AppTest) -> str:
     return "\n".join(str(one.value) for kind in kinds for one in test.get(kind)).replace("\\", "")
 
 
-def values(shading) -> list[float]:
+def values(activations) -> list[float]:
     """The activation of every piece of a text."""
-    return [shading.value(span) for span in shading.spans]
+    return [activations.value(span) for span in activations.spans]
 
 
 def test_what_the_model_says_of_a_feature_stands_on_its_page(run):
     model, saes = tiny.load()
-    drawn = feature_profile.portrait(run, LAYER, FEATURE, model, saes)
+    drawn = feature_profile.profile_of(run, LAYER, FEATURE, model, saes)
     test = opened(run)
     body = shown(test)
     for one in (*drawn.tokens.promoted, *drawn.tokens.suppressed):
@@ -88,7 +88,7 @@ def test_what_the_model_says_of_a_feature_stands_on_its_page(run):
     strongest = drawn.samples[0]
     assert f"{strongest.stored:.2f}" in body
     table = next(frame for frame in frames if "activation" in frame)
-    assert table["activation"].tolist() == pytest.approx(values(strongest.shading), abs=1e-4)
+    assert table["activation"].tolist() == pytest.approx(values(strongest.activations), abs=1e-4)
     assert drawn.guess in words(test)
 
 
@@ -146,7 +146,7 @@ def test_work_is_cancelled_at_once_while_loading_and_else_before_its_next_piece(
     assert (work.result, work.problem) == (None, drawing.CANCELLED)
 
 
-def test_a_portrait_that_is_being_drawn_says_how_far_it_is_and_can_be_cancelled(run, monkeypatch):
+def test_a_profile_that_is_being_drawn_says_how_far_it_is_and_can_be_cancelled(run, monkeypatch):
     pieces, work = Pieces(), drawing.Work
     pieces.loaded.set()
     monkeypatch.setattr(drawing, "Work", lambda bench, do: work(bench, pieces))
@@ -155,10 +155,10 @@ def test_a_portrait_that_is_being_drawn_says_how_far_it_is_and_can_be_cancelled(
     test.run()
     assert pieces.begun.wait(600)
     test.run()
-    assert "Reading, 0 of 2 … Tokens and shading follow here." in words(test)
+    assert "Reading, 0 of 2 … Tokens and texts follow here." in words(test)
     button(test, "Cancel").click().run()
     pieces.let.set()
-    assert drawing.portrait(run, LAYER, FEATURE, run_facts.facts(run).config["model"]).wait(600)
+    assert drawing.profile(run, LAYER, FEATURE, run_facts.facts(run).config["model"]).wait(600)
     test.run()
     assert not test.exception
     assert drawing.CANCELLED in test.error[0].value.replace("\\", "")
@@ -167,29 +167,29 @@ def test_a_portrait_that_is_being_drawn_says_how_far_it_is_and_can_be_cancelled(
     assert "Cancel" in [one.label for one in test.button] or "What it makes the model say" in words(test)
 
 
-def test_a_portrait_that_nobody_looks_at_is_given_up_and_begun_anew(run, monkeypatch):
+def test_a_profile_that_nobody_looks_at_is_given_up_and_begun_anew(run, monkeypatch):
     about = run, LAYER, FEATURE, run_facts.facts(run).config["model"]
     monkeypatch.setattr(drawing, "UNATTENDED", -1.0)
-    left = drawing.portrait(*about)
+    left = drawing.profile(*about)
     assert left.wait(600)
     assert left.left
     assert left.result is None
     monkeypatch.setattr(drawing, "UNATTENDED", 60.0)
-    again = drawing.portrait(*about)
+    again = drawing.profile(*about)
     assert again.wait(600)
     assert again.result.samples
 
 
-def test_others_come_to_the_model_between_two_pieces_of_a_portrait(run, monkeypatch):
+def test_others_come_to_the_model_between_two_pieces_of_a_profile(run, monkeypatch):
     bench = drawing.models.bench(run_facts.facts(run).config["model"])
     let: list[bool] = []
     monkeypatch.setattr(bench, "give_way", lambda: let.append(bench.lock.locked()))
-    assert drawing.portrait(run, LAYER, FEATURE, bench.name).wait(600)
+    assert drawing.profile(run, LAYER, FEATURE, bench.name).wait(600)
     assert len(let) > 2
     assert all(let)
 
 
-def test_what_is_kept_of_a_portrait_keeps_no_model_in_memory():
+def test_what_is_kept_of_a_profile_keeps_no_model_in_memory():
     class Bench:
         pass
 

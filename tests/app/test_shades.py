@@ -3,19 +3,19 @@
 import re
 
 from app.features import shades
-from corrsteer_core.inspection.token_activations import Shading, Span, Text
+from corrsteer_core.inspection.token_activations import FeatureActivations, Span, Text
 
 HOSTILE = '<script>alert(1)</script>\u202e\x07"><img src=x onerror=alert(1)>'
 
 
-def shading(pieces, values, prompt):
+def activations(pieces, values, prompt):
     spans = tuple(Span(piece, place, place + 1) for place, piece in enumerate(pieces))
     ids = tuple(range(len(pieces)))
-    return Shading(Text(ids[:prompt], ids[prompt:]), tuple(values), spans)
+    return FeatureActivations(Text(ids[:prompt], ids[prompt:]), tuple(values), spans)
 
 
 def test_each_token_carries_its_number_and_what_it_is():
-    html = shades.shaded(shading(["a", " b", " yes", "."], [0.0, 2.0, 4.0, 1.0], 2), 4.0)
+    html = shades.shaded(activations(["a", " b", " yes", "."], [0.0, 2.0, 4.0, 1.0], 2), 4.0)
     titles = re.findall(r'title="([^"]*)"', html)
     assert titles == [
         "0.00 · prompt · does not count", "2.00 · prompt · counts",
@@ -27,7 +27,7 @@ def test_each_token_carries_its_number_and_what_it_is():
 
 
 def test_hostile_tokens_stay_text():
-    html = shades.row(shading([HOSTILE, "x"], [1.0, 2.0], 1), 2.0, 1.0, HOSTILE)
+    html = shades.row(activations([HOSTILE, "x"], [1.0, 2.0], 1), 2.0, 1.0, HOSTILE)
     assert "<script" not in html
     assert "<img" not in html
     assert "\u202e" not in html
@@ -38,7 +38,7 @@ def test_hostile_tokens_stay_text():
 def test_of_a_long_prompt_the_peak_and_the_end_are_kept():
     values = [0.0] * 1000
     values[300] = 5.0
-    html = shades.shaded(shading([f"w{place} " for place in range(1000)], values, 990), 5.0)
+    html = shades.shaded(activations([f"w{place} " for place in range(1000)], values, 990), 5.0)
     assert "w300 " in html
     assert all(f"w{place} " in html for place in range(940, 1000))
     assert "w600 " not in html
@@ -46,11 +46,11 @@ def test_of_a_long_prompt_the_peak_and_the_end_are_kept():
 
 
 def test_a_silent_text_has_no_shade():
-    assert "background:rgba" not in shades.shaded(shading(["a"], [0.0], 1), 0.0)
+    assert "background:rgba" not in shades.shaded(activations(["a"], [0.0], 1), 0.0)
 
 
 def test_the_numbers_behind():
-    table = shades.numbers(shading(["a", " b", "c"], [0.0, 2.0, 4.0], 2))
+    table = shades.numbers(activations(["a", " b", "c"], [0.0, 2.0, 4.0], 2))
     assert table["activation"].tolist() == [0.0, 2.0, 4.0]
     assert table["part"].tolist() == ["prompt", "prompt", "answer"]
     assert table["counts"].tolist() == [False, True, False]

@@ -182,17 +182,17 @@ def test_a_conversation_goes_on_from_the_answer_that_is_chosen(run, loaded):
 
 
 @pytest.mark.parametrize(
-    ("style", "told"),
+    ("style", "words"),
     [
         (PromptStyle(chat=False), "as plain text to go on from, as when the features were found"),
         (PromptStyle(chat=True), "in its chat template, as the set has it; this run's features were found on plain text"),
         (PromptStyle(chat=False, shots=(("a", "b"),)), "the set's system prompt or examples differ"),
     ],
 )  # fmt: skip
-def test_how_a_sample_is_put_to_the_model_is_told_of_the_set(run, style, told):
+def test_how_a_sample_is_put_to_the_model_is_told_of_the_set(run, style, words):
     kept = stored_run.kept_sets(run)["A"]
     stored_run.keep_set(run, replace(kept, style=style), "A")
-    assert told in said(opened())
+    assert words in said(opened())
 
 
 def test_scale_zero_gives_the_unsteered_text(run):

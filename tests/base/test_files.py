@@ -195,7 +195,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_one_and_what_a_living
     assert (tmp_path / "x").read_bytes() == OLD
     living.communicate(b"\n", timeout=60)
     assert (tmp_path / "x").read_bytes() == b"n" * 1_000_000
-    files.remove_debris(tmp_path)
+    files.remove_leftovers(tmp_path)
     assert only(tmp_path, "x", "y", mine.name)
 
 

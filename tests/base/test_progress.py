@@ -93,11 +93,11 @@ def test_without_stages_the_time_left_is_that_of_the_work_at_hand(clock, tmp_pat
 
 
 def test_parts_follow_one_another_on_one_bar():
-    told = []
-    first = part_of(lambda *one: told.append(one), 0, 0.25, "measuring")
-    second = part_of(lambda *one: told.append(one), 0.25, 0.75, "measuring")
+    reported = []
+    first = part_of(lambda *one: reported.append(one), 0, 0.25, "measuring")
+    second = part_of(lambda *one: reported.append(one), 0.25, 0.75, "measuring")
     first("a", 1, 2), first("a", 2, 2), second("b", 0, 3), second("b", 3, 3)
-    assert told == [("measuring", n, 1000) for n in (125, 250, 250, 1000)]
+    assert reported == [("measuring", n, 1000) for n in (125, 250, 250, 1000)]
 
 
 @pytest.mark.parametrize(

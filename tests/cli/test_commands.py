@@ -95,6 +95,16 @@ def test_the_fewest_permutations_are_those_that_the_statistics_take():
         (("generate", "--set", "x", "--prompt", "\udcff"), "argument --prompt: '\\udcff' is not UTF-8 text"),
         (("fit", "--task", "sentiment", "--system", "\udcff"), "argument --system: '\\udcff' is not UTF-8 text"),
         (("study", "--task", "sentiment", "--controls", "-3"), "--controls: '-3' is not a whole number, 0 or above"),
+        (("evaluate", "--set", "x", "--balance", "80"), "argument --balance: '80' is not a balance of two shares"),
+        (
+            ("evaluate", "--set", "x", "--balance", "90/20"),
+            "argument --balance: '90/20' is not a balance of two shares",
+        ),
+        (("evaluate", "--set", "x", "--against", "luck"), "argument --against: 'luck' is not one of prompts, offset"),
+        (
+            ("evaluate", "--set", "x", "--against-shots", "0"),
+            "argument --against-shots: '0' is not a whole number above 0",
+        ),
         (("evaluate", "--set", "x", "--controls", "-3"), "argument --controls: '-3' is not a whole number, 0 or above"),
         (
             ("fit", "--task", "sentiment", "--seed", "-1"),
@@ -222,7 +232,7 @@ class ArrayMemoryError(MemoryError):
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "cause"),
     [
         (RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"), r"MPS backend out of memory [^)]*\)"),
         (torch.OutOfMemoryError("CUDA out of memory.\nMuch more is said of it."), "CUDA out of memory."),
@@ -232,14 +242,14 @@ class ArrayMemoryError(MemoryError):
         (MemoryError(), "MemoryError"),
     ],
 )
-def test_a_device_without_memory_is_a_sentence(capsys, monkeypatch, error, told):
+def test_a_device_without_memory_is_a_sentence(capsys, monkeypatch, error, cause):
     def full(*_, **__):
         raise error
 
     run = fabricated.make_run()
     monkeypatch.setattr(collecting, "refit", full)
     message = said(capsys, "refit", run)
-    assert re.search(rf"too little memory for this \({told}\); give shorter prompts", message), message
+    assert re.search(rf"too little memory for this \({cause}\); give shorter prompts", message), message
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), ConnectionError("a bug"), OSError(errno.EBADF, "a bug")])

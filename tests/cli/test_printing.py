@@ -54,5 +54,12 @@ def test_a_baseline_can_be_read_whatever_came_of_it(baseline):
         ]
 
 
+@pytest.mark.parametrize(("p", "shown"), [(3e-9, "< 0.001"), (0.01234, "0.012"), (0.25, "0.25"), (1.0, "1.00")])
+def test_p_is_shown_as_everywhere_and_other_numbers_as_they_are(p, shown):
+    row = {"r": -0.54321, "p": p, "q": p, "effect_p": p}
+    assert human([row]).splitlines()[1].split("  ")[-1].strip() == shown
+    assert human(row).splitlines() == ["r: -0.5432", f"p: {shown}", f"q: {shown}", f"effect_p: {shown}"]
+
+
 def test_nothing_is_said_as_such():
     assert human([]) == "(none)"

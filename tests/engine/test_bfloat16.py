@@ -17,7 +17,6 @@ from corrsteer_core.inspection import feature_profile
 from corrsteer_core.inspection.token_probabilities import parts_at
 from corrsteer_core.method import collecting, difference_baseline, run_setup
 from corrsteer_core.models.few_rows import Float32Head
-from corrsteer_core.models.hooks import hooked
 from corrsteer_core.models.loading import load_model
 from corrsteer_core.models.prompts import render, resolve_style
 from corrsteer_core.runs.prompt_style import PromptStyle
@@ -25,7 +24,7 @@ from corrsteer_core.storage import reading, writing
 from corrsteer_core.tasks import get_task, load_items
 from tests.engine import test_exports as test_export
 from tests.made import runs as tiny
-from tests.made.models import FAST
+from tests.made.models import FAST, activations_at
 
 TEXTS = ["One", "Another prompt, longer", "Third " * 9, "Fourth", "And a fifth one"]
 
@@ -41,11 +40,7 @@ def prompts(model):
 
 def residuals_alone(model, point, ids):
     """Activations at the last prompt token, one prompt at a time, float64."""
-    found = []
-    for prompt in ids:
-        with torch.inference_mode(), hooked({model.site(point): lambda x: found.append(x[0, -1].double().clone())}):
-            model.net(torch.tensor([prompt]))
-    return torch.stack(found)
+    return torch.stack([activations_at(model, point, prompt)[-1].double() for prompt in ids])
 
 
 def off(found, expected):
@@ -90,7 +85,7 @@ def test_fluency_of_a_text_alone_and_in_a_batch(loaded):
     np.testing.assert_allclose(together, alone, rtol=NEAR, atol=0.05)
 
 
-def test_shading_pools_to_what_the_run_holds(loaded, tmp_path, monkeypatch):
+def test_activations_pool_to_what_the_run_holds(loaded, tmp_path, monkeypatch):
     monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
     model, saes = loaded
     folders, task = [sae.source for sae in saes], get_task("sentiment")
@@ -102,10 +97,10 @@ def test_shading_pools_to_what_the_run_holds(loaded, tmp_path, monkeypatch):
     collecting.refit(setup.run)
     which = "SELECT layer, feature FROM activations WHERE value > 0.5 GROUP BY ALL HAVING count(*) > 12 ORDER BY ALL"
     layer, feature = map(int, reading.query(setup.run, which).iloc[-1])
-    drawn = feature_profile.portrait(setup.run, layer, feature, model, saes)
+    drawn = feature_profile.profile_of(setup.run, layer, feature, model, saes)
     stored = np.array([one.stored for one in drawn.samples])
     assert stored.std() > 4 * NEAR * stored.mean(), "the values must vary for this to mean much"
-    np.testing.assert_allclose([one.shading.pooled() for one in drawn.samples], stored, rtol=NEAR, atol=0.5)
+    np.testing.assert_allclose([one.activations.pooled() for one in drawn.samples], stored, rtol=NEAR, atol=0.5)
 
 
 # --- texts ---------------------------------------------------------------------------------------

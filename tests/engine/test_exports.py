@@ -16,9 +16,10 @@ from safetensors import safe_open
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.cli.main import main
-from corrsteer_core.engine import export_formats, exports
+from corrsteer_core.engine import exports
 from corrsteer_core.engine.steering import vectors_of
 from corrsteer_core.inspection import playground
+from corrsteer_core.models.architectures import LAYOUTS
 from corrsteer_core.models.hooks import HookPoint
 from corrsteer_core.models.loading import Model, load_model
 from corrsteer_core.models.prompts import render
@@ -35,6 +36,7 @@ STYLES = {
     "chat": PromptStyle(chat=True),
     "system": PromptStyle(True, "Be brief.", (("Hi", "Hello"),)),
 }
+HINTS = {"llama": "llama", "gemma2": "gemma2", "gpt2": "gpt2"}
 KINDS = ("resid_pre", "mlp_out", "attn_out", "attn_z")
 
 
@@ -257,14 +259,14 @@ def test_a_control_vector_reads_back_equal_with_its_layers_shifted_by_none(made,
         return reader.get_field(name).contents()
 
     assert field("general.architecture") == "controlvector"
-    assert field("controlvector.model_hint") == export_formats.LLAMA_CPP_NAMES[model.net.config.model_type]
+    assert field("controlvector.model_hint") == HINTS[model.net.config.model_type]
     assert field("controlvector.layer_count") == 2
     assert type(steering).from_json(field("corrsteer.steering_set")) == steering
 
 
 def test_llama_cpp_names_are_names_of_the_gguf_package():
     names = set(gguf.MODEL_ARCH_NAMES.values())
-    assert set(export_formats.LLAMA_CPP_NAMES.values()) <= names
+    assert {layout.llama_cpp or name for name, layout in LAYOUTS.items()} <= names
 
 
 @pytest.mark.parametrize("kind", KINDS)

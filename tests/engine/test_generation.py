@@ -243,20 +243,20 @@ def test_an_exception_or_an_abandoned_generation_leaves_no_hook():
 def test_how_far_a_batch_is_is_told_after_every_token_and_may_end_it(monkeypatch):
     model = tiny("llama")
     endless = replace(model, end_tokens=frozenset())
-    ids, told = prompts(model)[:4], []
+    ids, reported = prompts(model)[:4], []
     variants = (UNSTEERED, {HookPoint(1): vector(1, 9.0)}, {HookPoint(1): vector(2, 9.0)})
     expected = by_us(endless, ids, variants)
     monkeypatch.setattr(batches, "variants_that_fit", lambda *_: 2)
-    assert by_us(endless, ids, variants, batch_size=4, told=told.append) == expected
+    assert by_us(endless, ids, variants, batch_size=4, on_progress=reported.append) == expected
     # Two variants together, then the third: 14 and 7 tokens of a text in all.
     steps = [2 * step for step in range(1, NEW + 1)] + [2 * NEW + step for step in range(1, NEW + 1)]
-    assert told == pytest.approx([4 * step / (3 * NEW) for step in steps])
+    assert reported == pytest.approx([4 * step / (3 * NEW) for step in steps])
 
     def stopped(_):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        by_us(endless, ids, variants, told=stopped)
+        by_us(endless, ids, variants, on_progress=stopped)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.net.modules())
 
 

@@ -9,7 +9,7 @@ import torch
 from corrsteer_core.engine import gradients
 from corrsteer_core.engine.batches import answers
 from corrsteer_core.engine.gradients import Answer, answer_gradients, class_gradients
-from corrsteer_core.models.few_rows import quicken
+from corrsteer_core.models.few_rows import use_few_rows
 from corrsteer_core.models.hooks import HookPoint, hooked
 from tests.made import runs as tiny_run
 from tests.made.models import ARCHITECTURES, FAST, WINDOWED, prompts, tiny
@@ -191,7 +191,7 @@ def test_a_sample_alone_has_the_gradients_it_has_in_a_batch(architecture):
 def test_the_quick_layers_of_a_cpu_let_gradients_through():
     plain, ids = tiny("llama"), prompts(tiny("llama"))[:3]  # three rows: the quick order of the product
     quick = replace(plain, net=copy.deepcopy(plain.net))
-    quicken(quick.net)
+    use_few_rows(quick.net)
     expected, found = (margins_of(model, ids, [CLASSES] * 3) for model in (plain, quick))
     for place in range(3):
         for point in POINTS:
@@ -256,10 +256,10 @@ def test_memory_that_does_not_hold_a_batch_halves_it(monkeypatch):
         return whole(model, prefix, rows, outputs)
 
     monkeypatch.setattr(gradients, "forced", small)
-    told = []
-    found = list(class_gradients(model, POINTS, ids, [CLASSES] * len(ids), told=told.append))
+    reported = []
+    found = list(class_gradients(model, POINTS, ids, [CLASSES] * len(ids), on_progress=reported.append))
     assert max(len(batch.prompts) for batch in found) == 2
-    assert told[-1] == len(ids)
+    assert reported[-1] == len(ids)
     for batch in found:
         for row, place in enumerate(batch.prompts):
             torch.testing.assert_close(

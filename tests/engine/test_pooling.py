@@ -5,8 +5,7 @@ import torch
 
 from corrsteer_core.engine.batches import answers
 from corrsteer_core.engine.pooling import Pooler, sparse_rows
-from corrsteer_core.models.hooks import hooked
-from tests.made.models import ARCHITECTURES, FAST, prompts, random_sae, tiny
+from tests.made.models import ARCHITECTURES, FAST, activations_at, prompts, random_sae, tiny
 
 NEW = 6
 
@@ -21,12 +20,9 @@ def pooled_by_us(model, saes, ids, pooling="max", **settings):
 
 def plain(model, sae, prompt, generated, pooling="max"):
     """One forward pass over prompt and answer, the SAE at its own hook point, positions pooled by definition."""
-    seen = []
-    with torch.inference_mode(), hooked({model.site(sae.point): lambda x: seen.append(x[0].clone())}):
-        model.net(torch.tensor([[*prompt, *generated]]))
     first = 0 if pooling == "all" else len(prompt) - 1  # the last prompt token predicts the first generated one
     last = len(prompt) + len(generated) - 1  # the last generated token predicts nothing that was generated
-    z = sae.net.encode(seen[0][first:last])
+    z = sae.net.encode(activations_at(model, sae.point, [*prompt, *generated])[first:last])
     return z.mean(0) if pooling == "mean" else z.amax(0)
 
 

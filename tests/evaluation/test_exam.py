@@ -9,7 +9,7 @@ import pytest
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.evaluation import measure
-from corrsteer_core.evaluation.exam import exam_for
+from corrsteer_core.evaluation.exam import Balance, exam_for
 from corrsteer_core.evaluation.measure import transfer
 from corrsteer_core.method import collecting, run_setup, validation
 from corrsteer_core.runs import measurements, run_facts, stored_run
@@ -221,3 +221,55 @@ def test_an_answer_too_long_for_the_context_leaves_no_run(loaded):
     with pytest.raises(CorrSteerError, match="do not fit"):
         collecting.collect(setup)
     assert not run_folder.is_cached(setup.run)
+
+
+@pytest.mark.parametrize("split", ["test", "shifted"])
+@pytest.mark.parametrize("share", [0.8, 0.2, 0.5])
+def test_a_class_balance_is_the_most_samples_of_that_balance(loaded, split, share):
+    task, model = get_task("sentiment"), loaded[0]
+    steering, _ = fitted(loaded, task)
+    whole = exam_for(steering, task, model, split=split)
+    exam = exam_for(steering, task, model, split=split, balance=Balance(share, 3))
+    before, after = (Counter(item.target for item in one.items) for one in (whole, exam))
+    assert after["Positive"] / after.total() == pytest.approx(share, abs=0.005)
+    kept = {name: after[name] / before[name] for name in before}
+    assert max(kept.values()) == 1, "of one class none is left out, so that no larger such balance can be drawn"
+    assert prompts(exam) <= prompts(whole)
+    assert len(exam.items) == len(prompts(exam)), "no sample is there twice"
+    assert {item.id for item in exam.validation} == {item.id for item in whole.validation}, (
+        "offsets are fitted as before"
+    )
+    assert exam.name == f"sentiment ({100 * share:g}/{100 - 100 * share:g} by seed 3)"
+
+
+def test_the_seed_says_which_samples_a_balance_leaves_out(loaded):
+    task, model = get_task("sentiment"), loaded[0]
+    steering, _ = fitted(loaded, task)
+    one, same, other = (
+        prompts(exam_for(steering, task, model, split="test", balance=Balance(0.8, seed))) for seed in (0, 0, 1)
+    )
+    assert one == same != other
+
+
+def test_a_balance_is_kept_beside_the_plain_measurement(loaded):
+    model, saes = loaded
+    task = get_task("sentiment")
+    steering = stored_run.kept_sets(tiny.make_run(*loaded))["A"]
+    for balance in (None, Balance(0.8)):
+        measure.evaluate_set(steering, task, limit=10, balance=balance, model=model, saes=saes)
+    assert set(measurements.evaluations(steering.run)["task"]) == {"sentiment", "sentiment (80/20 by seed 0)"}
+    plain, balanced = (
+        Counter(measurements.evaluated_samples(steering.run, "A", name, "test", 1.0)["target"])
+        for name in ("sentiment", "sentiment (80/20 by seed 0)")
+    )
+    assert plain == {"Positive": 5, "Negative": 5}
+    assert balanced == {"Positive": 8, "Negative": 2}
+
+
+def test_a_balance_of_what_has_no_classes_or_too_few_samples_is_refused(loaded):
+    steering, _ = fitted(loaded, get_task("tone"))
+    with pytest.raises(CorrSteerError, match="no classes to balance"):
+        exam_for(steering, get_task("tone"), loaded[0], split="test", balance=Balance(0.8))
+    steering, _ = fitted(loaded, get_task("sentiment"))
+    with pytest.raises(CorrSteerError, match="a class would have none"):
+        exam_for(steering, get_task("sentiment"), loaded[0], split="test", balance=Balance(0.9999))

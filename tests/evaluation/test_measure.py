@@ -18,7 +18,6 @@ from corrsteer_core.evaluation.multiple_choice import CONSTRAINED, CONSTRAINED_S
 from corrsteer_core.evaluation.trials import fluency, trial, unsteered_and
 from corrsteer_core.method import candidates, difference_baseline, run_setup, selecting
 from corrsteer_core.method.validation import Tried
-from corrsteer_core.models.hooks import hooked
 from corrsteer_core.models.prompts import render
 from corrsteer_core.reporting import report_contents
 from corrsteer_core.reporting.verdict import verdict
@@ -27,6 +26,7 @@ from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.storage import reading
 from corrsteer_core.tasks import get_task, limited, load_items
 from tests.made import runs as tiny
+from tests.made.models import activations_at
 
 LIMIT = 12
 
@@ -93,7 +93,7 @@ def test_controls_once_measured_are_not_lost_to_a_sweep(loaded, steering, run):
     evaluate_set(steering, task, limit=LIMIT, control_count=2, model=model, saes=saes)
     sweep(steering, [task], (1.0,), limit=LIMIT, model=model, saes=saes)
     summary = measurements.evaluations(run).iloc[0]["summary"]
-    assert set(summary["controls"]) == {"random 1", "random 2", "sign flipped"}
+    assert set(summary["controls"]) == {"random 1", "random 2", "sign flipped", "unigram"}
     sweep(steering, [task], (1.0,), limit=LIMIT + 2, model=model, saes=saes)
     sweep(steering, [task], (1.0,), limit=LIMIT - 2, model=model, saes=saes)
     kept = measurements.evaluations(run)
@@ -137,10 +137,10 @@ def test_the_headline_is_of_the_sets_own_scale_and_of_most_samples(loaded, steer
     evaluate_set(best, get_task("sentiment"), limit=LIMIT, model=model, saes=saes)
     sweep(best, [get_task("sentiment")], (1.0,), limit=LIMIT - 2, model=model, saes=saes)
     sweep(best, [get_task("sentiment")], (2.0,), limit=LIMIT + 2, model=model, saes=saes)
-    told = run_facts.headline(run)
-    assert told is not None
-    assert (told["scale"], told["n"]) == (1.0, LIMIT)
-    assert report_contents.contents(run)["main"].summary == told
+    reported = run_facts.headline(run)
+    assert reported is not None
+    assert (reported["scale"], reported["n"]) == (1.0, LIMIT)
+    assert report_contents.contents(run)["main"].summary == reported
     stored_run.keep_set(run, best.with_rows(best.rows[:1]), "V")
     assert run_facts.headline(run) is None, "V as it is now was not measured"
 
@@ -164,15 +164,17 @@ def test_progress_is_one_bar_that_never_goes_back(loaded, steering):
     tasks = [get_task("sentiment"), get_task("capitals")]
     chatty = replace(steering, name="chat", style=PromptStyle(chat=True))
     ways = (
-        lambda told: evaluate_set(steering, tasks[1], limit=5, control_count=1, model=model, saes=saes, progress=told),
-        lambda told: sweep(steering, tasks, (1.0, 2.0), limit=5, model=model, saes=saes, progress=told),
-        lambda told: transfer([steering, chatty], tasks, limit=5, model=model, progress=told),
+        lambda reported: evaluate_set(
+            steering, tasks[1], limit=5, control_count=1, model=model, saes=saes, progress=reported
+        ),
+        lambda reported: sweep(steering, tasks, (1.0, 2.0), limit=5, model=model, saes=saes, progress=reported),
+        lambda reported: transfer([steering, chatty], tasks, limit=5, model=model, progress=reported),
     )
     for way in ways:
-        told = []
-        way(lambda stage, done, total, told=told: told.append((stage, done / total)))
-        assert {stage for stage, _ in told} == {"measuring"}
-        shares = [share for _, share in told]
+        reported = []
+        way(lambda stage, done, total, reported=reported: reported.append((stage, done / total)))
+        assert {stage for stage, _ in reported} == {"measuring"}
+        shares = [share for _, share in reported]
         assert shares == sorted(shares)
         assert shares[-1] == 1
 
@@ -233,11 +235,7 @@ def test_a_gain_that_constrained_decoding_gives_is_no_better_than_controls():
 
 def last_residuals(model, point, prompts):
     """Activations at the last prompt token, one prompt at a time."""
-    found = []
-    for ids in prompts:
-        with torch.inference_mode(), hooked({model.site(point): lambda x: found.append(x[0, -1].double().clone())}):
-            model.net(torch.tensor([ids]))
-    return torch.stack(found)
+    return torch.stack([activations_at(model, point, ids)[-1].double() for ids in prompts])
 
 
 def test_stream_lengths_are_mean_norms_at_the_last_prompt_token(loaded):
@@ -335,7 +333,7 @@ def test_the_rounds_of_v_are_one_bar_that_never_goes_back(loaded, run, monkeypat
         "steered_rate": 0.6, "positive_flips": 9, "negative_flips": 0, "p": 0.01, "n": 3, "outcomes": None,
         "unsteered_outcomes": None,
     })  # fmt: skip
-    told = []
+    reported = []
 
     def round_of(setup, base, groups, stage, progress):
         for done in (0, 5, 10):
@@ -345,8 +343,8 @@ def test_the_rounds_of_v_are_one_bar_that_never_goes_back(loaded, run, monkeypat
     monkeypatch.setattr(selecting, "try_candidates", lambda *_, **__: tried)
     monkeypatch.setattr(selecting, "try_groups", round_of)
     monkeypatch.setattr(selecting.strategies, "grown", lambda _, measure: [measure([]) for _ in range(3)] and [])
-    selecting.select(run, "V", objective="rate", setup=setup, progress=lambda *one: told.append(one))
-    assert told == [("adding layers", done, 1000) for done in (0, 167, 333, 333, 500, 667, 667, 833, 1000)]
+    selecting.select(run, "V", objective="rate", setup=setup, progress=lambda *one: reported.append(one))
+    assert reported == [("adding layers", done, 1000) for done in (0, 167, 333, 333, 500, 667, 667, 833, 1000)]
 
 
 def test_convergence_holds_one_layer_at_a_time(run, monkeypatch):
@@ -451,16 +449,16 @@ def test_the_baseline_is_chosen_on_validation_and_measured_on_test(loaded, run):
 def test_progress_moves_within_a_batch(loaded, run):
     model, _ = loaded
     setup = run_setup.reopen(run, model)
-    told = []
+    reported = []
     style, scorer = setup.config.style, setup.task.scorer
     trial(
         model, setup.items, unsteered_and(), style=style, scorer=scorer, max_new_tokens=6,
-        progress=lambda stage, done, total: told.append(done),
+        progress=lambda stage, done, total: reported.append(done),
     )  # fmt: skip
     assert len(setup.items) < 64  # one batch
-    assert len(set(told)) > 4
-    assert told == sorted(told)
-    assert (told[0], told[-1]) == (0, len(setup.items))
+    assert len(set(reported)) > 4
+    assert reported == sorted(reported)
+    assert (reported[0], reported[-1]) == (0, len(setup.items))
 
 
 def test_the_baselines_rate_stands_beside_its_fluency(loaded, run, monkeypatch):

@@ -15,8 +15,9 @@ from corrsteer_core.engine.choosing import greedy
 from corrsteer_core.evaluation import measure, prior
 from corrsteer_core.evaluation.class_view import ClassView
 from corrsteer_core.evaluation.exam import Exam
+from corrsteer_core.evaluation.rivals import Rivals
 from corrsteer_core.evaluation.trials import Trial
-from corrsteer_core.reporting.verdict import verdict
+from corrsteer_core.reporting.verdict import UNIGRAM, verdict
 from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.tasks import Item, get_task
 
@@ -52,17 +53,22 @@ class Made:
         }
 
 
+def log_p(scores: np.ndarray) -> np.ndarray:
+    return scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
+
+
+def pushed(made: Made, steered: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The unigram control: the mean push on each class over the validation samples, as a constant."""
+    push = (log_p(steered["validation"]) - log_p(made.base["validation"])).mean(axis=0)
+    return {split: scores + push for split, scores in made.base.items()}
+
+
 def judged(made: Made, steered: dict[str, np.ndarray], monkeypatch) -> str:
-    """The kind of the verdict on a set with these scores, beside random controls that push a little at random."""
+    """The kind of the verdict on a set with these scores, beside random controls that push a little at random, and its push on classes."""
     k = len(made.names)
     controls = [made.moved(0.3 * made.rng.normal(size=k)) for _ in range(CONTROLS)]
-    variants = [made.base, steered, *controls]
-    logp = {
-        split: np.stack(
-            [one[split] - np.logaddexp.reduce(one[split], axis=1, keepdims=True) for one in variants], axis=1
-        )
-        for split in made.right
-    }
+    variants = [made.base, steered, *controls, pushed(made, steered)]
+    logp = {split: np.stack([log_p(one[split]) for one in variants], axis=1) for split in made.right}
     items = [
         Item(str(place), "test", f"item {place}", made.names[right], made.names)
         for place, right in enumerate(made.right["test"])
@@ -83,8 +89,8 @@ def judged(made: Made, steered: dict[str, np.ndarray], monkeypatch) -> str:
     monkeypatch.setattr(prior, "auc_change", lambda *_, **__: None)  # the verdict does not go by it, and it takes long
     monkeypatch.setattr(measure, "one_token_choices", lambda *_: False)
     one = SimpleNamespace(name="set", content="", scale=1.0, run="", active_rows=(1,))
-    rivals = [SimpleNamespace(name=f"random {place}") for place in range(CONTROLS)]
-    monkeypatch.setattr(measure, "_controls", lambda *_: rivals)
+    rivals = Rivals({name: {} for name in (*(f"random {place}" for place in range(CONTROLS)), UNIGRAM)})
+    monkeypatch.setattr(measure, "rivals_of", lambda *_, **__: [rivals])
     exam = Exam(task, "test", items, PromptStyle(), 1, validation=tuple(items))
     (result,) = measure.evaluate_sets(
         [one], exam, SimpleNamespace(arithmetic="float64"), [], control_count=CONTROLS, choose=greedy

@@ -32,7 +32,7 @@ def write(tmp_path, *records, name="e.jsonl"):
     return path
 
 
-def told(run, layer=8, feature=41):
+def stored_descriptions(run, layer=8, feature=41):
     return feature_facts.descriptions(run, layer, feature).to_dict("records")
 
 
@@ -45,10 +45,10 @@ def test_the_forms_neuronpedia_exports_are_read(run, tmp_path):
     packed.write_bytes(gzip.compress(lines.read_bytes(), mtime=0))
     for path in (lines, whole, packed):
         assert import_file(run, path) == descriptions.Imported(kept=3, repeated=0, other=1)
-        assert told(run)[0]["description"] == "praise"
-        assert told(run)[0]["source"] == "neuronpedia"
-        assert told(run)[0]["neuronpedia"] == "tiny/8-res-tiny"
-        assert told(run, 22, 7)[0]["description"] == "rain"
+        assert stored_descriptions(run)[0]["description"] == "praise"
+        assert stored_descriptions(run)[0]["source"] == "neuronpedia"
+        assert stored_descriptions(run)[0]["neuronpedia"] == "tiny/8-res-tiny"
+        assert stored_descriptions(run, 22, 7)[0]["description"] == "rain"
     assert feature_lists.described_features(run) == 3
 
 
@@ -57,14 +57,14 @@ def test_line_separators_inside_descriptions_do_not_end_a_line(run, tmp_path):
     lines = [json.dumps(record(description=f"a{mark}b"), ensure_ascii=False) for mark in "\u2028\u2029\x85"]
     path.write_bytes("\r\n".join(lines).encode())
     assert import_file(run, path) == descriptions.Imported(kept=1, repeated=2, other=0)
-    assert told(run)[0]["description"] == "a b"
+    assert stored_descriptions(run)[0]["description"] == "a b"
 
 
 def test_the_first_of_several_descriptions_counts_and_an_import_replaces_an_earlier_one(run, tmp_path):
     assert import_file(run, write(tmp_path, record(), record(description="blame"))).repeated == 1
-    assert told(run)[0]["description"] == "praise"
+    assert stored_descriptions(run)[0]["description"] == "praise"
     import_file(run, write(tmp_path, record(description="thanks")))
-    assert [one["description"] for one in told(run)] == ["thanks"]
+    assert [one["description"] for one in stored_descriptions(run)] == ["thanks"]
 
 
 def test_features_and_saes_the_run_does_not_have_are_left_out(run, tmp_path, monkeypatch):
@@ -120,11 +120,11 @@ def test_a_file_that_is_not_there_or_a_run_is_a_sentence(run, tmp_path):
 def test_hostile_descriptions_are_stored_as_text(run, tmp_path):
     count = feature_lists.count_features(run)
     import_file(run, write(tmp_path, record(description=HOSTILE), record(index=3, description="x" * 5000)))
-    text = told(run)[0]["description"]
+    text = stored_descriptions(run)[0]["description"]
     assert text.startswith("<script>alert(1)</script>")
     assert "\x00" not in text
     assert text.encode("utf-8")
-    assert len(told(run, 8, 3)[0]["description"]) == descriptions.LONGEST
+    assert len(stored_descriptions(run, 8, 3)[0]["description"]) == descriptions.LONGEST
     assert feature_lists.count_features(run) == count
 
 
@@ -146,7 +146,7 @@ def test_descriptions_are_found_by_their_words_and_shown_in_the_table(run, tmp_p
     assert found.loc[41, ["description", "description_source"]].tolist() == ["Words of Praise", "neuronpedia"]
     assert found.loc[7, ["description", "description_source"]].tolist() == ["another guess", "own"]
     assert feature_facts.one_feature(run, 22, 7)["description"] == "another guess"
-    assert [one["source"] for one in told(run)] == ["neuronpedia", "own"]
+    assert [one["source"] for one in stored_descriptions(run)] == ["neuronpedia", "own"]
 
 
 def test_a_run_of_before_descriptions_can_still_be_read(run):
@@ -154,7 +154,7 @@ def test_a_run_of_before_descriptions_can_still_be_read(run):
         writer.connection.execute("DROP TABLE descriptions")
     assert feature_lists.count_features(run) == len(feature_lists.features(run, limit=10_000)) > 0
     assert feature_lists.features(run)["description"].isna().all()
-    assert told(run) == []
+    assert stored_descriptions(run) == []
     assert feature_lists.described_features(run) == 0
 
 

@@ -1,4 +1,4 @@
-"""A feature's portrait on a run that a tiny model really made: its shading pools to what the run holds."""
+"""A feature's profile on a run that a tiny model really made: its activations pool to what the run holds."""
 
 import json
 
@@ -35,14 +35,16 @@ def some_feature(run):
     ).iloc[-1]
 
 
-def test_shading_pools_to_the_stored_value(made):
+def test_activations_pool_to_the_stored_value(made):
     run, model, saes = made
     layer, feature = map(int, some_feature(run))
-    drawn = feature_profile.portrait(run, layer, feature, model, saes)
+    drawn = feature_profile.profile_of(run, layer, feature, model, saes)
     assert {one.part for one in drawn.samples} == {"strongest", "upper quarter", "middle", "lower quarter"}
     for one in drawn.samples:
-        assert one.shading.pooled() == pytest.approx(one.stored, abs=2e-4)
-        assert "".join(span.text for span in one.shading.spans) == model.tokenizer.decode(one.shading.text.tokens)
+        assert one.activations.pooled() == pytest.approx(one.stored, abs=2e-4)
+        assert "".join(span.text for span in one.activations.spans) == model.tokenizer.decode(
+            one.activations.text.tokens
+        )
     assert drawn.highest >= drawn.samples[0].stored > 0
     assert drawn.tokens == logit_lens.promoted(model, feature_profile.sae_of(saes, layer), [feature])[0]
     assert {one.layer for one in drawn.within} == {layer}
@@ -50,17 +52,17 @@ def test_shading_pools_to_the_stored_value(made):
     assert drawn.guess
 
 
-def test_how_far_a_portrait_is_is_told_with_no_hook_on_the_model(made):
+def test_how_far_a_profile_is_is_told_with_no_hook_on_the_model(made):
     run, model, saes = made
     layer, feature = map(int, some_feature(run))
-    told = []
+    reported = []
 
     def progress(*what):
         assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.net.modules())
-        told.append(what)
+        reported.append(what)
 
-    drawn = feature_profile.portrait(run, layer, feature, model, saes, progress=progress)
-    assert [done for _, done, _ in told[:-1]] == list(range(0, len(drawn.samples), feature_profile.EACH))
+    drawn = feature_profile.profile_of(run, layer, feature, model, saes, progress=progress)
+    assert [done for _, done, _ in reported[:-1]] == list(range(0, len(drawn.samples), feature_profile.EACH))
 
 
 def test_a_text_of_ones_own(made):
@@ -76,9 +78,9 @@ def test_a_text_of_ones_own(made):
 def test_a_feature_that_is_not_there(made):
     run, model, saes = made
     with pytest.raises(CorrSteerError, match="no SAE of layer 9; its layers are 1, 2"):
-        feature_profile.portrait(run, 9, 0, model, saes)
+        feature_profile.profile_of(run, 9, 0, model, saes)
     with pytest.raises(CorrSteerError, match="features 0 to 47"):
-        feature_profile.portrait(run, 1, 48, model, saes)
+        feature_profile.profile_of(run, 1, 48, model, saes)
 
 
 def test_many_features_are_described_at_once(made):
@@ -87,7 +89,7 @@ def test_many_features_are_described_at_once(made):
     described = feature_lists.features(run, feature_lists.FeatureFilter(described=True))
     assert len(described) == feature_lists.described_features(run) == 6
     best = described.iloc[0]
-    drawn = feature_profile.portrait(run, int(best["layer"]), int(best["feature"]), model, saes)
+    drawn = feature_profile.profile_of(run, int(best["layer"]), int(best["feature"]), model, saes)
     makes = drawn.guess.split("; ")[-1]
     assert best["description"].split("; ")[-1] == makes
 

@@ -2,15 +2,13 @@
 
 import numpy as np
 import pytest
-import torch
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.engine.batches import answers
-from corrsteer_core.inspection.token_activations import Text, activations, answered, shaded, spans, text_of
-from corrsteer_core.models.hooks import hooked
+from corrsteer_core.inspection.token_activations import Text, activations, answered, feature_activations, spans, text_of
 from corrsteer_core.models.prompts import answer_text, render
 from corrsteer_core.runs.prompt_style import PromptStyle
-from tests.made.models import ARCHITECTURES, FAST, prompts, random_sae, tiny
+from tests.made.models import ARCHITECTURES, FAST, activations_at, prompts, random_sae, tiny
 
 NEW = 6
 PLAIN = PromptStyle(chat=False)
@@ -18,10 +16,7 @@ PLAIN = PromptStyle(chat=False)
 
 def by_hand(model, sae, tokens):
     """SAE activations (tokens, d_sae) of one text, read alone."""
-    seen = []
-    with torch.inference_mode(), hooked({model.site(sae.point): lambda x: seen.append(x[0].clone())}):
-        model.net(torch.tensor([tokens]))
-    return sae.net.encode(seen[0])
+    return sae.net.encode(activations_at(model, sae.point, tokens))
 
 
 def generated(model, saes, pooling="max", new=NEW):
@@ -38,7 +33,7 @@ def test_values_equal_a_plain_forward_pass_of_each_text(architecture):
     sae = random_sae(model, 1)
     texts = [text for text, _ in generated(model, [sae])]
     for feature in (3, 40):
-        for text, found in zip(texts, shaded(model, sae, feature, texts), strict=True):
+        for text, found in zip(texts, feature_activations(model, sae, feature, texts), strict=True):
             assert found.text == text
             expected = by_hand(model, sae, text.tokens)[:, feature]
             np.testing.assert_allclose(found.values, expected, atol=2e-4, rtol=2e-4)
@@ -50,20 +45,20 @@ def test_every_kind_of_hook_point_is_read(architecture, kind):
     model = tiny(architecture)
     sae = random_sae(model, 1, kind)
     texts = [Text(tuple(one)) for one in prompts(model)]
-    for text, found in zip(texts, shaded(model, sae, 3, texts), strict=True):
+    for text, found in zip(texts, feature_activations(model, sae, 3, texts), strict=True):
         np.testing.assert_allclose(found.values, by_hand(model, sae, text.tokens)[:, 3], atol=2e-4, rtol=2e-4)
 
 
 @pytest.mark.parametrize("new", [1, NEW])
 @pytest.mark.parametrize("pooling", ["max", "mean", "all"])
 @pytest.mark.parametrize("architecture", FAST)
-def test_pooling_the_shading_gives_what_fitting_stores(architecture, pooling, new):
+def test_pooling_the_activations_gives_what_fitting_stores(architecture, pooling, new):
     model = tiny(architecture)
     sae = random_sae(model, 2)
     stored = list(generated(model, [sae], pooling, new))
     texts = [text for text, _ in stored]
     for feature in (0, 11, 29):
-        for found, (_, (z,)) in zip(shaded(model, sae, feature, texts), stored, strict=True):
+        for found, (_, (z,)) in zip(feature_activations(model, sae, feature, texts), stored, strict=True):
             assert found.pooled(pooling) == pytest.approx(float(z[feature]), abs=2e-4)
 
 
@@ -88,7 +83,7 @@ def test_generation_positions_are_those_of_the_method():
 
 def test_prompt_answer_and_pooled_positions_are_told_apart():
     model = tiny("llama")
-    (found,) = shaded(model, random_sae(model, 1), 0, [Text((40, 41, 42), (43, 44))])
+    (found,) = feature_activations(model, random_sae(model, 1), 0, [Text((40, 41, 42), (43, 44))])
     assert [found.is_answer(span) for span in found.spans] == [False, False, False, True, True]
     assert [found.is_pooled(span) for span in found.spans] == [False, False, True, True, False]
     assert [found.is_pooled(span, "all") for span in found.spans] == [True, True, True, True, False]
@@ -137,7 +132,7 @@ def test_a_text_of_ones_own_is_put_as_in_fitting():
     with pytest.raises(CorrSteerError, match="empty"):
         text_of(model, "  ", PLAIN)
     with pytest.raises(CorrSteerError, match="do not fit"):
-        shaded(model, random_sae(model, 1), 0, [text_of(model, "x" * 400, PLAIN)])
+        feature_activations(model, random_sae(model, 1), 0, [text_of(model, "x" * 400, PLAIN)])
 
 
 @pytest.mark.parametrize(

@@ -79,14 +79,14 @@ def test_a_long_answer_is_looked_at_in_pieces_and_gives_the_same_numbers(archite
     model = tiny_model(architecture)
     vectors, prompt, answer = drawn(model), prompts(model)[2], list(range(5, 15))
     whole = token_probabilities.steps(model, vectors, prompt, answer)
-    at_once, told = [], []
+    at_once, reported = [], []
     monkeypatch.setattr(token_probabilities, "TOGETHER", 4)
     head = model.net.get_output_embeddings()
     handle = head.register_forward_hook(lambda _module, _inputs, output: at_once.append(output.shape[:2]))
-    found = token_probabilities.steps(model, vectors, prompt, answer, progress=lambda *what: told.append(what[1:]))
+    found = token_probabilities.steps(model, vectors, prompt, answer, progress=lambda *what: reported.append(what[1:]))
     handle.remove()
     assert at_once == [(2, 4), (2, 4), (2, 2)]
-    assert told == [(0, 10), (4, 10), (8, 10)]
+    assert reported == [(0, 10), (4, 10), (8, 10)]
     with torch.no_grad():
         logits = model.net(torch.tensor([[*prompt, *answer]])).logits[0]
     p = logits[len(prompt) - 1 : -1].double().softmax(-1)

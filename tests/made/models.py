@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import torch
 import transformers
 
-from corrsteer_core.models.hooks import HookPoint
+from corrsteer_core.models.hooks import HookPoint, hooked
 from corrsteer_core.models.loading import Model, end_tokens, fingerprint
 from corrsteer_core.saes.sae import Sae, _placed
 
@@ -90,6 +91,14 @@ def random_sae(model: Model, layer: int, kind: str = "resid_post", d_sae: int = 
     net.W_dec.data.normal_(std=0.3)
     net.cfg.metadata.hook_name = point.name
     return _placed(net, f"random/{layer}")
+
+
+def activations_at(model: Model, point: HookPoint, ids: Sequence[int]) -> torch.Tensor:
+    """(positions, d) at a hook point while one text is read alone."""
+    seen = []
+    with torch.inference_mode(), hooked({model.site(point): lambda x: seen.append(x[0].clone())}):
+        model.net(torch.tensor([list(ids)]))
+    return seen[0]
 
 
 def prompts(model: Model) -> list[list[int]]:

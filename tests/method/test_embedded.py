@@ -94,7 +94,7 @@ def pair(request, model):
 def test_alone_and_in_a_batch_of_mixed_lengths(pair):
     """The same numbers in float32; in bfloat16 the same but for rounding, which may part a text where two tokens are close."""
     model, saes = pair
-    items = load_items(get_task("refusal"), limit=8)
+    items = load_items(get_task("refusal"), limit=5)
     ids = [render(model, item.prompt, PromptStyle(chat=True)) for item in items]
 
     def pooled(prompts):
@@ -155,7 +155,7 @@ def test_a_second_demo_does_nothing_again(demo):
 
 
 EVERY_ITEM = 10_000  # more than any of these tasks has
-SOME = 40
+SOME = 12
 
 
 @pytest.mark.parametrize("limit", [SOME, pytest.param(EVERY_ITEM, marks=pytest.mark.exhaustive)])
@@ -174,5 +174,5 @@ def test_scale_zero_is_the_unsteered_text(demo, model, saes, name, limit):
     found = trial(model, items, unsteered_and(vectors_of(steering.scaled(0.0), saes)), **asked)
     assert len(found.tokens) == len(items)
     assert [row[1] for row in found.tokens] == [row[0] for row in found.tokens]
-    hard = trial(model, items[:16], unsteered_and(vectors_of(steering.scaled(4.0), saes)), **asked)
+    hard = trial(model, items[:12], unsteered_and(vectors_of(steering.scaled(4.0), saes)), **asked)
     assert any(row[1] != row[0] for row in hard.tokens), "steering hard must change something"

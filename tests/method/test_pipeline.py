@@ -18,7 +18,6 @@ from scipy import stats as scipy_stats
 from benchmarks import results
 from corrsteer_core.cli import main
 from corrsteer_core.method import candidates, validation
-from corrsteer_core.models.hooks import hooked
 from corrsteer_core.models.loading import load_model
 from corrsteer_core.models.prompts import render
 from corrsteer_core.runs import stored_run
@@ -27,7 +26,7 @@ from corrsteer_core.runs.steering_set import SteeringRow, load_set, save_set
 from corrsteer_core.saes.sae import load_saes
 from corrsteer_core.storage import reading, run_folder, writing
 from tests.made.kept_runs import copied
-from tests.made.models import random_sae, tiny
+from tests.made.models import activations_at, random_sae, tiny
 from tests.made.sets import empty_set
 
 LAYERS = (1, 2)
@@ -151,13 +150,7 @@ def test_stored_activations_equal_one_forward_pass_per_sample(files, capsys):
         generated = [token for token in whole[len(ids) :].tolist() if token not in model.end_tokens]
         assert model.tokenizer.decode(generated, skip_special_tokens=True) == outputs[item.id]
         for sae in saes:
-            seen = []
-            with (
-                torch.inference_mode(),
-                hooked({model.site(sae.point): lambda x, seen=seen: seen.append(x[0].clone())}),
-            ):
-                model.net(whole[None])
-            z = sae.net.encode(seen[0][len(ids) - 1 : len(whole) - 1]).amax(0)
+            z = sae.net.encode(activations_at(model, sae.point, whole.tolist())[len(ids) - 1 : len(whole) - 1]).amax(0)
             mine = (
                 found["activations"].query("sample == @item.id and layer == @sae.layer").set_index("feature")["value"]
             )
@@ -231,7 +224,7 @@ def test_select_effects_evaluate_generate(files, capsys, tmp_path):
     status, found, err = command(capsys, *evaluate, "--split", "test", "--controls", 2)
     assert status == 0, err
     assert found["n"] == N // 4
-    assert set(found["controls"]) == {"random 1", "random 2", "sign flipped"}
+    assert set(found["controls"]) == {"random 1", "random 2", "sign flipped", "unigram"}
     assert found["constrained"] == {}, "no multiple choice"
     assert found["verdict"]
     status, zero, _ = command(capsys, *evaluate, "--scale", 0)

@@ -8,7 +8,7 @@ from torch import nn
 
 from corrsteer_core.engine.batches import answers
 from corrsteer_core.models import few_rows
-from corrsteer_core.models.few_rows import MOST, FewRows, Float32Head, quicken, widen_head
+from corrsteer_core.models.few_rows import MOST, FewRows, Float32Head, use_few_rows, widen_head
 from corrsteer_core.models.loading import load_model
 from tests.made.models import ARCHITECTURES, FAST, prompts, tiny
 
@@ -20,7 +20,7 @@ def test_the_numbers_are_those_of_the_plain_layer(shape, bias):
     plain = nn.Linear(48, 20, bias=bias)
     given = torch.randn(*shape, 48)
     expected = plain(given)
-    quicken(plain)
+    use_few_rows(plain)
     found = plain(given)
     assert type(plain) is FewRows
     assert found.shape == expected.shape
@@ -32,7 +32,7 @@ def test_input_that_is_not_contiguous_is_read_as_it_is_meant():
     plain = nn.Linear(8, 3)
     given = torch.randn(8, 2).T
     expected = plain(given.contiguous())
-    quicken(plain)
+    use_few_rows(plain)
     torch.testing.assert_close(plain(given), expected, rtol=1e-5, atol=1e-6)
 
 

@@ -14,6 +14,15 @@ from corrsteer_core.correlation.per_feature import correlate
 from tests.made.arrays import sparse
 
 
+def test_a_group_of_rows_is_measured_in_quick_sizes(tmp_path, capsys):
+    page = tmp_path / "benchmarks.md"
+    assert bench.main(["--quick", "--out", str(page), "--only", "fit"]) == 0
+    text = page.read_text()
+    assert "fit from a cache" in text
+    assert "nan" not in text
+
+
+@pytest.mark.exhaustive
 def test_every_row_without_a_browser_is_measured_in_quick_sizes(tmp_path, capsys):
     page = tmp_path / "benchmarks.md"
     groups = [name for name in bench.ROWS if name != "pages"]
@@ -30,6 +39,7 @@ def test_every_row_without_a_browser_is_measured_in_quick_sizes(tmp_path, capsys
         assert "## Goals that are missed" in text
 
 
+@pytest.mark.exhaustive
 @pytest.mark.browser
 @pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed")
 def test_the_rows_about_pages_are_measured(tmp_path):

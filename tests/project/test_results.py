@@ -15,9 +15,9 @@ def test_the_page_is_what_is_written_from_the_numbers():
 
 def test_numbers_are_kept_without_the_sentences_made_of_them():
     study = KEPT["sentiment"]
-    told = {**study, "ranking": "said", "beyond_chance": True}
-    told["sets"] = [{**one, "verdict": "said", "kind": "works"} for one in study["sets"]]
-    assert results._numbers(told) == study
+    with_sentences = {**study, "ranking": "said", "beyond_chance": True}
+    with_sentences["sets"] = [{**one, "verdict": "said", "kind": "works"} for one in study["sets"]]
+    assert results._numbers(with_sentences) == study
 
 
 def test_the_words_are_those_of_today(monkeypatch):

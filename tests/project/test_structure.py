@@ -2,10 +2,12 @@
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from corrsteer_core.correlation.feature_columns import COLUMNS
 from corrsteer_core.storage.schema import MIGRATIONS
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +34,14 @@ ROOMS = (
 )
 WITHOUT_TORCH = ROOMS[:7]
 APP_ROOMS = ("shared", "overview", "features", "steer", "evaluate", "report")
+
+
+LONGEST_MODULE = 350
+"""Lines of a file, blank ones and comments included."""
+LONGEST_FUNCTION = 50
+"""Lines from `def` to the last of its body, signature, docstring and functions within included, decorators not."""
+FULLEST_FOLDER = 15
+"""Modules of a folder, `__init__.py` and folders within not counted."""
 
 
 def imported(path):
@@ -107,6 +117,20 @@ def test_the_map_for_contributors_names_the_rooms_in_the_order_of_imports():
     assert tuple(rows) == ROOMS
 
 
+def test_what_contributors_add_touches_one_file_that_is_there():
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([\w ]+) \| (.*) \| `(tests/.*)` \|$", page.split("## To add a")[1], re.MULTILINE)
+    assert {kind for kind, _, _ in rows} >= {
+        "architecture", "task", "strategy", "export format", "page", "pooling", "statistics column", "SAE format"
+    }  # fmt: skip
+    for kind, touched, test in rows:
+        assert (ROOT / test).exists(), kind
+        files = [one for one in re.findall(r"`([\w/]+(?:\.py|/))`", touched) if "/" in one and "/data/" not in one]
+        assert len(files) == (2 if kind == "command" else 1), (kind, files)
+        for file in files:
+            assert (ROOT / file).exists() or (ROOT / "corrsteer_core" / file).exists(), file
+
+
 @pytest.mark.parametrize("room", WITHOUT_TORCH)
 def test_the_first_rooms_do_not_name_torch(room):
     for path in (ROOT / "corrsteer_core" / room).rglob("*.py"):
@@ -135,6 +159,13 @@ def test_no_pickle_and_no_remote_code(path):
             assert any(keyword.arg == "trust_remote_code" for keyword in node.keywords), ast.unparse(node)
 
 
+def test_the_schema_page_describes_the_columns_of_features():
+    page = (ROOT / "docs" / "schema.md").read_text(encoding="utf-8")
+    section = page.split("## features\n")[1].split("\n## ")[0]
+    said = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*) \|$", section, re.MULTILINE)
+    assert said[3:] == [(column.name, column.kind, column.what) for column in COLUMNS.values()]
+
+
 def test_the_schema_page_names_every_table_and_column():
     page = (ROOT / "docs" / "schema.md").read_text(encoding="utf-8")
     for table in re.finditer(r"CREATE TABLE (\w+) \((.*?)\n    \);", "".join(MIGRATIONS), re.DOTALL):
@@ -148,3 +179,45 @@ def test_the_schema_page_names_every_table_and_column():
         assert f"| `{column}` |" in page.split(f"## {table}\n")[1].split("\n## ")[0], (
             f"{table}.{column} is not described"
         )
+
+
+def too_large(folder):
+    """What is longer or fuller than it may be, below a folder: a sentence each."""
+    files = sorted(folder.rglob("*.py"))
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        if (lines := len(text.splitlines())) > LONGEST_MODULE:
+            yield f"{path.name} has {lines} lines"
+        for node in ast.walk(ast.parse(text)):
+            lines = node.end_lineno - node.lineno + 1 if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else 0
+            if lines > LONGEST_FUNCTION:
+                yield f"{node.name} in {path.name} has {lines} lines"
+    for inner, number in Counter(path.parent for path in files if path.name != "__init__.py").items():
+        if number > FULLEST_FOLDER:
+            yield f"{inner.name} has {number} modules"
+
+
+@pytest.mark.parametrize("folder", ["corrsteer_core", "app"])
+def test_no_module_function_or_folder_is_too_large(folder):
+    assert list(too_large(ROOT / folder)) == []
+
+
+def test_what_is_too_large_is_found(tmp_path):
+    lines = ["@staticmethod", "def longest(", "    a,", "):", *["    a += 1"] * 47]
+    module = tmp_path / "module.py"
+    module.write_text("\n".join([*lines, *["# said"] * (LONGEST_MODULE - len(lines))]) + "\n")
+    for number in range(FULLEST_FOLDER - 1):
+        (tmp_path / f"other{number}.py").touch()
+    (tmp_path / "__init__.py").touch()
+    (tmp_path / "within").mkdir()
+    (tmp_path / "within" / "one_more.py").touch()
+    assert list(too_large(tmp_path)) == []  # all just as large as they may be
+    lines.append("    return a")
+    module.write_text("\n".join(["async " * (line.startswith("def")) + line for line in lines]) + "\n")
+    (tmp_path / "within" / "long.py").write_text("x = 1\n" * (LONGEST_MODULE + 1))
+    (tmp_path / "other15.py").touch()
+    assert list(too_large(tmp_path)) == [
+        "longest in module.py has 51 lines",
+        "long.py has 351 lines",
+        f"{tmp_path.name} has 16 modules",
+    ]

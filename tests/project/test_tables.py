@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,25 +12,35 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+import app
+from app.shared.pages import pages
 from app.steer.editing import Editor
 from app.steer.sets.exporting import offered
 from app.steer.sets.set_files import kind_of
 from corrsteer_core import tasks
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.cli import choices, main
+from corrsteer_core.correlation.feature_columns import COLUMNS, Column
 from corrsteer_core.correlation.rankings import RANKINGS
 from corrsteer_core.engine import exports
 from corrsteer_core.engine.export_formats import FORMATS, ExportFormat
 from corrsteer_core.method.candidates import rankable_features
+from corrsteer_core.models.architectures import LAYOUTS
+from corrsteer_core.models.hooks import HookPoint
 from corrsteer_core.reporting import report, verdict
+from corrsteer_core.runs import feature_lists, stored_run
+from corrsteer_core.runs.fit import fit
 from corrsteer_core.runs.poolings import POOLINGS, Pooling
-from corrsteer_core.runs.steering_set import SteeringSet
+from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
 from corrsteer_core.runs.strategies import STRATEGIES, best_overall
 from corrsteer_core.saes import sources
+from corrsteer_core.storage.reading import query
 from corrsteer_core.storage.writing import Writer
 from corrsteer_core.tasks import named
 from tests.made import fabricated
+from tests.made.models import random_sae, tiny
 from tests.made.places import ROOT
+from tests.made.sets import empty_set
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +59,16 @@ def form() -> AppTest:
     test = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
     test.session_state["new_run_open"] = True
     return test.run()
+
+
+def opened(page: str) -> AppTest:
+    """A page of the app, drawn."""
+    test = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
+    test.run()
+    test._page_hash = test.session_state["pages"][page]._script_hash
+    test.run()
+    assert not test.exception
+    return test
 
 
 def test_a_strategy(monkeypatch):
@@ -93,6 +115,44 @@ def test_a_ranking(monkeypatch):
     assert found["feature"].is_monotonic_increasing
 
 
+def test_a_statistics_column(monkeypatch, capsys):
+    """A run of before has nothing there until it is fitted again; then all that show features show it."""
+    run = fabricated.make_run()
+    made_up = Column("half_r", "r / 2", lambda layer: layer.stats.r / 2, title="Half of r", help="A made-up half.")
+    place = Column("place", "of r", of_run=lambda run: run.columns["half_r"].rank(method="first"), kind="INTEGER")
+    monkeypatch.setitem(COLUMNS, "half_r", made_up)
+    monkeypatch.setitem(COLUMNS, "place", place)
+    assert feature_lists.features(run)["half_r"].isna().all()
+    assert stored_run.features_of(run)["place"].isna().all()
+    with Writer(run) as store:
+        fit(store)
+    found = feature_lists.features(run, feature_lists.FeatureFilter(sort="place"), limit=3)
+    assert found["half_r"].tolist() == (found["r"] / 2).tolist()
+    assert found["half_r"].iloc[0] == feature_lists.best_by_layer(run)["r"].max() / 2
+    kinds = query(run, "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = 'features'")
+    assert kinds.to_numpy().tolist()[-2:] == [["half_r", "DOUBLE"], ["place", "INTEGER"]]
+    assert main.main(["features", run, "--top", "1", "--json"]) == 0
+    (top,) = json.loads(capsys.readouterr().out)
+    assert top["half_r"] == top["r"] / 2
+    assert top["place"] == stored_run.features_of(run)["r"].notna().sum()
+    page = report.html(run)
+    assert "Half of r</th>" in page
+    assert f">{top['half_r']:.2f}</td>" in page
+    assert "<dt>Half of r</dt><dd>A made-up half.</dd>" in page
+    test = opened("features")
+    assert test.selectbox(key="filter_sort").options.count("Half of r") == 1
+    assert test.dataframe[0].value["half_r"].iloc[0] == top["half_r"]
+    assert "- **Half of r**: A made-up half." in "".join(one.value for one in test.markdown)
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"of_run": len, "of_layer": len}, {"of_run": len, "name": 'r"; DROP TABLE runs'}]
+)
+def test_a_column_that_cannot_be_is_refused(fields):
+    with pytest.raises(ValueError, match="column"):
+        Column(**{"name": "x", "what": "x", **fields})
+
+
 def test_an_export_format(monkeypatch):
     made_up = ExportFormat("morse", ".morse", "Morse code", "For ships.", lambda made: {made.named(".morse"): b"..."})
     monkeypatch.setitem(FORMATS, "morse", replace(made_up, beside=(".flag",)))
@@ -100,6 +160,27 @@ def test_an_export_format(monkeypatch):
     assert "morse also writes a .flag beside it" in choices.files_beside()
     assert "Morse code" in [one.label for one in offered()]
     assert exports.files_of("morse", Path("x.morse")) == [Path("x.morse"), Path("x.flag")]
+
+
+def test_an_architecture(monkeypatch):
+    """Its blocks, its SAEs' module paths and what llama.cpp calls it; also a list of blocks that no other has."""
+    model = tiny("llama")
+    with pytest.raises(CorrSteerError, match="cannot place in a model"):
+        HookPoint.parse("trunk.stages.2")
+    made_up = replace(LAYOUTS["llama"], llama_cpp="made-up-in-llama-cpp")
+    monkeypatch.setitem(LAYOUTS, "made_up", made_up)
+    monkeypatch.setitem(LAYOUTS, "longer", replace(made_up, blocks="trunk.stages"))
+    monkeypatch.setattr(model.net.config, "model_type", "made_up")
+    assert model.n_layers == 3
+    assert model.site(HookPoint(1)).module is model.net.model.layers[1]
+    assert HookPoint.parse("trunk.stages.2") == HookPoint.parse("stages.2") == HookPoint(2)
+    saes = [random_sae(model, 1)]
+    steering = empty_set(model, saes, rows=(SteeringRow(1, 3, 9.0),))
+    (content,) = exports.exported(steering, "gguf", "v", model, saes).values()
+    assert b"made-up-in-llama-cpp" in content
+    monkeypatch.setattr(model.net.config, "model_type", "unheard_of")
+    with pytest.raises(CorrSteerError, match="hook points are known for gemma2, .* longer, made_up"):
+        _ = model.layout
 
 
 def test_a_task_is_found_in_its_file(monkeypatch, tmp_path):
@@ -125,12 +206,26 @@ def test_an_sae_format(monkeypatch):
     assert asked("fit", "--sae", "x.sae").sae == ["x.sae"]
 
 
-def test_a_page_is_a_room_that_the_navigation_names():
-    from app.main import PAGES
+def test_a_page_is_a_folder(monkeypatch, tmp_path):
+    (tmp_path / "made_up").mkdir()
+    (tmp_path / "made_up" / "__init__.py").write_text(
+        "from app.shared.pages import PageInfo\nPAGE = PageInfo('A made-up page', ':material/star:', 3)\n"
+    )
+    (tmp_path / "made_up" / "page.py").write_text(
+        "import streamlit as st\ndef page():\n    st.markdown('What the made-up page says')\n"
+    )
+    monkeypatch.setattr(app, "__path__", [*app.__path__, str(tmp_path)])
+    test = opened("made_up")
+    assert "What the made-up page says" in [one.value for one in test.markdown]
+    titles = [page.title for page in test.session_state["pages"].values()]
+    assert titles[:1] == ["Overview"]
+    assert "A made-up page" in titles
+    for name in ("app.made_up", "app.made_up.page"):
+        sys.modules.pop(name)
 
-    for name, title, icon in PAGES:
-        assert (ROOT / "app" / name / "page.py").exists()
-        assert title
-        assert icon.startswith(":material/")
-    rooms = {path.parent.name for path in (ROOT / "app").glob("*/page.py")}
-    assert rooms == {name for name, _, _ in PAGES}  # none is forgotten
+
+def test_every_page_is_in_the_navigation():
+    found = pages()
+    assert list(found) == ["overview", "features", "steer", "evaluate", "report"]
+    assert set(found) == {path.parent.name for path in (ROOT / "app").glob("*/page.py")}
+    assert all(page.title and page.icon.startswith(":material/") for page in found.values())

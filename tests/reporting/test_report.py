@@ -15,7 +15,7 @@ import pytest
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.cli.main import main
-from corrsteer_core.reporting import pictures, prior_words, report, report_contents, verdict
+from corrsteer_core.reporting import pictures, prior_words, report, report_contents, tournament_words, verdict
 from corrsteer_core.runs import feature_lists, measurements, run_facts
 from corrsteer_core.storage import writing
 from tests.made import fabricated
@@ -79,7 +79,8 @@ def test_the_numbers_are_the_readers():
     for split in run_facts.facts(run).splits.itertuples():
         assert f"{split.samples} {100 * split.success_rate:.1f}%" in page.text
     for row in feature_lists.best_by_layer(run).itertuples():
-        assert f"{row.layer} {row.feature} {row.r:+.2f} {row.level:+.2f} {row.support} samples" in page.text
+        others = f"{row.coefficient:.2f} {row.support} {100 * row.frequency_correct:.1f}%"
+        assert f"{row.layer} {row.feature} {row.r:+.3f} {row.level:+.3f} {others}" in page.text
     best = feature_lists.best_effects(run).iloc[0]
     assert f"layer {int(best['layer'])} · {int(best['feature'])} {best['r']:+.2f}" in page.text
     for control in summary["controls"].values():
@@ -194,6 +195,25 @@ def change(run: str, **values: object) -> None:
     with writing.Writer(run) as writer:
         rows = writer.query("SELECT * FROM evaluations").drop(columns="run")
         writer.replace("evaluations", rows.assign(**values))
+
+
+def test_a_tournament_has_its_picture_its_numbers_and_what_was_left_out():
+    run = fabricated.make_run()
+    summary = measurements.evaluations(run)["summary"][0]
+    assert tournament_words.TITLE not in Page(report.html(run)).text
+    rival = {
+        "rival": "prompt: <i>my</i> text", "kind": "prompt", "n": 60, "rate": 0.45, "rate_interval": [0.4, 0.5],
+        "effect": -0.2, "difference": 0.35, "positive_flips": 22, "negative_flips": 1, "p": 0.001, "p_corrected": 0.002,
+    }  # fmt: skip
+    left_out = {"rival": "constrained decoding", "why": "Answers to <x> cannot be held."}
+    change(run, summary=json.dumps({**summary, "tournament": [rival], "left_out": [left_out]}))
+    page = report.html(run)
+    text = Page(page).text
+    assert tournament_words.TITLE in text
+    assert "The set is the best of 2 contenders; next is the prompt “<i>my</i> text” with 45.0%" in text
+    assert "prompt: <i>my</i> text 45.0% −20.0 points +22 / −1 p = 0.002" in text
+    assert "Not measured: constrained decoding. Answers to <x> cannot be held." in text
+    assert "<i>my" not in page
 
 
 def test_a_set_without_controls_or_measured_where_it_was_chosen_is_called_so():

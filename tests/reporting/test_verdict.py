@@ -63,7 +63,7 @@ CLASSES = [
         (
             summary(27, 1, random_1=(2, 3), random_2=(3, 2)),
             "works",
-            "2 random sets of like size: +0.0 points on average, −0.6 points to +0.6 points",
+            "2 random sets of like size: ±0.0 points on average, −0.6 points to +0.6 points",
         ),
         (
             {name: value for name, value in summary(27, 1, random_1=(2, 3)).items() if name != "chosen_on"},
@@ -99,7 +99,7 @@ CLASSES = [
         (
             {**summary(27, 1, random_1=(2, 3)), **left(3, 2), "classes": CLASSES},
             "shifts",
-            "to 70.0%, and the steered one to 70.6% (+0.6 points, p = 1); right on Negative 30% to 60%, on Positive 90% to 80%",
+            "to 70.0%, and the steered one to 70.6% (+0.6 points, p = 1.00); right on Negative 30% to 60%, on Positive 90% to 80%",
         ),
         ({**summary(27, 1, random_1=(2, 3)), **left(2, 20)}, "shifts", "Shifts the answers"),
         (
@@ -187,5 +187,5 @@ def test_graded_outcomes_that_move_without_a_flip_are_not_called_nothing():
 
 def test_the_gains_interval_in_words():
     assert gain_words(summary(5, 1)) == ""
-    told = gain_words({**summary(5, 1), "effect_interval": (-0.012, 0.0431)})
-    assert "from \u22121.2 points to +4.3 points" in told
+    sentence = gain_words({**summary(5, 1), "effect_interval": (-0.012, 0.0431)})
+    assert "from \u22121.2 points to +4.3 points" in sentence

@@ -219,13 +219,13 @@ def test_a_constant_outcome_and_an_empty_ranking_are_said():
     assert "no feature fired" in ranking_words.of_ranking(FIT, None).sentence
 
 
-@pytest.mark.parametrize(("rate", "told"), [(0.02, "Only 2 of the 100 training samples are right"), (0.1, None),
+@pytest.mark.parametrize(("rate", "warning"), [(0.02, "Only 2 of the 100 training samples are right"), (0.1, None),
                                             (0.9, None), (0.99, "Only 1 of the 100 training samples is wrong")])  # fmt: skip
 @pytest.mark.parametrize("p", [0.005, 0.5])
-def test_a_rare_outcome_is_named_beside_the_ranking(rate, told, p):
+def test_a_rare_outcome_is_named_beside_the_ranking(rate, warning, p):
     fit = {**FIT, "samples": 100, "success_rate": rate}
     sentence = ranking_words.of_ranking(fit, {"best": 0.53, "level": 0.25, "p": p}).sentence
-    assert (told in sentence) if told else ("Only" not in sentence)
+    assert (warning in sentence) if warning else ("Only" not in sentence)
 
 
 def test_single_p_values_of_a_rare_outcome_are_far_too_small():

@@ -37,15 +37,15 @@ def test_candidates_are_every_feature_at_every_scale():
 
 
 def test_candidates_hold_the_best_by_prediction_too_and_none_twice():
-    foretold = pd.DataFrame({"layer": [1, 1, 2], "feature": [11, 99, 98], "r": np.nan, "coefficient": [1.0, 7.0, 8.0]})
-    found = strategies.candidates(RANKED, k=1, scales=(1.0, 8.0), foretold=foretold)
+    predicted = pd.DataFrame({"layer": [1, 1, 2], "feature": [11, 99, 98], "r": np.nan, "coefficient": [1.0, 7.0, 8.0]})
+    found = strategies.candidates(RANKED, k=1, scales=(1.0, 8.0), predicted=predicted)
     assert found[["feature", "scale"]].values.tolist() == [[11, 1], [11, 8], [20, 1], [20, 8], [98, 1], [98, 8]]
-    found = strategies.candidates(RANKED, k=2, scales=(1.0,), foretold=foretold)
+    found = strategies.candidates(RANKED, k=2, scales=(1.0,), predicted=predicted)
     assert sorted(found["feature"]) == [10, 11, 20, 98, 99]
 
 
 def test_helpful_are_those_predicted_to_raise_the_rate_and_if_asked_for_those_to_subtract():
-    foretold = pd.DataFrame(
+    predicted = pd.DataFrame(
         {
             "layer": 1,
             "feature": [1, 2, 3, 4],
@@ -53,16 +53,16 @@ def test_helpful_are_those_predicted_to_raise_the_rate_and_if_asked_for_those_to
             "coefficient": [1.0, 2, 3, 4],
         }
     )
-    found = strategies.helpful(foretold)
+    found = strategies.helpful(predicted)
     assert found[["feature", "coefficient"]].values.tolist() == [[3, 3], [1, 1]]
-    found = strategies.helpful(foretold, negative=True)
+    found = strategies.helpful(predicted, negative=True)
     assert found[["feature", "coefficient"]].values.tolist() == [[2, -2], [3, 3], [1, 1]]
 
 
 def test_within_reach_goes_by_the_largest_scale_that_may_be_tried():
-    foretold = pd.DataFrame({"feature": [1, 2, 3], "predicted_effect": [0.3, 0.2, 0.1], "share": [0.5, 0.1, 0.001]})
+    predicted = pd.DataFrame({"feature": [1, 2, 3], "predicted_effect": [0.3, 0.2, 0.1], "share": [0.5, 0.1, 0.001]})
     # 0.3 x 0.1, 0.2 x 0.5, 0.1 x 4
-    assert strategies.within_reach(foretold, 4.0, 0.05)["feature"].tolist() == [3, 2, 1]
+    assert strategies.within_reach(predicted, 4.0, 0.05)["feature"].tolist() == [3, 2, 1]
 
 
 def outcomes(*columns):
@@ -146,7 +146,7 @@ def test_p_keeps_the_layers_that_help_alone_and_says_what_could_be_noise():
 def test_candidates_longer_than_a_share_of_what_they_are_added_to_are_tried_at_that_share():
     listed = strategies.candidates(RANKED, k=1, scales=(1.0, 2.0, 4.0, 8.0))
     shares = [0.005, 0.01, 0.02, 0.04, 0.0371, 0.0742, 0.1484, 0.2968]
-    found = strategies.gentle(listed.assign(share=shares), 0.06, 0.01)
+    found = strategies.between_lengths(listed.assign(share=shares), 0.06, 0.01)
     # Feature 20: 0.06 / 0.0371 = 1.617, so scales 2, 4 and 8 all become 1.6.
     assert found[["feature", "scale"]].values.tolist() == [[11, 2.0], [11, 4.0], [11, 8.0], [20, 1.0], [20, 1.6]]
     np.testing.assert_allclose(found["share"], [0.01, 0.02, 0.04, 0.0371, 0.0371 * 1.6])
@@ -154,13 +154,13 @@ def test_candidates_longer_than_a_share_of_what_they_are_added_to_are_tried_at_t
 
 def test_a_feature_whose_vectors_are_all_short_is_tried_at_its_longest():
     listed = strategies.candidates(RANKED, k=1, scales=(1.0, 2.0))
-    found = strategies.gentle(listed.assign(share=[0.001, 0.002, 0.02, 0.04]), 0.05, 0.025)
+    found = strategies.between_lengths(listed.assign(share=[0.001, 0.002, 0.02, 0.04]), 0.05, 0.025)
     assert found[["feature", "scale"]].values.tolist() == [[11, 2.0], [20, 2.0]]
 
 
 def test_scales_are_rounded_down_to_two_digits():
     listed = strategies.candidates(RANKED, k=1, scales=(1.0,))
-    found = strategies.gentle(listed.assign(share=[0.06 / 0.02999, 0.06 / 0.5]), 0.06, 0.0)
+    found = strategies.between_lengths(listed.assign(share=[0.06 / 0.02999, 0.06 / 0.5]), 0.06, 0.0)
     assert found["scale"].tolist() == [0.029, 0.5]
 
 

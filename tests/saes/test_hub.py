@@ -18,7 +18,7 @@ from corrsteer_core.cli import main
 from corrsteer_core.engine.steering import vectors_of
 from corrsteer_core.method import collecting
 from corrsteer_core.models import loading
-from corrsteer_core.models.hooks import HookPoint, hooked
+from corrsteer_core.models.hooks import HookPoint
 from corrsteer_core.models.loading import load_model
 from corrsteer_core.models.prompts import render
 from corrsteer_core.runs import stored_run
@@ -26,7 +26,7 @@ from corrsteer_core.saes.sae import load_saes
 from corrsteer_core.storage import reading
 from tests.made import hub as files
 from tests.made.hub import D_SAE, HEADS, Hub, raw
-from tests.made.models import ARCHITECTURES, WIDTH
+from tests.made.models import ARCHITECTURES, WIDTH, activations_at
 from tests.made.places import ROOT
 
 LAYER = 1
@@ -166,7 +166,7 @@ def hub(tmp_path, monkeypatch):
     assert tried == [], "nothing may be asked of the network"
 
 
-def looked_at(model, module: str, side: str, ids: list[int]) -> torch.Tensor:
+def activation_at(model, module: str, side: str, ids: list[int]) -> torch.Tensor:
     """(positions, d) at a module of the model, by a plain hook of torch's."""
     seen = []
     owner = model.net.get_submodule(module)
@@ -199,11 +199,8 @@ def test_an_sae_encodes_and_decodes_as_its_file_says(hub, name):
     expected = hub.saes[pair.source]
     assert (sae.point, sae.source, sae.d_in, sae.d_sae) == (pair.point, pair.source, pair.d_in, D_SAE)
     ids = model.tokenizer("Where do these features fire?")["input_ids"]
-    x = looked_at(model, pair.module, pair.side, ids)
-    ours = []
-    with torch.inference_mode(), hooked({model.site(sae.point): lambda found: ours.append(found[0].clone())}):
-        model.net(torch.tensor([ids]))
-    torch.testing.assert_close(ours[0], x, rtol=0, atol=0)
+    x = activation_at(model, pair.module, pair.side, ids)
+    torch.testing.assert_close(activations_at(model, sae.point, ids), x, rtol=0, atol=0)
     seen = as_trained(x, pair)
     z = expected.encode(seen)
     assert 0 < (z > 0).mean() < 1, "some features fire, and some do not"
@@ -279,7 +276,7 @@ def pooled(model, pair: Pair, numbers, ids: list[int], new: int) -> np.ndarray:
             eos_token_id=sorted(model.end_tokens),
             pad_token_id=1,
         )[0].tolist()
-    x = as_trained(looked_at(model, pair.module, pair.side, whole), pair)
+    x = as_trained(activation_at(model, pair.module, pair.side, whole), pair)
     return numbers.encode(x[len(ids) - 1 : len(whole) - 1]).max(0)
 
 
@@ -344,7 +341,7 @@ def test_a_model_in_bfloat16_is_read_in_float32(hub, name):
     (sae,) = load_saes([pair.source], model)
     assert {weight.dtype for weight in sae.net.parameters()} == {torch.float32}
     ids = model.tokenizer("Half the bits")["input_ids"]
-    x = looked_at(model, pair.module, pair.side, ids)
+    x = activation_at(model, pair.module, pair.side, ids)
     assert x.dtype == torch.bfloat16
     z = hub.saes[pair.source].encode(x.float().numpy())
     np.testing.assert_allclose(sae.encode(x).numpy(), z, rtol=1e-4, atol=1e-4 * z.max())
@@ -371,8 +368,8 @@ def test_centring_gpt2_is_centring_what_its_weights_write(hub):
                 layer.weight.copy_(layer.weight - layer.weight.mean(-1, keepdim=True))
                 layer.bias.copy_(layer.bias - layer.bias.mean())
     ids = model.tokenizer("The mean is nothing to it")["input_ids"]
-    left = looked_at(model, pair.module, pair.side, ids)
-    right = looked_at(other, pair.module, pair.side, ids)
+    left = activation_at(model, pair.module, pair.side, ids)
+    right = activation_at(other, pair.module, pair.side, ids)
     assert left.mean(-1).abs().max() > 0.01, "the published model's residual has a mean"
     torch.testing.assert_close(sae.read(left), right, atol=1e-5, rtol=1e-4)
 

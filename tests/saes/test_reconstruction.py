@@ -4,24 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from corrsteer_core.models.hooks import HookPoint, hooked
+from corrsteer_core.models.hooks import HookPoint
 from corrsteer_core.saes.reconstruction import Fit, explained, looks_broken
 from corrsteer_core.saes.sae import _placed
-from tests.made.models import FAST, prompts, random_sae, tiny
+from tests.made.models import FAST, activations_at, prompts, random_sae, tiny
 
 RANK = 10
 
 
 def activations(model, point):
     """(positions, d) at a hook point, float64, the first position of every prompt left out."""
-    seen = []
-    with (
-        torch.inference_mode(),
-        hooked({model.site(point): lambda x: seen.append(x[0, 1:].double().numpy().copy())}),
-    ):
-        for ids in prompts(model):
-            model.net(torch.tensor([ids]))
-    return np.concatenate(seen)
+    return np.concatenate([activations_at(model, point, ids)[1:].double().numpy() for ids in prompts(model)])
 
 
 def principal_sae(model, point, says=None, d_sae=2 * RANK):
@@ -85,13 +78,13 @@ def test_several_saes_are_checked_in_one_reading_of_each_prompt_and_progress_is_
     model = tiny("llama")
     saes = [random_sae(model, layer) for layer in (0, 1, 2)]
     alone = [explained(model, [sae], prompts(model))[0] for sae in saes]
-    read, told = [], []
+    read, reported = [], []
     handle = model.net.register_forward_hook(lambda *_: read.append(1))
-    together = explained(model, saes, prompts(model), lambda stage, done, total: told.append((done, total)))
+    together = explained(model, saes, prompts(model), lambda stage, done, total: reported.append((done, total)))
     handle.remove()
     assert together == alone
     assert len(read) == len(prompts(model))
-    assert told == [(done, len(read)) for done in range(len(read) + 1)]
+    assert reported == [(done, len(read)) for done in range(len(read) + 1)]
 
 
 def test_first_and_last_layers_have_one_neighbour():

@@ -122,12 +122,12 @@ def test_graded_candidates_are_compared_by_their_sizes():
     assert stability.within_noise_of(0, np.clip(after, 0, 1)).tolist() == [True, False, True]
 
 
-def test_the_gentlest_has_the_smallest_vector_then_the_lowest_frequency():
+def test_the_smallest_vector_is_taken_then_the_lowest_frequency():
     norms, frequencies = [5.0, 2.0, 1.0, 2.0, 2.0], [0.1, 0.5, 0.1, 0.2, 0.2]
-    assert stability.gentlest([True, True, False, True, True], norms, frequencies) == 3
-    assert stability.gentlest([True, False, False, False, False], norms, frequencies) == 0
+    assert stability.smallest_vector([True, True, False, True, True], norms, frequencies) == 3
+    assert stability.smallest_vector([True, False, False, False, False], norms, frequencies) == 0
     with pytest.raises(CorrSteerError, match="no candidate"):
-        stability.gentlest([False] * 5, norms, frequencies)
+        stability.smallest_vector([False] * 5, norms, frequencies)
 
 
 @pytest.mark.parametrize(

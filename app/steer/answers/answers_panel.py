@@ -98,7 +98,7 @@ def _answers() -> None:
         st.rerun()  # the conversation and the box for the next turn are not part of this fragment
     playing: Playing = st.session_state[PLAYING]
     running = playing.running
-    playing.looked()
+    playing.keep_alive()
     st.subheader("Answers")
     if playing.problem:
         components.problem(playing.problem)

@@ -106,11 +106,11 @@ def labels(samples: pd.DataFrame) -> dict[str, str]:
         lambda outcome: "" if components.missing(outcome) else "✓ " if outcome > 0.5 else "✗ "
     )
     own = [components.shortened(text[start : len(text) - end].strip() or text, 70) for text in prompts]
-    lines = _told_apart([mark + text for mark, text in zip(marks, own, strict=True)])
+    lines = _distinguished([mark + text for mark, text in zip(marks, own, strict=True)])
     return dict(zip(samples.index, lines, strict=True))
 
 
-def _told_apart(lines: list[str]) -> Iterator[str]:
+def _distinguished(lines: list[str]) -> Iterator[str]:
     """The lines, those that look like an earlier one numbered."""
     taken: set[str] = set()
     times: Counter[str] = Counter()

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from corrsteer_core.base.formatting import signed
 from corrsteer_core.base.progress import Reporter
 from corrsteer_core.cli import arguments, inputs, values
 from corrsteer_core.cli.command import Command
@@ -57,7 +58,7 @@ def _feature(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     config, _ = stored_run.stored(run)
     numbers = feature_facts.one_feature(run, layer, feature)
     model = load_model(config.model, dtype=dtype_to_go_on(config.dtype), report=report.note)
-    profile = feature_profile.portrait(run, layer, feature, model, named_saes.saes_of(config.saes, model))
+    profile = feature_profile.profile_of(run, layer, feature, model, named_saes.saes_of(config.saes, model))
     source = next(sae.source for sae in config.saes if sae.layer == layer)
     imported = feature_facts.descriptions(run, layer, feature)[["source", "description"]].to_dict("records")
     effects = feature_lists.effects(run, layer, feature).drop(columns=["layer", "feature", "r"])
@@ -77,7 +78,7 @@ def _feature(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
 def _readable(result: dict[str, Any]) -> dict[str, Any]:
     """A feature for reading: no more than fits on a screen, and texts as text."""
     for name in ("promoted", "suppressed"):
-        result[name] = ", ".join(f"{one['text']!r} {one['score']:+.2f}" for one in result[name])
+        result[name] = ", ".join(f"{one['text']!r} {signed(one['score'])}" for one in result[name])
     for name in ("nearest_within", "nearest_elsewhere"):
         result[name] = ", ".join(
             f"layer {one['layer']} · {one['feature']} ({one['cosine']:.2f})" for one in result[name]

@@ -6,13 +6,15 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import cycle
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Reporter
-from corrsteer_core.cli import arguments, inputs, values
+from corrsteer_core.cli import arguments, choices, inputs, values
 from corrsteer_core.cli.command import Command
 from corrsteer_core.cli.printing import say
+from corrsteer_core.runs.against import Against, kinds_named
 
 if TYPE_CHECKING:
     from corrsteer_core.runs.steering_set import SteeringSet
@@ -28,6 +30,15 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=values.positive, help="most samples to measure")
     parser.add_argument("--max-new-tokens", type=values.positive)
     parser.add_argument(
+        "--balance",
+        type=values.balance,
+        metavar="80/20",
+        help="leave out samples until the first class has this share and all others the rest; kept beside the plain measurement",
+    )
+    parser.add_argument(
+        "--seed", type=values.seed, default=0, help="of the random sets, and of which samples --balance leaves out"
+    )
+    parser.add_argument(
         "--controls", type=values.count, default=0, metavar="N", help="also measure N random sets of like size"
     )
     parser.add_argument(
@@ -36,10 +47,48 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="for a set that P or V chose: compare with N sets chosen alike among random features (default: 5 with --controls)",
     )
+    _rival_arguments(parser)
+
+
+def _rival_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--against",
+        type=values.some_of(choices.rivals()),
+        nargs="?",
+        const=("all",),
+        default=(),
+        metavar="KINDS",
+        help=f"compare with what would be tried first, some of these or all (the default): {choices.rival_words()}",
+    )
+    parser.add_argument(
+        "--against-system",
+        type=values.text,
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="compare with a prompt that begins with this text; repeat for several",
+    )
+    parser.add_argument(
+        "--against-shots",
+        type=values.shots_or_file,
+        metavar="N or FILE",
+        help="compare with a prompt of N examples of the training split, or of those in a file (prompt and answer)",
+    )
+
+
+def _against(options: argparse.Namespace) -> Against:
+    shots = options.against_shots
+    return Against(
+        kinds_named(options.against),
+        tuple(options.against_system),
+        shots if isinstance(shots, int) else 0,
+        shots if isinstance(shots, Path) else None,
+    )
 
 
 def _evaluate(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     inputs.quiet_libraries()
+    from corrsteer_core.evaluation.exam import Balance
     from corrsteer_core.method.evaluating import evaluate
     from corrsteer_core.reporting.verdict import verdict
     from corrsteer_core.runs.steering_set import load_set
@@ -54,8 +103,11 @@ def _evaluate(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
         scale=options.scale,
         limit=options.limit,
         max_new_tokens=options.max_new_tokens,
+        balance=None if options.balance is None else Balance(options.balance, options.seed),
+        seed=options.seed,
         control_count=options.controls,
         matched=options.matched,
+        against=_against(options),
         progress=report,
     )
     summary = found.summary()

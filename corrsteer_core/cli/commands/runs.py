@@ -58,9 +58,9 @@ def _predicted(options: argparse.Namespace) -> list[dict[str, Any]]:
     from corrsteer_core.method import candidates
     from corrsteer_core.runs import predictions, reliability, stored_run
 
-    foretold = predictions.needed_predictions(options.run)
+    predicted = predictions.needed_predictions(options.run)
     fitted = stored_run.features_of(options.run)[candidates.KNOWN]
-    both = foretold.merge(fitted, on=["layer", "feature"], how="left")
+    both = predicted.merge(fitted, on=["layer", "feature"], how="left")
     if options.layer is not None:
         both = both[both["layer"] == options.layer]
     both = both.assign(support=both["support"].fillna(0).astype(int), frequency=both["frequency"].fillna(0.0))

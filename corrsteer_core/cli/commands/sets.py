@@ -67,8 +67,8 @@ def _predict(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
 
     facts = prediction.predict(options.run, progress=report)
     found = predictions.predicted_against_measured(options.run)
-    foretold = predictions.needed_predictions(options.run)
-    best = foretold.sort_values(predictions.PREDICTED, ascending=False, kind="stable").head(options.top)
+    predicted = predictions.needed_predictions(options.run)
+    best = predicted.sort_values(predictions.PREDICTED, ascending=False, kind="stable").head(options.top)
     measured = {"features": len(found.points), "predicted": found.predicted, "r": found.r}
     return {"run": options.run, **facts, "rank_correlation_with_measured": measured, "top": best.to_dict("records")}
 

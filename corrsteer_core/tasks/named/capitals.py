@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from corrsteer_core.tasks.base import LETTERS, Draft, Task
+from corrsteer_core.tasks.base import LETTERS, BetterPrompt, Draft, Task
 from corrsteer_core.tasks.parse import LETTER_ONLY, letter_of, multiple_choice, optional, sequence, text
 from corrsteer_core.tasks.scoring.scorers import letter
 
@@ -31,6 +31,15 @@ def parse(row: Mapping[str, Any], index: int) -> Draft:
     prompt = multiple_choice(text(row, "question"), choices, instruction=LETTER_ONLY)
     return Draft(prompt, target, tuple(LETTERS[: len(choices)]), optional(row, "kind"), optional(row, "id"))
 
+
+PROMPTS = (
+    BetterPrompt(
+        "a careful expert",
+        "You are an expert in geography. Weigh every choice, then answer with the letter of the right one "
+        "and nothing else.",
+    ),
+    BetterPrompt("4 examples", shots=4),
+)
 
 TASK = Task(
     name="capitals",
@@ -45,4 +54,5 @@ TASK = Task(
     fields=("question", "choices", "target"),
     file=Path(__file__).parents[1] / "data" / "capitals.jsonl",
     shifted=Path(__file__).parents[1] / "data" / "capitals_shifted.jsonl",
+    prompts=PROMPTS,
 )

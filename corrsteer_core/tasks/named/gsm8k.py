@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from corrsteer_core.tasks.base import Draft, HubSource, Task
+from corrsteer_core.tasks.base import BetterPrompt, Draft, HubSource, Task
 from corrsteer_core.tasks.parse import optional, text
 from corrsteer_core.tasks.scoring.numbers import answer_number
 from corrsteer_core.tasks.scoring.scorers import number
@@ -37,6 +37,19 @@ def parse(row: Mapping[str, Any], index: int) -> Draft:
     return Draft(prompt, target.strip(), group="gsm8k", id=optional(row, "id"))
 
 
+PROMPTS = (
+    BetterPrompt(
+        "one step at a time",
+        "You are a careful teacher of mathematics. Write one short step a line, check each sum, and give the final number on a "
+        "last line after ####.",
+    ),
+    BetterPrompt(
+        "read it twice",
+        "First say in one sentence what is asked for. Then list the numbers that are given, calculate, and end with #### and "
+        "the number alone.",
+    ),
+)
+
 TASK = Task(
     name="gsm8k",
     title="GSM8K",
@@ -49,4 +62,5 @@ TASK = Task(
     parse=parse,
     fields=("question", "answer"),
     hub=HubSource("openai/gsm8k", "main/", test=("test",), fit=("train",)),
+    prompts=PROMPTS,
 )

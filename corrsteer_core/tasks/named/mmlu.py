@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from corrsteer_core.tasks.base import LETTERS, Draft, HubSource, Task
+from corrsteer_core.tasks.base import LETTERS, BetterPrompt, Draft, HubSource, Task
 from corrsteer_core.tasks.parse import LETTER_ONLY, letter_of, multiple_choice, optional, sequence, text
 from corrsteer_core.tasks.scoring.scorers import letter
 
@@ -35,6 +35,15 @@ def parse(row: Mapping[str, Any], index: int) -> Draft:
     prompt = multiple_choice(text(row, "question"), choices, instruction=LETTER_ONLY)
     return Draft(prompt, target, tuple(LETTERS[: len(choices)]), optional(row, "subject"), optional(row, "id"))
 
+
+PROMPTS = (
+    BetterPrompt(
+        "a careful expert",
+        "You are an expert in the subject of the question. Weigh every choice, then answer with the letter of the right one "
+        "and nothing else.",
+    ),
+    BetterPrompt("4 examples", shots=4),
+)
 
 TASK = Task(
     name="mmlu",
@@ -48,4 +57,5 @@ TASK = Task(
     parse=parse,
     fields=("question", "choices", "answer"),
     hub=HubSource("cais/mmlu", "all/", test=("test",), fit=("validation", "dev", "auxiliary_train")),
+    prompts=PROMPTS,
 )

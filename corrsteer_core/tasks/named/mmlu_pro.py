@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from corrsteer_core.tasks.base import LETTERS, Draft, HubSource, Task
+from corrsteer_core.tasks.base import LETTERS, BetterPrompt, Draft, HubSource, Task
 from corrsteer_core.tasks.parse import LETTER_ONLY, letter_of, multiple_choice, optional, sequence, text
 from corrsteer_core.tasks.scoring.scorers import letter
 
@@ -36,6 +36,15 @@ def parse(row: Mapping[str, Any], index: int) -> Draft:
     return Draft(prompt, target, tuple(LETTERS[: len(options)]), group, own_id)
 
 
+PROMPTS = (
+    BetterPrompt(
+        "a careful expert",
+        "You are an expert in the subject of the question. Weigh every choice, then answer with the letter of the right one "
+        "and nothing else.",
+    ),
+    BetterPrompt("4 examples", shots=4),
+)
+
 TASK = Task(
     name="mmlu_pro",
     title="MMLU-Pro",
@@ -48,4 +57,5 @@ TASK = Task(
     parse=parse,
     fields=("question", "options", "answer"),
     hub=HubSource("TIGER-Lab/MMLU-Pro", "data/", pool=("test",)),
+    prompts=PROMPTS,
 )

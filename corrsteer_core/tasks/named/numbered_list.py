@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from corrsteer_core.tasks.base import Draft, Task
+from corrsteer_core.tasks.base import BetterPrompt, Draft, Task
 from corrsteer_core.tasks.parse import optional, text
 from corrsteer_core.tasks.scoring.scorers import numbered_list
 
@@ -22,6 +22,13 @@ def parse(row: Mapping[str, Any], index: int) -> Draft:
     """A row with `text`: what the list is of."""
     return Draft(f"Make a list of {text(row, 'text')}.", group=optional(row, "topic"), id=optional(row, "id"))
 
+
+PROMPTS = (
+    BetterPrompt("a rule", 'Answer with a numbered list and nothing else. The first line begins with "1."'),
+    BetterPrompt(
+        "a pattern", "Always answer in this form:\n1. the first thing\n2. the second thing\n3. the third thing"
+    ),
+)
 
 TASK = Task(
     name="numbered_list",
@@ -36,4 +43,5 @@ TASK = Task(
     fields=("text",),
     file=Path(__file__).parents[1] / "data" / "numbered_list.jsonl",
     shifted=Path(__file__).parents[1] / "data" / "numbered_list_shifted.jsonl",
+    prompts=PROMPTS,
 )

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from corrsteer_core.tasks.base import Draft, Task
+from corrsteer_core.tasks.base import BetterPrompt, Draft, Task
 from corrsteer_core.tasks.parse import optional, text
 from corrsteer_core.tasks.scoring.scorers import first_word
 
@@ -31,6 +31,11 @@ def parse(row: Mapping[str, Any], index: int) -> Draft:
     return Draft(prompt, target, CHOICES, id=optional(row, "id"))
 
 
+PROMPTS = (
+    BetterPrompt("be fair", "Be fair: half of the reviews are negative."),
+    BetterPrompt("4 examples", shots=4),
+)
+
 TASK = Task(
     name="sentiment",
     title="Sentiment of reviews",
@@ -44,4 +49,5 @@ TASK = Task(
     fields=("text", "target"),
     file=Path(__file__).parents[1] / "data" / "sentiment.jsonl",
     shifted=Path(__file__).parents[1] / "data" / "sentiment_shifted.jsonl",
+    prompts=PROMPTS,
 )

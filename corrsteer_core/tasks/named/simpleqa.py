@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from corrsteer_core.tasks.base import Draft, HubSource, Task
+from corrsteer_core.tasks.base import BetterPrompt, Draft, HubSource, Task
 from corrsteer_core.tasks.parse import optional, text
 from corrsteer_core.tasks.scoring.scorers import contains
 
@@ -29,6 +29,14 @@ def parse(row: Mapping[str, Any], index: int) -> Draft:
     prompt = f"{INSTRUCTION}\n\nQuestion: {text(row, 'problem')}\nAnswer:"
     return Draft(prompt, text(row, "answer"), group="simpleqa", id=optional(row, "id"))
 
+
+PROMPTS = (
+    BetterPrompt(
+        "a good memory",
+        "You know encyclopedias by heart. Answer with the exact name, number or date that is asked for, and nothing else.",
+    ),
+    BetterPrompt("4 examples", shots=4),
+)
 
 TASK = Task(
     name="simpleqa",
@@ -42,4 +50,5 @@ TASK = Task(
     parse=parse,
     fields=("problem", "answer"),
     hub=HubSource("basicv8vc/SimpleQA", pool=("test",)),
+    prompts=PROMPTS,
 )

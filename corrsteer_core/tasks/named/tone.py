@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from corrsteer_core.tasks.base import Draft, Task
+from corrsteer_core.tasks.base import BetterPrompt, Draft, Task
 from corrsteer_core.tasks.parse import optional, text
 from corrsteer_core.tasks.scoring.scorers import negative_tone, positive_tone
 
@@ -30,6 +30,25 @@ def parse(row: Mapping[str, Any], index: int) -> Draft:
     """A row with `text`, the beginning."""
     return Draft(FRAME + text(row, "text"), group=optional(row, "topic"), id=optional(row, "id"))
 
+
+PROMPTS = (
+    BetterPrompt(
+        "a glad writer",
+        "This is the diary of a cheerful and thankful person, who enjoys every day and to whom good things happen.",
+    ),
+    BetterPrompt(
+        "asked outright", "Go on with the text in a warm and happy way: all that comes is wonderful and was loved."
+    ),
+)
+SAD_PROMPTS = (
+    BetterPrompt(
+        "a sad writer",
+        "This is the diary of a bitter and unhappy person, who hates every day and to whom bad things happen.",
+    ),
+    BetterPrompt(
+        "asked outright", "Go on with the text in a sad and angry way: all that comes is terrible and was hated."
+    ),
+)
 
 TASK = Task(
     name="tone",
@@ -44,6 +63,7 @@ TASK = Task(
     fields=("text",),
     file=Path(__file__).parents[1] / "data" / "tone.jsonl",
     shifted=Path(__file__).parents[1] / "data" / "tone_shifted.jsonl",
+    prompts=PROMPTS,
 )
 NEGATIVE = replace(
     TASK,
@@ -51,6 +71,7 @@ NEGATIVE = replace(
     title="Going on in a negative tone",
     description="The model goes on with the beginning of a sentence. Success: what it writes sounds negative (VADER).",
     scorer=negative_tone,
+    prompts=SAD_PROMPTS,
 )
 
 TASKS = (TASK, NEGATIVE)

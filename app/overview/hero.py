@@ -1,0 +1,86 @@
+"""The first thing a visitor sees of a run: before, after, against what, and what the features mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app.shared import components as ui
+from app.shared import resources, state, verdict_box
+from corrsteer_core.reporting import figures, rival_groups, set_words
+from corrsteer_core.reporting.palette import STEERED, UNSTEERED
+from corrsteer_core.reporting.verdict import verdict
+from corrsteer_core.runs import measurements
+from corrsteer_core.runs.steering_set import SteeringSet
+
+MOST_NAMED = 3
+SPLIT_WORDS = {"test": "unseen samples", "shifted": "samples made otherwise than the rest"}
+
+
+def draw(run: str, measured: Mapping[str, Any]) -> None:
+    """One measurement as a sentence, two numbers, a picture, and its features in words."""
+    name = str(measured["set"])
+    with st.container(border=True):
+        left, right = st.columns([5, 6], gap="medium", vertical_alignment="center")
+        with left:
+            st.caption(f"Set {ui.for_markdown(name)} on {measured['n']:,} {SPLIT_WORDS[measured['split']]}")
+            st.html(_before_and_after(measured))
+            _features(run, name)
+        with right:
+            rows = rival_groups.grouped(measured, f"set {name}")
+            alt = f"Success rate of set {name} beside what it is compared with."
+            st.plotly_chart(
+                figures.against_rivals(rows),
+                key="hero-chart",
+                alt=alt,
+                width="stretch",
+                config={"displayModeBar": False},
+            )
+        verdict_box.draw(verdict(measured))
+        ui.table_behind(rows)
+
+
+def _before_and_after(measured: Mapping[str, Any]) -> str:
+    """Two rates in the colours they have on every page; all of it is numbers of ours."""
+    before, after = ui.percent(measured["unsteered_rate"]), ui.percent(measured["steered_rate"])
+    won, lost = measured["positive_flips"], measured["negative_flips"]
+    return (
+        '<div style="font-size:2.1rem;font-weight:600;line-height:1.2">'
+        f'<span style="color:{UNSTEERED}">{before}</span> \u2192 <span style="color:{STEERED}">{after}</span></div>'
+        f"<div>right before and after steering \u00b7 {won} answers put right, {lost} put wrong</div>"
+    )
+
+
+def _features(run: str, name: str) -> None:
+    """Each feature of the set with what it means, and the way to its page."""
+    kept = resources.ask(measurements.sets, run)
+    body = kept.loc[kept["name"] == name, "body"]
+    if body.empty:
+        return
+    rows = resources.ask(_meanings, run, str(body.iloc[0]))
+    for row in rows.head(MOST_NAMED).itertuples():
+        _feature(row)
+    if len(rows) > MOST_NAMED:
+        st.caption(f"and {ui.counted(len(rows) - MOST_NAMED, 'more feature')}")
+
+
+def _feature(row: Any) -> None:
+    with st.container(gap=None):
+        pressed = st.button(
+            ui.feature_name(row.layer, row.feature).capitalize(),
+            key=f"hero-{row.layer}-{row.feature}",
+            type="tertiary",
+            icon=":material/arrow_outward:",
+            help="Open the feature's page",
+        )
+        if row.meaning:
+            st.markdown(ui.for_markdown(ui.shortened(row.meaning, 90)))
+    if pressed:
+        state.go_to("features", layer=int(row.layer), feature=int(row.feature))
+
+
+def _meanings(run: str, body: str) -> pd.DataFrame:
+    return set_words.meanings(run, SteeringSet.from_json(body))
