@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from app.shared import components
 from corrsteer_core.base.formatting import points, points_alone
-from corrsteer_core.reporting.figures import FONT_SIZE
+from corrsteer_core.reporting.figure_layout import FONT_SIZE
 from corrsteer_core.reporting.palette import DIVERGING, QUIET, STEERED, UNSTEERED
 
 COLOURS = {

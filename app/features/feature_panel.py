@@ -15,7 +15,7 @@ from app.shared import components as ui
 from app.shared import state
 from app.shared.resources import ask, ask_fit
 from corrsteer_core.inspection import descriptions
-from corrsteer_core.reporting import figures
+from corrsteer_core.reporting import feature_figures
 from corrsteer_core.runs import feature_facts, feature_lists, reliability, run_facts
 
 if TYPE_CHECKING:
@@ -150,7 +150,10 @@ def _activations(run: str, row: dict[str, Any]) -> None:
         "answers are each counted as a share of their own."
     )
     ui.chart(
-        figures.activation_histogram(bins), "chart-histogram", "Activations in correct and in incorrect answers", bins
+        feature_figures.activation_histogram(bins),
+        "chart-histogram",
+        "Activations in correct and in incorrect answers",
+        bins,
     )
 
 
@@ -170,7 +173,7 @@ def _effects(run: str, row: dict[str, Any]) -> None:
         "without it."
     )
     ui.chart(
-        figures.effects_by_scale(feature_lists.with_intervals(tried)),
+        feature_figures.effects_by_scale(feature_lists.with_intervals(tried)),
         "chart-scales",
         "Success rate by scale, beside the unsteered rate",
         tried.sort_values("scale").drop(columns=["layer", "feature", "r"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -46,12 +47,12 @@ class RunPictures:
         """One feature's success rate at each scale tried, beside the unsteered one."""
         rows = feature_lists.effects(self.name, layer, feature)
         tried = feature_lists.with_intervals(self._some(rows, "tried", layer, feature))
-        return _figures().effects_by_scale(tried)
+        return _feature_figures().effects_by_scale(tried)
 
     def plot_activations(self, layer: int, feature: int) -> go.Figure:
         """How strongly a feature fired among right and among wrong answers, each as a share of its group."""
         bins = feature_facts.histogram(self.name, layer, feature)
-        return _figures().activation_histogram(self._some(bins, "active", layer, feature))
+        return _feature_figures().activation_histogram(self._some(bins, "active", layer, feature))
 
     def _some(self, frame, what: str, *place: int):
         """The frame. Raises CorrSteerError, with what to do, if it is empty."""
@@ -76,8 +77,16 @@ class RunPictures:
 
 
 def _figures() -> ModuleType:
+    return _drawing("figures")
+
+
+def _feature_figures() -> ModuleType:
+    return _drawing("feature_figures")
+
+
+def _drawing(module: str) -> ModuleType:
+    """A module that draws with Plotly. Raises CorrSteerError where that is not installed."""
     try:
-        from corrsteer_core.reporting import figures
+        return import_module(f"corrsteer_core.reporting.{module}")
     except ModuleNotFoundError as error:
         raise CorrSteerError(f"{error.name} is needed to draw; run pip install 'corrsteer-explorer[app]'.") from error
-    return figures

@@ -12,13 +12,11 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from corrsteer_core.base.formatting import p_value, points, points_alone, signed
-from corrsteer_core.reporting.palette import CORRECT, INCORRECT, LABEL, QUIET, SEQUENCE, STEERED, UNSTEERED
+from corrsteer_core.reporting.figure_layout import laid_out
+from corrsteer_core.reporting.palette import LABEL, QUIET, SEQUENCE, STEERED, UNSTEERED
 
-FONT_SIZE = 13
 RIVAL_COLOURS = {"unsteered": UNSTEERED, "steered": STEERED, "offset": UNSTEERED, "control": QUIET}
 RIVAL_SYMBOLS = {"unsteered": "square", "steered": "circle", "offset": "diamond", "control": "circle"}
-LEAST_RANGE = 0.2
-"""Of an axis of success rates: 20 points."""
 
 
 def frequency_against_r(
@@ -55,7 +53,7 @@ def frequency_against_r(
             _level(figure, -chance, "and this downwards", below=True)
     figure.update_xaxes(title="Share of samples in which it fires", tickformat=".0%")
     figure.update_yaxes(title="r with success", tickformat=".2~f")
-    return _laid_out(figure)
+    return laid_out(figure)
 
 
 def best_by_layer(best: pd.DataFrame) -> go.Figure:
@@ -87,7 +85,7 @@ def best_by_layer(best: pd.DataFrame) -> go.Figure:
     figure.update_layout(bargap=0.45)
     figure.update_xaxes(title="Layer", type="category")
     figure.update_yaxes(title="Highest r in the layer", tickformat=".2~f", rangemode="tozero")
-    return _laid_out(figure, legend=True)
+    return laid_out(figure, legend=True)
 
 
 def r_by_rank(ranks: pd.DataFrame) -> go.Figure:
@@ -122,7 +120,7 @@ def r_by_rank(ranks: pd.DataFrame) -> go.Figure:
         title="Layer", tickvals=list(rows.values()), ticktext=[str(layer) for layer in layers],
         showgrid=False, zeroline=False,
     )  # fmt: skip
-    return _laid_out(figure, height=height)
+    return laid_out(figure, height=height)
 
 
 def convergence(points: pd.DataFrame) -> go.Figure:
@@ -145,7 +143,7 @@ def convergence(points: pd.DataFrame) -> go.Figure:
         )
     figure.update_xaxes(title="Training samples used", rangemode="tozero")
     figure.update_yaxes(title="Share, and r", tickformat=".1f", rangemode="tozero")
-    return _laid_out(figure, legend=True)
+    return laid_out(figure, legend=True)
 
 
 def r_against_effect(effects: pd.DataFrame, chosen: tuple[int, int] | None = None) -> go.Figure:
@@ -188,88 +186,7 @@ def r_against_effect(effects: pd.DataFrame, chosen: tuple[int, int] | None = Non
             _named(figure, effects.loc[winner], "best effect")
     figure.update_xaxes(title="r with success", tickformat=".2~f")
     figure.update_yaxes(title="Effect of steering, in points", tickformat="+.0f")
-    return _laid_out(figure, legend=True)
-
-
-def effects_by_scale(effects: pd.DataFrame) -> go.Figure:
-    """One feature's success rate at each scale tried, from 0 (unsteered) on, against the rate of the same samples.
-
-    `effects` needs the 95% interval of steered_rate in `low` and `high`, and that of unsteered_rate in `unsteered_low`
-    and `unsteered_high`.
-    """
-    rows = effects.sort_values("scale")
-    none = rows.head(1).assign(
-        scale=0.0,
-        steered_rate=rows["unsteered_rate"],
-        positive_flips=0,
-        negative_flips=0,
-        p=1.0,
-        low=rows["unsteered_low"],
-        high=rows["unsteered_high"],
-    )
-    rows = pd.concat([none, rows], ignore_index=True)
-    figure = go.Figure(
-        go.Scatter(
-            x=rows["scale"],
-            y=rows["steered_rate"],
-            name="steered, 95% interval",
-            mode="lines+markers",
-            line={"color": STEERED, "width": 2.5},
-            marker={"size": 9},
-            error_y=_interval(rows),
-            customdata=rows[["positive_flips", "negative_flips", "p", "low", "high"]].assign(p=rows["p"].map(p_value)),
-            hovertemplate="scale %{x:g}: %{y:.1%} (95% interval %{customdata[3]:.1%} to %{customdata[4]:.1%})<br>"
-            "%{customdata[0]} put right, %{customdata[1]} put wrong<br>"
-            "%{customdata[2]}<extra></extra>",
-        )
-    )
-    figure.add_trace(
-        go.Scatter(
-            x=rows["scale"],
-            y=rows["unsteered_rate"],
-            name="unsteered",
-            mode="lines",
-            line={"color": UNSTEERED, "width": 2, "dash": "dash"},
-            hovertemplate="unsteered: %{y:.1%}<extra></extra>",
-        )
-    )
-    figure.update_xaxes(title="Scale (times the coefficient)", tickvals=rows["scale"], ticksuffix="×", tickformat="~g")
-    low, high = _at_least_wide(float(rows["low"].min()), float(rows["high"].max()))
-    figure.update_yaxes(title="Success rate", tickformat=".0%", range=[low, high], nticks=6)
-    return _laid_out(figure, height=300, legend=True)
-
-
-def _interval(rows: pd.DataFrame) -> dict[str, Any]:
-    """Plotly's error bars from `low` to `high` around steered_rate."""
-    above, below = rows["high"] - rows["steered_rate"], rows["steered_rate"] - rows["low"]
-    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1.5, "width": 4}
-
-
-def _at_least_wide(low: float, high: float, least: float = LEAST_RANGE) -> tuple[float, float]:
-    """A range of rates with room around it, wide enough that a difference of a point does not fill the picture."""
-    more = max(0.0, least - (high - low)) / 2 + 0.02
-    return max(-0.01, low - more), min(1.01, high + more)
-
-
-def activation_histogram(bins: pd.DataFrame) -> go.Figure:
-    """How strongly a feature was active among correct and among incorrect answers, each as a share of its group."""
-    figure = go.Figure()
-    for column, colour in (("correct", CORRECT), ("incorrect", INCORRECT)):
-        figure.add_trace(
-            go.Bar(
-                x=bins["start"] + bins["width"] / 2,
-                y=bins[column],
-                width=bins["width"] * 0.45,
-                offsetgroup=column,
-                name=f"{column} answers",
-                marker={"color": colour},
-                hovertemplate=f"%{{y:.1%}} of {column} answers around %{{x:.2f}}<extra></extra>",
-            )
-        )
-    figure.update_layout(barmode="group")
-    figure.update_xaxes(title="Activation, where it fired", rangemode="tozero")
-    figure.update_yaxes(title="Share of the group", tickformat=".0%")
-    return _laid_out(figure, height=300, legend=True)
+    return laid_out(figure, legend=True)
 
 
 def predicted_against_measured(tried: pd.DataFrame) -> go.Figure:
@@ -292,7 +209,7 @@ def predicted_against_measured(tried: pd.DataFrame) -> go.Figure:
     figure.add_trace(go.Scatter(x=ends, y=ends, mode="lines", line=line, hoverinfo="skip"))
     figure.update_xaxes(title="Predicted effect (points)", zeroline=True)
     figure.update_yaxes(title="Measured effect (points)", zeroline=True)
-    return _laid_out(figure)
+    return laid_out(figure)
 
 
 def _of_r(values: pd.Series) -> list[str]:
@@ -365,18 +282,4 @@ def against_rivals(rows: pd.DataFrame) -> go.Figure:
     figure.add_vline(x=rows["rate"].iloc[0], line={"color": UNSTEERED, "width": 1.5, "dash": "dash"})
     figure.update_xaxes(title="Success rate", tickformat=".0%", automargin=True, nticks=5, tickangle=0)
     figure.update_yaxes(autorange="reversed", type="category", automargin=True, ticksuffix="  ")
-    return _laid_out(figure, height=84 + 30 * rows["group"].nunique())
-
-
-def _laid_out(figure: go.Figure, *, height: int = 380, legend: bool = False) -> go.Figure:
-    figure.update_layout(
-        height=height,
-        margin={"l": 8, "r": 8, "t": 32 if legend else 16, "b": 8},
-        showlegend=legend,
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        font={"size": FONT_SIZE},
-        hoverlabel={"font": {"size": FONT_SIZE}},
-        dragmode=False,
-        clickmode="event+select",
-    )
-    return figure
+    return laid_out(figure, height=84 + 30 * rows["group"].nunique())

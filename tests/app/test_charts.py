@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from app.evaluate import rate_chart
-from corrsteer_core.reporting import figures, palette
+from corrsteer_core.reporting import feature_figures, figures, palette
 
 TRIED = pd.DataFrame(
     {
@@ -105,7 +105,7 @@ def test_a_feature_s_effects_run_along_its_scales():
             "unsteered_high": 0.75,
         }
     )
-    figure = figures.effects_by_scale(rows)
+    figure = feature_figures.effects_by_scale(rows)
     steered, unsteered = figure.data
     assert list(steered.x) == [0, 1, 2, 8]  # a scale: from 2 to 8 is as far as it is
     assert figure.layout.xaxis.type != "category"
@@ -121,8 +121,8 @@ def test_a_small_effect_does_not_fill_the_picture():
         {"scale": [1.0], "steered_rate": 0.806, "unsteered_rate": 0.8, "positive_flips": 1, "negative_flips": 0,
          "p": 1.0, "low": 0.805, "high": 0.807, "unsteered_low": 0.799, "unsteered_high": 0.801}
     )  # fmt: skip
-    low, high = figures.effects_by_scale(rows).layout.yaxis.range
-    assert high - low >= figures.LEAST_RANGE
+    low, high = feature_figures.effects_by_scale(rows).layout.yaxis.range
+    assert high - low >= feature_figures.LEAST_RANGE
     assert low < 0.8 < high
 
 
@@ -137,7 +137,7 @@ def test_chance_is_drawn_both_ways_where_there_are_negative_features():
 
 def test_the_histogram_shows_both_groups_in_the_middle_of_their_bins():
     bins = pd.DataFrame({"start": [0.0, 1.0], "width": 1.0, "correct": [0.3, 0.1], "incorrect": [0.0, 0.2]})
-    correct, incorrect = figures.activation_histogram(bins).data
+    correct, incorrect = feature_figures.activation_histogram(bins).data
     assert list(correct.x) == [0.5, 1.5]
     assert list(correct.y) == [0.3, 0.1]
     assert list(incorrect.y) == [0.0, 0.2]

@@ -224,7 +224,7 @@ def test_a_cache_that_cannot_be_written_is_a_sentence(capsys, tmp_path, monkeypa
     (tmp_path / "file").touch()
     monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path / "file"))
     monkeypatch.setattr(inputs, "set_up", lambda *_: Writer("run").__enter__())
-    assert "Not a directory; see" in said(capsys, "fit", "--task", "sentiment")
+    assert "Not a directory; check" in said(capsys, "fit", "--task", "sentiment")
 
 
 class ArrayMemoryError(MemoryError):
