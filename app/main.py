@@ -14,6 +14,7 @@ if ROOT not in sys.path:  # `streamlit run` puts only this file's folder there
 import pandas as pd  # noqa: E402
 import streamlit as st  # noqa: E402
 
+from app import login  # noqa: E402
 from app.shared import components, pages, resources, state  # noqa: E402
 
 
@@ -22,6 +23,8 @@ def main() -> None:
     st.set_page_config(page_title="CorrSteer Explorer", page_icon=f"{ROOT}/app/icon.svg", layout="wide")
     components.log_to_file()
     st.html(components.style())
+    if not login.let_in():
+        return
     known = pages.pages()
     first = next(iter(known))
     drawn = {

@@ -81,6 +81,7 @@ def actions(place: Place) -> list[Action]:
         Action("refit", ("refit", run, "--floor", "2", "--permutations", "25", "--quiet")),
         Action("select", ("select", run, "--strategy", "A", "--out", "CACHE/A.json", "--quiet"), outputs=("A.json",)),
         Action("try", ("select", run, "--strategy", "P", "--quiet")),
+        Action("evaluate", ("evaluate", "--set", kept, "--limit", "6", "--controls", "1", "--quiet")),
         Action("describe", ("describe", run, "--top", "4", "--quiet")),
         Action("report", ("report", run, "--out", "CACHE/r.html", "--force", "--quiet"), outputs=("r.html",)),
         Action("backup", ("backup", run, "CACHE/b.duckdb", "--force", "--quiet"), outputs=("b.duckdb",)),

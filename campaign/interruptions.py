@@ -54,7 +54,7 @@ def kills_at_moments(place: Place, known: Known, seed: int, bounds: Bounds) -> T
     """A signal at a random moment."""
     tally = Tally("processes ended at a random moment (KILL, TERM, INT)")
     rng = random.Random(seed)
-    for nth, action in _in_turn(place, bounds):
+    for nth, action in in_turn(place, bounds):
         number, moment = SIGNALS[nth % len(SIGNALS)], rng.random() * known.of(action)["seconds"]
         cache = known.cache(action)
         child = fork(lambda action=action, cache=cache: action.run(cache), cache)  # type: ignore[misc]
@@ -64,7 +64,7 @@ def kills_at_moments(place: Place, known: Known, seed: int, bounds: Bounds) -> T
         fine = ended.status in (0, 130, -signal.SIGKILL, -signal.SIGTERM)
         problem = ended.problem or ("" if fine else f"it ended with {ended.status}: {ended.printed[-300:]}")
         what = f"{action.name}, signal {number} after {moment:.2f} s (seed {seed}, trial {nth})"
-        tally.note(what, problem or _afterwards(place, known, action, cache))
+        tally.note(what, problem or afterwards(place, known, action, cache))
     return tally
 
 
@@ -77,7 +77,7 @@ def kills_at_operations(place: Place, known: Known, seed: int, bounds: Bounds) -
         ended = fork(lambda action=action, cache=cache: action.run(cache), cache, disk).wait()  # type: ignore[misc]
         problem = "" if ended.status in (0, -signal.SIGKILL) else f"it ended with {ended.status}"
         what = f"{action.name}, operation {at} (seed {seed}, trial {nth})"
-        tally.note(what, problem or _afterwards(place, known, action, cache))
+        tally.note(what, problem or afterwards(place, known, action, cache))
     return tally
 
 
@@ -92,7 +92,7 @@ def faults(place: Place, known: Known, seed: int, bounds: Bounds) -> Tally:
         code = what if isinstance(what, int) else errno.EIO
         problem = _said(ended, os.strerror(code))
         name = f"{action.name}, {os.strerror(code)} at operation {at} (seed {seed}, trial {nth})"
-        tally.note(name, problem or _afterwards(place, known, action, cache))
+        tally.note(name, problem or afterwards(place, known, action, cache))
     return tally
 
 
@@ -113,7 +113,7 @@ def full_files(place: Place, known: Known, seed: int, bounds: Bounds) -> Tally:
 
         ended = fork(limited, cache).wait()
         what = f"{action.name}, files of at most {limit:,} bytes (seed {seed}, trial {nth})"
-        tally.note(what, _said(ended, os.strerror(errno.EFBIG)) or _afterwards(place, known, action, cache))
+        tally.note(what, _said(ended, os.strerror(errno.EFBIG)) or afterwards(place, known, action, cache))
     return tally
 
 
@@ -128,7 +128,7 @@ def _said(ended: Ended, cause: str) -> str:
     return "" if cause in ended.printed else f"the cause ({cause}) is not said: {ended.printed[-300:]}"
 
 
-def _in_turn(place: Place, bounds: Bounds) -> Iterator[tuple[int, Action]]:
+def in_turn(place: Place, bounds: Bounds) -> Iterator[tuple[int, Action]]:
     every = actions(place)
     for nth in bounds.numbers():
         yield nth, every[nth % len(every)]
@@ -142,7 +142,7 @@ def _at_operations(place: Place, known: Known, bounds: Bounds, seed: int) -> Ite
         yield nth, *pairs[nth % len(pairs)]
 
 
-def _afterwards(place: Place, known: Known, action: Action, cache: Path) -> str:
+def afterwards(place: Place, known: Known, action: Action, cache: Path) -> str:
     """What is wrong after a command did not end well: what is there is whole, and the same command again finishes."""
 
     expected = known.of(action)["content"]

@@ -8,7 +8,7 @@ import streamlit as st
 from app.evaluate import comparison_panel, measure_form, measurement_jobs, result
 from app.evaluate.sample_table import WHICH
 from app.shared import components as ui
-from app.shared import resources, state
+from app.shared import resources, state, tables
 from corrsteer_core.reporting import verdict
 from corrsteer_core.runs import measurements
 
@@ -65,7 +65,7 @@ def _chosen(found: pd.DataFrame) -> pd.Series:
         }
     )
     event = st.dataframe(
-        table,
+        tables.harmless(table),
         hide_index=True,
         width="stretch",
         height="auto" if len(table) <= SHOWN else 240,

@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from app.shared import components as ui
+from app.shared import tables
 from corrsteer_core.reporting import prior_words
 
 
@@ -42,4 +43,4 @@ def _table(table: prior_words.Table) -> None:
     rows = [[ui.plain(cell) for cell in row] for row in table.rows]
     right = {head: st.column_config.TextColumn(alignment="right") for head in heads[1:]}
     frame = pd.DataFrame(rows, columns=heads)
-    st.dataframe(frame, hide_index=True, width="stretch", alt=table.title, column_config=right)
+    st.dataframe(tables.harmless(frame), hide_index=True, width="stretch", alt=table.title, column_config=right)

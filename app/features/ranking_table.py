@@ -10,7 +10,7 @@ import streamlit as st
 from app.features import description_panel, filters
 from app.features.filters import sorts
 from app.shared import components as ui
-from app.shared import state
+from app.shared import state, tables
 from app.shared.resources import ask, ask_fit
 from corrsteer_core.correlation.feature_columns import Column, Show, shown_columns
 from corrsteer_core.runs import feature_lists, reliability, run_facts
@@ -63,7 +63,7 @@ def draw(run: str, facts: run_facts.RunFacts) -> None:
     rows = rows.join(bounds.drop(columns=FEATURE))
     key = f"features-{run}-{hash(wanted)}-{number}"
     place.dataframe(
-        _for_show(rows, columns, predicted=predicted),
+        tables.harmless(_for_show(rows, columns, predicted=predicted)),
         alt="Features. Arrow keys move, Shift and Space open a row.",
         key=key,
         hide_index=True,

@@ -11,7 +11,7 @@ import streamlit as st
 from app.demo import DEMO
 from app.overview import hero, job_panel, run_comparison, run_form
 from app.shared import components as ui
-from app.shared import resources, state
+from app.shared import resources, state, tables
 from app.shared.names import task_title
 from corrsteer_core.base import jobs
 from corrsteer_core.base.errors import CorrSteerError
@@ -221,7 +221,7 @@ def _readable_runs(readable: pd.DataFrame) -> None:
         }
     )
     picked = st.dataframe(
-        shown,
+        tables.harmless(shown),
         key=f"runs-{hash(tuple(readable['run']))}",  # by its rows: a selection is of places, and runs move up
         alt="Runs. Arrow keys move, Shift and Space select a row.",
         hide_index=True,

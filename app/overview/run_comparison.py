@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from app.shared import components as ui
+from app.shared import tables
 from app.shared.resources import ask
 from corrsteer_core.reporting.verdict import WORDS, verdict
 from corrsteer_core.runs import feature_lists, run_facts
@@ -22,14 +23,18 @@ def draw(runs: Sequence[str]) -> None:
     table = compared(runs)
     st.markdown("**Side by side**")
     st.dataframe(
-        table.reset_index(names=""), alt="The result of each run", hide_index=True, width="stretch", height="content"
+        tables.harmless(table.reset_index(names="")),
+        alt="The result of each run",
+        hide_index=True,
+        width="stretch",
+        height="content",
     )
     settings = settings_apart(runs)
     same = "The runs were made with the same settings." if settings.empty else "Settings in which they differ:"
     st.caption(same)
     if not settings.empty:
         st.dataframe(
-            settings.reset_index(names=""),
+            tables.harmless(settings.reset_index(names="")),
             alt="Settings in which they differ",
             hide_index=True,
             width="stretch",

@@ -16,8 +16,10 @@ from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.paths import EMBEDDED
 from corrsteer_core.runs import poolings
 from corrsteer_core.saes.presets import PRESETS
+from corrsteer_core.storage import upload_room
 
 STARTED = "new_run_job"  # the job that this tab's form started last
+REMOVED = "new_run_removed"  # what went to make room for its file
 SCORER_WORDS = {
     "letter": "The right letter (A, B, C ...)",
     "first_word": "The right first word",
@@ -56,6 +58,8 @@ def draw() -> None:
             _start(asked, settings)
         elif started := st.session_state.get(STARTED):
             job_panel.draw_one(started)
+            if removed := st.session_state.get(REMOVED):
+                st.caption(removed)
 
 
 def _named_task() -> dict[str, Any]:
@@ -169,7 +173,9 @@ def _asked(asked: dict[str, Any]) -> list[str]:
         return [f"--task={asked['task']}"]
     if asked["file"] is None:
         raise CorrSteerError("No file was chosen; upload one with a prompt in every row.")
-    path = uploads.keep_upload(asked["file"].name, asked["file"].getvalue())
+    content = asked["file"].getvalue()
+    st.session_state[REMOVED] = upload_room.make_room(len(content))
+    path = uploads.keep_upload(asked["file"].name, content)
     try:
         tasks.load_items(tasks.custom_task(asked["scorer"], path))
     except CorrSteerError:  # said now: as a job it could only fail, and fail again

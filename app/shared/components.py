@@ -12,6 +12,7 @@ from typing import Any
 
 import streamlit as st
 
+from app.shared import tables
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.formatting import MINUS, missing, p_value, percent, points, points_alone, signed  # noqa: F401  (pages say components.percent)
 from corrsteer_core.base.paths import cache_dir
@@ -171,7 +172,7 @@ def icon_button(label: str, icon: str, key: str, **options: Any) -> bool:
 def table_behind(frame: Any, label: str = "The numbers behind this chart", **config: Any) -> None:
     """The data of a picture, for those who cannot or do not want to read it."""
     with st.expander(label):
-        st.dataframe(frame, hide_index=True, width="stretch", alt=label, **config)
+        st.dataframe(tables.harmless(frame), hide_index=True, width="stretch", alt=label, **config)
 
 
 def style() -> str:

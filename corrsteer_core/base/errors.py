@@ -4,7 +4,8 @@ Anything else that escapes is a bug. The command line and the app print a `CorrS
 one sentence, without a traceback.
 """
 
-_FULL = ("out of memory", "can't allocate memory", "not enough memory")
+_FULL = ("out of memory", "can't allocate memory", "not enough memory", "can't start new thread")
+"""The last is said where there is no room for another thread's stack."""
 
 
 class CorrSteerError(Exception):

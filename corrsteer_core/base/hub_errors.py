@@ -28,7 +28,13 @@ def _chain(error: BaseException | None) -> list[BaseException]:
     return found
 
 
+PICKLED = "the file holds Python objects besides weights, which could run code when they are loaded, so it is not"
+"""What to say of a file that PyTorch would unpickle only if told to."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, or its kind when it has none."""
+    if "weights_only" in str(error):  # PyTorch's advice is to load it with its code
+        return PICKLED
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

@@ -26,6 +26,7 @@ from typing import Any, Literal
 
 import psutil
 
+from corrsteer_core.base import parent
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.files import not_written, remove_folder, write_text
 from corrsteer_core.base.paths import PACKAGE, cache_dir
@@ -46,6 +47,7 @@ KEPT = {
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
 _ERROR_LINE = re.compile(r"(?:^|: )error: (.+)$")
 _STARTING = 10.0  # seconds within which a job's process must have been recorded
+_ONE_AT_A_TIME = threading.Lock()  # two clicks come to two threads of one server
 _LOG_END = 20_000  # bytes of a log that are searched for its error
 
 
@@ -76,8 +78,15 @@ class Job:
 def start(arguments: Sequence[str], title: str) -> str:
     """Start `python -m corrsteer_core ARGUMENTS` in the background; returns the job's id.
 
+    One that is doing exactly this already, after a double click say, is not started again: its id is returned.
     Raises CorrSteerError, and leaves nothing, where the cache cannot be written.
     """
+    with _ONE_AT_A_TIME:
+        found = running(arguments)
+        return found.id if found else _begin(arguments, title)
+
+
+def _begin(arguments: Sequence[str], title: str) -> str:
     started = datetime.now(UTC)
     job = f"{started:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     folder = _jobs_dir() / job
@@ -101,6 +110,7 @@ def _launch(folder: Path) -> None:
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=PACKAGE.parent,
+            env={**os.environ, **(parent.environment() if os.environ.get(INSTANCE) else {})},
             start_new_session=True,  # a Ctrl-C meant for the terminal's own process is not the job's
         )
     threading.Thread(target=process.wait, daemon=True).start()  # or it would stay a zombie while we live

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
+import os
 import re
 import shutil
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +18,8 @@ from corrsteer_core.base.files import not_written, remove_leftovers, scratch_pat
 from corrsteer_core.base.paths import cache_dir
 
 LARGEST = 50_000_000  # bytes
+LARGEST_UNPACKED = 500_000_000  # bytes: a small file can unpack to more than memory holds
+_UNPACKED_AT_ONCE = 2**20
 ENDINGS = (".jsonl", ".json", ".ndjson", ".csv", ".parquet")
 """Those that say what a file is (what tasks read; a test holds the two equal). Each may be followed by .gz."""
 
@@ -24,12 +30,14 @@ def keep_upload(name: str, content: bytes) -> Path:
     Of the name only letters, digits and hyphens stay, and one of ENDINGS (.jsonl where it has none of them).
     Raises CorrSteerError for an empty or too large file, and where the cache cannot be written.
     """
-    _check(content)
+    _check(name, content)
     with _writing():
-        folder = _folder() / hashlib.sha256(content).hexdigest()[:12]
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / _harmless(name)
-        if not _holds(path, content):
+        place = folder() / hashlib.sha256(content).hexdigest()[:12]
+        place.mkdir(parents=True, exist_ok=True)
+        path = place / _harmless(name)
+        if _holds(path, content):
+            os.utime(path)  # given anew: its age begins again
+        else:
             write_bytes(path, content)
     return path
 
@@ -37,24 +45,24 @@ def keep_upload(name: str, content: bytes) -> Path:
 @contextmanager
 def passing(name: str, content: bytes) -> Iterator[Path]:
     """An uploaded file that is read once: there while the context is open. Raises as `keep_upload` does."""
-    _check(content)
+    _check(name, content)
     with _writing():
-        _folder().mkdir(parents=True, exist_ok=True)
-        remove_leftovers(_folder())
-        folder = scratch_path(_folder())
-        folder.mkdir()
+        folder().mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder())
+        scratch = scratch_path(folder())
+        scratch.mkdir()
     try:
-        path = folder / _harmless(name)
+        path = scratch / _harmless(name)
         with _writing():
             write_bytes(path, content, lasting=False)
         yield path
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def remove(path: Path) -> None:
     """Remove a kept file; anything that is none, or is gone, is left alone."""
-    if path.resolve().parent.parent == _folder().resolve():
+    if path.resolve().parent.parent == folder().resolve():
         with suppress(OSError):
             path.unlink(missing_ok=True)
             path.parent.rmdir()  # where another name of the same content is kept, this fails
@@ -62,18 +70,38 @@ def remove(path: Path) -> None:
 
 def known_as(path: Path) -> str:
     """A file as its user knows it: of an upload the name alone, since they never saw where it lies."""
-    return path.name if path.is_relative_to(_folder()) else str(path)
+    return path.name if path.is_relative_to(folder()) else str(path)
 
 
-def _folder() -> Path:
+def folder() -> Path:
+    """Where uploads are kept, each in a folder of its own."""
     return cache_dir() / "uploads"
 
 
-def _check(content: bytes) -> None:
+def _check(name: str, content: bytes) -> None:
     if not content.strip():
         raise CorrSteerError("The uploaded file is empty; choose one that holds something.")
     if len(content) > LARGEST:
         raise CorrSteerError(f"The uploaded file has {len(content):,} bytes; at most {LARGEST:,} are taken.")
+    if name.lower().endswith(".gz") and _unpacks_to_more(content):
+        raise CorrSteerError(
+            f"The uploaded file unpacks to more than {LARGEST_UNPACKED:,} bytes; give a part of it, or start the run from "
+            f"the command line."
+        )
+
+
+def _unpacks_to_more(content: bytes) -> bool:
+    """Whether a gzip file holds more than may be taken; a damaged one is told of when its rows are read."""
+    size = 0
+    try:
+        with gzip.open(io.BytesIO(content)) as file:
+            while part := file.read(_UNPACKED_AT_ONCE):
+                size += len(part)
+                if size > LARGEST_UNPACKED:
+                    return True
+    except (OSError, EOFError, zlib.error):
+        return False
+    return False
 
 
 @contextmanager
@@ -82,7 +110,7 @@ def _writing() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise not_written("The uploaded file", _folder(), error) from error
+        raise not_written("The uploaded file", folder(), error) from error
 
 
 def _holds(path: Path, content: bytes) -> bool:

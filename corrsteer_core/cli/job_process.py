@@ -7,15 +7,17 @@ import signal
 import sys
 from pathlib import Path
 
+from corrsteer_core.base import job_queue, parent
 from corrsteer_core.base.files import not_written, write_text
 from corrsteer_core.cli import main
 
 
 def run(folder: Path) -> int:
-    """Run the command that a job's folder asks for, and leave its exit status there."""
+    """Run the command that a job's folder asks for, when it is its turn, and leave its exit status there."""
     arguments = json.loads((folder / "job.json").read_text(encoding="utf-8"))["arguments"]
     status = 1
     try:
+        job_queue.await_turn(folder)
         status = main.main([*arguments, "--progress-file", str(folder / "progress.json")])
     except SystemExit as error:  # argparse's way of refusing arguments
         status = error.code if isinstance(error.code, int) else 1
@@ -33,4 +35,6 @@ if __name__ == "__main__":
     # Started from a background shell, SIGINT would be ignored, and cancelling with it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(run(Path(sys.argv[1])))
+    job = Path(sys.argv[1])
+    parent.end_with_it(signal.SIGINT, told=(job / "cancelled").touch)
+    sys.exit(run(job))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.base.hub_errors import first_line
+from corrsteer_core.models.chat_templates import rendered
 from corrsteer_core.models.loading import Model
 from corrsteer_core.runs.prompt_style import PromptStyle
 
@@ -71,13 +73,21 @@ def _takes_system(model: Model) -> bool:
 
 def _chat_ids(model: Model, turns: list[Message], style: PromptStyle) -> list[int]:
     before, prefix = text_before(model, style)
-    text = _templated(model, [*before, _beginning(prefix, turns[0]), *turns[1:]])
+    from jinja2 import TemplateError
+
+    try:
+        text = _templated(model, [*before, _beginning(prefix, turns[0]), *turns[1:]])
+    except TemplateError as error:
+        raise CorrSteerError(
+            f"The chat template of {model.name} refuses this chat ({first_line(error)}); change it, or leave the chat "
+            f"template out (--no-chat)."
+        ) from None
     return model.tokenizer(text, add_special_tokens=False)["input_ids"]  # the template wrote the special tokens
 
 
 def _templated(model: Model, turns: list[Message]) -> str:
     # Templates of models that can think (Qwen3) have them do so unless told not to; others do not look at the name.
-    return model.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+    return rendered(model.tokenizer, turns, add_generation_prompt=True, enable_thinking=False)
 
 
 def _beginning(prefix: str, turn: Message) -> Message:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.hub_errors import first_line
+from corrsteer_core.models.chat_templates import rendered
 
 Messages = list[dict[str, str]]
 Document = Messages | str
@@ -150,7 +151,7 @@ def _templated(chat: Messages, tokenizer) -> str:
     from jinja2 import TemplateError
 
     try:
-        return tokenizer.apply_chat_template(chat, tokenize=False)
+        return rendered(tokenizer, chat)
     except TemplateError as error:
         roles = ", ".join(message["role"] for message in chat)
         raise CorrSteerError(

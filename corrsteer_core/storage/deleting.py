@@ -23,11 +23,11 @@ def delete_run(run: str) -> None:
     finally:
         lock.release()
     shutil.rmtree(measured_sets(run), ignore_errors=True)
-    if data and not _wanted(data):
+    if data and not wanted(data):
         uploads.remove(Path(data))
 
 
-def _wanted(data: str) -> bool:
+def wanted(data: str) -> bool:
     """Whether another run, or a job that may yet make one, has this file of samples; a run that cannot be read may."""
     end = str(Path(*Path(data).parts[-2:]))  # links may lead to the rest in several ways
     asked = (part for job in jobs.jobs() if job.state != "finished" for part in job.arguments)

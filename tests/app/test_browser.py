@@ -18,6 +18,7 @@ from corrsteer_core.reporting import verdict
 from corrsteer_core.runs import feature_facts, feature_lists, measurements, run_facts, stored_run
 from corrsteer_core.runs.steering_set import SteeringRow
 from corrsteer_core.storage import run_folder
+from tests.made.browsers import FLAGS, visitor
 
 pytestmark = [
     pytest.mark.browser,
@@ -25,10 +26,6 @@ pytestmark = [
     pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed"),
 ]
 
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120_000  # ms; the machine may be busy with the first run, or with something else
 WITH_MODEL = 600_000  # ms for what waits until a model is loaded
@@ -44,8 +41,8 @@ def browser():
 
 
 @pytest.fixture
-def page(browser):
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
+def page(browser, first_start):
+    context = visitor(browser, first_start)
     opened = context.new_page()
     opened.set_default_timeout(PATIENCE)
     yield opened
@@ -258,7 +255,7 @@ def test_a_set_built_from_nothing_and_found_again_by_its_link(browser, page, fir
     page.wait_for_url("**set=strong*")
     healthy(page)
 
-    other = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()  # another person, who got the link
+    other = visitor(browser, first_start).new_page()  # another person, who got the link
     other.set_default_timeout(PATIENCE)
     other.goto(page.url)
     other.get_by_role("heading", name="Set: strong by hand").wait_for()
@@ -273,9 +270,7 @@ def test_a_set_built_from_nothing_and_found_again_by_its_link(browser, page, fir
     saving = pop(page, "Save")
     link = saving.get_by_test_id("stCode").inner_text().strip()
     assert link.startswith(f"{first_start.url}/steer?run={demo}&page=")
-    third = browser.new_context(
-        viewport={"width": 1280, "height": 800}
-    ).new_page()  # and one who gets the page as it is
+    third = visitor(browser, first_start).new_page()  # and one who gets the page as it is
     third.set_default_timeout(PATIENCE)
     third.goto(link)
     third.get_by_role("heading", name="Set: strong by hand").wait_for()

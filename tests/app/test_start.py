@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,12 +34,12 @@ import os, pathlib, signal, subprocess, sys
 from app import __main__ as start
 from corrsteer_core.base import jobs
 
-def serve(port):
+def serve(port, how, token):
     jobs.PACKAGE = pathlib.Path(os.environ["FAKE"])
     jobs.start(["anything"], "ours")
     return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
 
-def answers(port, server):
+def answers(inside, server):
     print(server.pid, flush=True)
 
 signal.signal(signal.SIGHUP, signal.SIG_IGN if "NOHUP" in os.environ else signal.SIG_DFL)
@@ -67,16 +69,22 @@ def anothers(cache: Path) -> Iterator[str]:
         process.kill()
 
 
-def started(cache: Path, **environment: str) -> tuple[subprocess.Popen, psutil.Process]:
-    """The app and its server, running."""
+def begun(cache: Path, stderr: int | None = None, **environment: str) -> subprocess.Popen:
+    """The app, started."""
     fake = pretended_core(cache, COMMANDS)
-    app = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-c", APP],
         cwd=ROOT,
         env={**os.environ, "FAKE": str(fake), **environment},
         stdout=subprocess.PIPE,
+        stderr=stderr,
         text=True,
     )
+
+
+def started(cache: Path, **environment: str) -> tuple[subprocess.Popen, psutil.Process]:
+    """The app and its server, running."""
+    app = begun(cache, **environment)
     assert app.stdout
     return app, psutil.Process(int(app.stdout.readline()))
 
@@ -100,12 +108,79 @@ def test_an_app_that_is_to_outlive_its_terminal_does(cache):
     assert not server.is_running()
 
 
+SERVER = """
+import os, sys, time
+from app import server
+server.LOADED = ()
+from corrsteer_core.base import jobs
+class Served:
+    def run(self, config):
+        import pathlib
+        jobs.PACKAGE = pathlib.Path(os.environ["FAKE"])
+        jobs.start(["something"], "of a page")
+        time.sleep(600)
+server.served = lambda *_, **__: Served()
+server.main(["0"])
+"""
+
+
+def with_a_server(code: str) -> str:
+    """The app's code with a server whose process runs `code`."""
+    begun = 'return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)'
+    assert begun in APP
+    real = f"return subprocess.Popen([sys.executable, '-c', {code!r}], env={{**os.environ, **parent.environment()}})"
+    return APP.replace(begun, real).replace("import jobs", "import jobs, parent")
+
+
+def test_an_app_that_is_killed_leaves_neither_server_nor_job(cache, anothers, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "APP", with_a_server(SERVER))
+    app, server = started(cache)
+    until = time.monotonic() + 600
+    while len([job for job in jobs.jobs() if job.title in ("ours", "of a page")]) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    app.kill()
+    assert app.wait(600) == -signal.SIGKILL
+    psutil.wait_procs([server], timeout=600)
+    assert not server.is_running()
+    while (states := {job.title: job.state for job in jobs.jobs()})["ours"] == "running" or (
+        states["of a page"] == "running"
+    ):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert states == {"ours": "cancelled", "of a page": "cancelled", "another's": "running"}
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "said"),
+    [
+        ("os.kill(os.getpid(), 9)", 1, "was killed (by somebody, or by the system for want of memory)"),
+        ("os.kill(os.getpid(), 15)", 1, "was ended by SIGTERM"),
+        ("sys.exit(3)", 3, "ended with status 3"),
+        ("sys.exit(0)", 1, "ended with status 0"),
+    ],
+)
+def test_a_server_that_ends_by_itself_is_told_of_in_one_sentence(cache, monkeypatch, end, status, said):
+    monkeypatch.setattr(sys.modules[__name__], "APP", with_a_server(f"import os, sys; {end}"))
+    app = begun(cache, stderr=subprocess.PIPE)
+    _, told = app.communicate(timeout=600)
+    assert app.returncode == status
+    assert told.startswith("error: The app's server ")
+    assert said in told
+    assert told.count("\n") == 1
+    assert {job.state for job in jobs.jobs()} == {"cancelled"}
+
+
 def test_a_server_that_starts_warns_of_nothing():
-    """With all that it loads beforehand; an address that is none ends it where it would begin to serve."""
-    server = subprocess.run(
-        [sys.executable, "-m", "app.server", "none"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert "Invalid value for '--server.port'" in server.stderr
+    """With all that it loads beforehand; a port that is taken ends it where it would begin to serve."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        server = subprocess.run(
+            [sys.executable, "-m", "app.server", str(port)], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+    assert f"Port {port} is not available" in server.stderr
     assert "WARNING" not in server.stdout + server.stderr
 
 

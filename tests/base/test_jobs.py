@@ -7,12 +7,13 @@ import json
 import os
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from app import __main__ as start
-from corrsteer_core.base import files, jobs
+from corrsteer_core.base import files, job_queue, jobs
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.uploads import keep_upload
 from corrsteer_core.cli import main
@@ -302,3 +303,61 @@ def test_an_upload_is_kept_under_a_harmless_name(cache, name, kept):
 def test_an_empty_upload_is_refused():
     with pytest.raises(CorrSteerError, match="empty"):
         keep_upload("x.jsonl", b" \n")
+
+
+# --- one after the other -------------------------------------------------------------------------
+
+
+def staged(id: str, stage: str, patience: float = 600.0) -> jobs.Job:
+    """A job, once its stage is this."""
+    until = time.monotonic() + patience
+    while (job := jobs.job(id)).stage != stage:
+        assert time.monotonic() < until, job
+        time.sleep(0.05)
+    return job
+
+
+def test_a_second_job_waits_and_says_for_whom_until_the_first_has_ended(cache, monkeypatch):
+    first = pretend(cache, monkeypatch, WAITING)
+    second = jobs.start(["another"], "second")
+    third = jobs.start(["yet another"], "third")
+    assert staged(first, "waiting").share == 0.25
+    waits = staged(second, "waiting until “pretended” has ended")
+    assert (waits.state, waits.share) == ("running", 0.0)
+    staged(third, "waiting until “pretended” and 1 more have ended")
+    jobs.stop(first)
+    staged(second, "waiting")
+    staged(third, "waiting until “second” has ended")
+    jobs.stop(third)
+    assert jobs.job(third).state == "cancelled", "one that waits can be cancelled"
+    assert jobs.job(second).state == "running"
+    jobs.stop(second)
+
+
+def test_more_run_at_once_where_that_is_asked_for(cache, monkeypatch):
+    monkeypatch.setenv(job_queue.AT_ONCE, "2")
+    every = [pretend(cache, monkeypatch, WAITING), jobs.start(["another"], "second"), jobs.start(["third"], "third")]
+    for id in every[:2]:
+        staged(id, "waiting")
+    staged(every[2], "waiting until “pretended” and 1 more have ended")
+    for id in every:
+        jobs.stop(id)
+
+
+@pytest.mark.parametrize(("asked", "jobs_at_once"), [("", 1), ("3", 3), ("0", 1), ("-2", 1), ("many", 1)])
+def test_how_many_run_at_once(monkeypatch, asked, jobs_at_once):
+    monkeypatch.setenv(job_queue.AT_ONCE, asked)
+    assert job_queue.at_once() == jobs_at_once
+
+
+def test_the_same_work_asked_for_many_times_at_once_is_one_job(cache, monkeypatch):
+    first = pretend(cache, monkeypatch, WAITING)
+    with ThreadPoolExecutor(20) as clicks:
+        ids = set(clicks.map(lambda _: jobs.start(["the same"], "twice"), range(20)))
+    assert len(ids) == 1
+    assert sorted(job.title for job in jobs.jobs()) == ["pretended", "twice"]
+    jobs.stop(ids.pop())
+    assert jobs.start(["the same"], "twice") not in ids, "what has ended can be done again"
+    for job in jobs.jobs():
+        jobs.stop(job.id)
+    assert first

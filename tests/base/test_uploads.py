@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import os
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 from corrsteer_core.base import jobs, uploads
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.uploads import keep_upload, known_as
+from corrsteer_core.storage import upload_room
 from corrsteer_core.tasks import custom_task, load_items
 from corrsteer_core.tasks.rows import KINDS
 
@@ -112,6 +115,69 @@ def test_a_file_that_unpacks_to_more_than_it_may_is_refused(tmp_path, monkeypatc
         load_items(custom_task("refusal", tmp_path / "x.csv.gz"))
 
 
+# --- how much is kept ----------------------------------------------------------------------------
+
+
+def test_a_small_upload_that_unpacks_to_more_than_is_taken_is_refused_before_it_is_kept(cache, monkeypatch):
+    monkeypatch.setattr(uploads, "LARGEST_UNPACKED", 10_000)
+    monkeypatch.setattr(uploads, "_UNPACKED_AT_ONCE", 1_000)
+    with pytest.raises(CorrSteerError, match="unpacks to more than 10,000 bytes"):
+        keep_upload("x.csv.GZ", gzip.compress(bytes(10_001), mtime=0))
+    assert not (cache / "uploads").exists()
+    assert keep_upload("x.csv.gz", gzip.compress(b"p" * 10_000, mtime=0)).exists()
+    assert keep_upload("x.csv.gz", gzip.compress(b"p" * 9_999, mtime=0)[:-6]).exists(), (
+        "its rows are told to be damaged"
+    )
+
+
+def aged(name: str, size: int, days: float) -> Path:
+    """An upload that was given so long ago."""
+    path = keep_upload(name, name.encode().ljust(size, b"."))
+    os.utime(path, (time.time() - days * 86400,) * 2)
+    return path
+
+
+def test_uploads_that_nobody_reads_go_after_a_month(cache):
+    old, young = aged("old.csv", 300, 31), aged("young.csv", 300, 29)
+    said = upload_room.make_room(10)
+    assert said == "To make room, 1 earlier upload (300 bytes) that no run or job reads was removed."
+    assert (old.exists(), young.exists()) == (False, True)
+    assert upload_room.make_room(10) == ""
+
+
+def test_an_upload_that_is_given_again_is_young_again(cache):
+    old = aged("old.csv", 300, 31)
+    keep_upload("old.csv", old.read_bytes())
+    assert upload_room.make_room(10) == ""
+    assert old.exists()
+
+
+def test_the_oldest_go_where_all_would_take_too_much_but_never_one_that_is_read(cache, monkeypatch):
+    monkeypatch.setattr(upload_room, "MOST_IN_ALL", 1_000)
+    needed, oldest, other = aged("needed.csv", 300, 50), aged("a.csv", 300, 3), aged("b.csv", 300, 2)
+    just_now = keep_upload("now.csv", b"x" * 50)
+    monkeypatch.setattr(upload_room, "wanted", lambda data: data == str(needed))
+    assert "2 earlier uploads (600 bytes)" in upload_room.make_room(500)
+    assert [path.exists() for path in (needed, oldest, other, just_now)] == [True, False, False, True]
+    with pytest.raises(CorrSteerError, match="uploads would take 1,050 bytes; at most 1,000 are kept: delete runs"):
+        upload_room.make_room(700)
+    assert needed.exists()
+
+
+def test_a_job_that_has_not_ended_keeps_its_file(cache):
+    path = aged("data.csv", 300, 99)
+    folder = cache / "jobs" / "20260101-000000-abcdef"
+    folder.mkdir(parents=True)
+    about = {"title": "t", "arguments": ["fit", f"--data={path}"], "started": "2026-01-01T00:00:00+00:00"}
+    (folder / "log").touch()
+    (folder / "job.json").write_text(json.dumps(about))
+    assert upload_room.make_room(10) == ""
+    assert path.exists()
+    jobs.forget(folder.name)
+    assert upload_room.make_room(10)
+    assert not path.exists()
+
+
 def form() -> None:
     from app.overview import run_form
 
@@ -133,3 +199,16 @@ def test_the_form_takes_every_kind_and_starts_on_it_as_what_it_is(cache, tmp_pat
         assert data.read_bytes() == content
         assert data.is_relative_to(cache / "uploads")
         assert name.lower().endswith("".join(data.suffixes))
+
+
+def test_the_form_says_what_it_removed_to_make_room(cache, monkeypatch):
+    monkeypatch.setattr(jobs, "start", lambda arguments, title: "20260101-000000-abcdef")
+    aged("old.csv", 300, 31)
+    test = AppTest.from_function(form, default_timeout=600)
+    test.session_state["new_run_open"] = True
+    test.run().button_group(key="new_run_kind").set_value("My own file").run()
+    test.file_uploader(key="new_run_file").upload("x.csv", b"prompt,target\none,1\n", "text/csv")
+    test.selectbox(key="new_run_scorer").set_value("contains")
+    next(button for button in test.button if button.label == "Start").click().run()
+    assert not test.exception
+    assert "1 earlier upload (300 bytes)" in " ".join(one.value for one in test.caption)

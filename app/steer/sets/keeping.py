@@ -36,7 +36,7 @@ def draw(desk: Desk) -> None:
     if word is None:
         st.caption("The prompt is too long for a link; download the page instead.")
         return
-    st.caption("A link to it, for everyone who uses this app on this machine:")
+    st.caption("A link to it, for everyone who is let into this app:")
     st.code(f"{_address()}?{urlencode({'run': desk.run, LINKED: word})}", language=None, wrap_lines=False)
 
 

@@ -50,9 +50,19 @@ def _installed(name: str) -> str | None:
         return None
 
 
+FLAGS = {
+    "--no-browser": "do not open a browser",
+    "--login": "people sign in with an account, as docs/serving.md says, instead of the token in the address",
+    "--i-know": "listen elsewhere although nobody has to sign in: the token must do",
+}
+"""Of `app`, handed on as they are."""
+
+
 def _app_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, help="port on this machine (default: the first free one)")
-    parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
+    parser.add_argument("--address", help="where to listen (default: this machine alone)")
+    for flag, what in FLAGS.items():
+        parser.add_argument(flag, action="store_true", help=what)
 
 
 def _app(options: argparse.Namespace, report: Reporter) -> None:
@@ -60,7 +70,8 @@ def _app(options: argparse.Namespace, report: Reporter) -> None:
     root = _app_root()
     command = [sys.executable, "-P", "-m", "app"]  # -P: a folder named `app` where we happen to be is not meant
     command += ["--port", str(options.port)] if options.port else []
-    command += ["--no-browser"] if options.no_browser else []
+    command += ["--address", options.address] if options.address else []
+    command += [flag for flag in FLAGS if getattr(options, flag.strip("-").replace("-", "_"))]
     path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
     sys.stdout.flush()
     sys.stderr.flush()
