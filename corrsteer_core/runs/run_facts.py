@@ -11,11 +11,12 @@ import pandas as pd
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.paths import EMBEDDED
-from corrsteer_core.runs.strategies import BY_RATE
+from corrsteer_core.runs.strategies import PREFERRED
 from corrsteer_core.storage.reading import Reader, query
 from corrsteer_core.storage.run_folder import database_path, run_names
 
-DEMO_TASK = "sentiment"
+DEMO_TASK = "tone"
+DEMO_SET = "S"
 RUN_COLUMNS = (
     "run", "task", "model", "created", "samples", "collected", "success_rate", "fitted", "measured", "problem",
 )  # fmt: skip
@@ -50,14 +51,23 @@ def runs(row: Callable[[str], dict[str, Any]] = run_row) -> pd.DataFrame:
 
 def demo_run() -> str | None:
     """The cached run in which the demo's whole job is done, or None."""
-    sql = "SELECT 1 FROM runs, evaluations WHERE config->>'task' = ? AND config->>'model' = ? AND name IN ('V', ?)"
+    sql = (
+        "SELECT 1 FROM runs, evaluations WHERE config->>'task' = ? AND config->>'model' = ? AND name = ? "
+        "AND split = 'shifted'"  # measured last
+    )
     for run in run_names():
         try:
-            if len(query(run, sql, [DEMO_TASK, EMBEDDED, BY_RATE])):
+            if len(query(run, sql, [DEMO_TASK, EMBEDDED, DEMO_SET])):
                 return run
         except CorrSteerError:
             continue  # a damaged run is reported where it is opened; the demo makes its own
     return None
+
+
+def measured_splits(run: str, name: str) -> set[str]:
+    """Splits of the run's own task on which a set was measured."""
+    sql = "SELECT DISTINCT split FROM evaluations, runs WHERE name = ? AND task = config->>'task'"
+    return set(query(run, sql, [name])["split"])
 
 
 @dataclass(frozen=True)
@@ -164,16 +174,20 @@ CURRENT = "e.content = coalesce(sets.content, e.content)"
 
 
 def headline(run: str) -> Mapping[str, Any] | None:
-    """The evaluation that says how a run ended: set V on the most unseen test samples of its own task, else None.
+    """The evaluation that says how a run ended: the best kind of set that was measured, on the most unseen test samples of
+    its own task; None where there is none. `set` is its name.
 
-    Of V as it is kept now, at the scale it is kept with; where that is not measured, of V chosen by the rate.
+    Of sets as they are kept now, at the scale they are kept with, in the order of strategies.PREFERRED; a set without rows
+    only where no other was measured.
     """
     found = query(
         run,
-        "SELECT name, summary FROM evaluations e JOIN runs USING (run) LEFT JOIN sets USING (run, name) "
-        f"WHERE name IN ('V', ?) AND split = 'test' AND task = config->>'task' AND {CURRENT} "
-        "AND scale = coalesce(CAST(body->>'scale' AS DOUBLE), 1) ORDER BY name, n DESC, e.created DESC LIMIT 1",
-        [BY_RATE],
+        "SELECT name, summary, json_array_length(body->'rows') AS features "
+        "FROM evaluations e JOIN runs USING (run) LEFT JOIN sets USING (run, name) "
+        f"WHERE list_contains($names, name) AND split = 'test' AND task = config->>'task' AND {CURRENT} "
+        "AND scale = coalesce(CAST(body->>'scale' AS DOUBLE), 1) "
+        "ORDER BY features = 0, list_position($names, name), n DESC, e.created DESC LIMIT 1",
+        {"names": list(PREFERRED)},
     )
     return None if found.empty else {**json.loads(found["summary"][0]), "set": found["name"][0]}
 
