@@ -10,7 +10,7 @@ import streamlit as st
 from app.evaluate import prior_panel, rate_chart, sample_table
 from app.shared import components as ui
 from app.shared import verdict_box
-from corrsteer_core.reporting import caveats, prior_words, tournament_words, verdict
+from corrsteer_core.reporting import prior_words, rival_groups, tournament_words, verdict
 
 
 def draw(run: str, row: pd.Series) -> None:
@@ -25,7 +25,7 @@ def draw(run: str, row: pd.Series) -> None:
     _numbers(summary)
     words = (verdict.gain_words(summary), verdict.side_effects(summary), verdict.fluency_words(summary))
     st.markdown(ui.for_markdown(" ".join(filter(None, words))))
-    if said := caveats.caveats(summary):
+    if said := rival_groups.caveats(summary):
         st.caption(ui.for_markdown(said))
     _comparison(summary, name)
     _tournament(summary, name)

@@ -99,14 +99,14 @@ def evaluate(
     """Measure a set on samples that its run held back, against the unsteered model, and keep the result with the run.
 
     `task` is the set's own unless named. `controls` random sets of like frequency and length are measured beside it (None:
-    19, or none where the run is not cached), with its sign turned round, its push on words as one constant and, for a set that
-    P or V chose, `matched` sets chosen alike among random features (None: 5). `against` names what a user would try first
-    ("prompts", "offset", "difference", "constrained", or "all"), `against_system` texts to begin the prompt with, `against_shots` how many training samples to
-    show with their answers, or a file of examples; the verdict says which is best. `balance` is the share (0.8) of the first
-    class of answers, reached by leaving out samples by the `seed`. `scale` takes the place of the set's own, `model` of the
-    one in memory or loaded again. Rates and effects are shares (0 to 1), fluency is in nats per token; `.verdict` prints as a
-    sentence, `.samples` is a DataFrame with both texts and outcomes. Raises CorrSteerError for another model, an empty
-    split, and controls of a set whose run is not in the cache.
+    19, or none where the run is not cached), with its sign turned round, its push on words as one constant and, for a set
+    that P or V chose, `matched` sets chosen alike among random features (None: 5). `against` names what a user would try
+    first ("prompts", "offset", "difference", "constrained", or "all"), `against_system` texts to begin the prompt with,
+    `against_shots` how many training samples to show with their answers, or a file of examples; the verdict says which is
+    best. `balance` is the share (0.8) of the first class of answers, reached by leaving out samples by the `seed`. `scale`
+    takes the place of the set's own, `model` of the one in memory or loaded again. Rates and effects are shares (0 to 1),
+    fluency is in nats per token; `.verdict` prints as a sentence, `.samples` is a DataFrame with both texts and outcomes.
+    Raises CorrSteerError for another model, an empty split, and controls of a set whose run is not in the cache.
     """
     from corrsteer_core.evaluation.exam import Balance
     from corrsteer_core.method.evaluating import evaluate as measured

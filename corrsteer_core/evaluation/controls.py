@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.reporting.caveats import LIKE
+from corrsteer_core.reporting.rival_groups import LIKE
 from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
 from corrsteer_core.saes.sae import Sae
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -18,8 +20,7 @@ from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.files import not_written, write_all_new, write_text
 from corrsteer_core.base.formatting import number, p_value, percent, points, probability, signed
 from corrsteer_core.base.text_diff import visible
-from corrsteer_core.reporting.report_contents import contents
-from corrsteer_core.reporting.report_rows import effect_rows, layer_rows, rate_rows
+from corrsteer_core.reporting.report_contents import columns_of, contents
 
 Theme = Literal["", "light", "dark"]
 """Empty: whichever the reader's device prefers."""
@@ -63,3 +64,23 @@ def _environment() -> Environment:
     made.filters.update(words, number=number)
     made.globals.update(rate_rows=rate_rows, effect_rows=effect_rows, layer_rows=layer_rows)
     return made
+
+
+def rate_rows(rates: pd.DataFrame) -> Iterator[tuple[str, ...]]:
+    """Success rates: label, rate, interval, against unsteered."""
+    for row in rates.itertuples():
+        yield row.label, percent(row.rate), f"{percent(row.low)} to {percent(row.high)}", points(row.effect)
+
+
+def effect_rows(effects: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
+    """Features steered alone: name, r, scale, effect, flips, p."""
+    for row in effects:
+        name, flips = f"layer {row['layer']} · {row['feature']}", f"+{row['positive_flips']} / −{row['negative_flips']}"
+        yield name, signed(row["r"]), f"{row['scale']:g}", points(row["effect"]), flips, p_value(row["p"])
+
+
+def layer_rows(best: pd.DataFrame) -> Iterator[tuple[str, ...]]:
+    """The best feature of each layer: layer, number, r, what chance reaches there, the other columns."""
+    for row in best.itertuples():
+        r, *others = [column.text(getattr(row, column.name)) for column in columns_of(best)]
+        yield str(row.layer), str(row.feature), r, signed(row.level, 3), *others

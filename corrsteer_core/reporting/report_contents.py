@@ -16,16 +16,16 @@ from markupsafe import Markup
 from corrsteer_core.base.formatting import missing, percent
 from corrsteer_core.base.paths import EMBEDDED
 from corrsteer_core.base.text_diff import differences, marked, parting, shared_ends
+from corrsteer_core.correlation.feature_columns import Column, shown_columns
 from corrsteer_core.reporting import (
-    caveats,
     pictures,
     prior_words,
     ranking_words,
+    rival_groups,
     tournament_words,
     verdict,
 )
 from corrsteer_core.reporting.glossary import GLOSSARY, Point
-from corrsteer_core.reporting.report_rows import columns_of
 from corrsteer_core.runs import feature_lists, measurements, run_facts
 from corrsteer_core.runs.poolings import said_plainly
 from corrsteer_core.runs.strategies import STRATEGIES, preference
@@ -122,6 +122,11 @@ def _tournament(main: Measured) -> Markup | str:
 
 def _drawn(svg: str) -> Markup:
     return Markup(svg)  # noqa: S704  (pictures escape what they name)
+
+
+def columns_of(best: pd.DataFrame) -> list[Column]:
+    """Those that have a value for any of some features; r always."""
+    return [one for one in shown_columns() if one.name == "r" or best[one.name].notna().any()]
 
 
 def _measured(row: Any) -> Measured:
@@ -258,7 +263,7 @@ def _limits_of(main: Measured, every: list[Measured], task: str) -> Iterator[Poi
         f"{summary['n']:,} samples: with steering, a success rate from {percent(low)} to {percent(high)} is compatible with "
         f"what was seen. {verdict.gain_words(summary)}".rstrip(),
     )
-    if rests := caveats.caveats(summary):
+    if rests := rival_groups.caveats(summary):
         yield Point("What it rests on", rests)
     yield Point("Side effects", verdict.side_effects(summary))
     yield Point("Fluency", verdict.fluency_words(summary) or "How natural the steered texts are was not measured.")

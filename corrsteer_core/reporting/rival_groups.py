@@ -1,4 +1,4 @@
-"""What a set was measured against, in the few groups that one small picture can show."""
+"""What a set was measured against: in the few groups that one small picture can show, and what that rests on, in sentences."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from corrsteer_core.reporting.verdict import FLIPPED, shown_as
+from corrsteer_core.base.formatting import p_value, percent
+from corrsteer_core.reporting.verdict import FLIPPED, NOT_RANDOM, shown_as
 from corrsteer_core.statistics.rates import wilson
 
 RANDOM = "random features"
@@ -15,6 +16,10 @@ CHOSEN_ALIKE = "random, chosen alike"
 TURNED = "sign turned round"
 CONSTANT = "constants, no SAE"
 PROMPTS = "better prompts"
+
+
+LIKE = 0.05
+"""Share of training samples by which the frequency of a random feature may differ from that of the one it stands for."""
 
 
 def grouped(summary: Mapping[str, Any], name: str) -> pd.DataFrame:
@@ -40,3 +45,64 @@ def _rows(summary: Mapping[str, Any], name: str) -> Iterator[tuple[str, str, flo
         if one["kind"] != "offset":  # which has its row above
             group = PROMPTS if one["kind"] == "prompt" else one["rival"]
             yield (group, "control", one["rate"], *one["rate_interval"])
+
+
+def caveats(summary: Mapping[str, Any]) -> str:
+    """The sentences, one after another; empty where there is nothing to say."""
+    found = [
+        *_clusters(summary),
+        *_graded(summary),
+        *_random(summary),
+        *_frequencies(summary),
+        *_ties(summary),
+    ]
+    return " ".join(found)
+
+
+def _clusters(summary: Mapping[str, Any]) -> Iterator[str]:
+    if summary.get("clusters"):
+        yield (
+            f"The {summary['n']:,} samples come in {summary['clusters']:,} clusters (of one template or text each); p and "
+            f"intervals of differences take clusters, not samples, for independent."
+        )
+
+
+def _graded(summary: Mapping[str, Any]) -> Iterator[str]:
+    if summary.get("test") == "sign flip":
+        yield "Outcomes are graded; p is that of a sign-flip test of their differences, not of flips."
+
+
+def _random(summary: Mapping[str, Any]) -> Iterator[str]:
+    p, random = summary.get("permutation_p"), [name for name in summary.get("controls", {}) if name not in NOT_RANDOM]
+    if p is not None and random:
+        yield f"Among the set and {len(random)} random sets, as good a one is found with {p_value(p)} (permutation)."
+
+
+def _frequencies(summary: Mapping[str, Any]) -> Iterator[str]:
+    found = summary.get("frequencies") or {}
+    random = [found[name] for name in summary.get("controls", {}) if name not in NOT_RANDOM and name in found]
+    if not random or not found.get(""):
+        return
+    off = [abs(theirs - own) for one in random for own, theirs in zip(found[""], one, strict=True)]
+    yield (
+        f"The set's features fire in {_between(found[''])} of training samples, those of its random sets in "
+        f"{_between([share for one in random for share in one])}; one and the feature it stands for differ by at most "
+        f"{100 * max(off):.1f} points"
+        + (f", more than the {100 * LIKE:g} aimed at: there are no closer ones." if max(off) > LIKE + 1e-9 else ".")
+    )
+
+
+def _between(shares: list[float]) -> str:
+    low, high = percent(min(shares)), percent(max(shares))
+    return low if low == high else f"{low} to {high}"
+
+
+def _ties(summary: Mapping[str, Any]) -> Iterator[str]:
+    bound, ties, needed = (summary.get(name) for name in ("near_tie_bound", "near_ties", "flips_to_turn"))
+    if bound is None or not ties:
+        return
+    said = (
+        f"On {ties:,} of {summary['n']:,} samples the first token leads by less than {bound:g} nats, unsteered or steered: "
+        f"other arithmetic ({summary.get('dtype') or 'its type'} was used) may turn them"
+    )
+    yield f"{said}; it takes {needed:,} to turn p across 0.05." if needed else f"{said}."

@@ -24,7 +24,7 @@ from corrsteer_core.method.candidates import try_candidates
 from corrsteer_core.method.evaluating import evaluate
 from corrsteer_core.method.stability import best_above, stability
 from corrsteer_core.models.prompts import render
-from corrsteer_core.reporting.caveats import caveats
+from corrsteer_core.reporting.rival_groups import caveats
 from corrsteer_core.runs import stored_run, strategies
 from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.statistics import rates

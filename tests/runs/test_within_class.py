@@ -11,7 +11,7 @@ import pytest
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.method import candidates
 from corrsteer_core.reporting import ranking_words
-from corrsteer_core.reporting.report_rows import layer_rows
+from corrsteer_core.reporting.report import layer_rows
 from corrsteer_core.runs import feature_facts, feature_lists, run_facts, stored_run
 from corrsteer_core.runs.fit import FitSettings, fit
 from corrsteer_core.storage import database, schema

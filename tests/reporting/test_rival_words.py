@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from corrsteer_core.reporting.caveats import caveats
+from corrsteer_core.reporting.rival_groups import caveats
 
 CONTROLLED = {
     "n": 90,
