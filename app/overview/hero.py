@@ -50,7 +50,7 @@ def _before_and_after(measured: Mapping[str, Any]) -> str:
     return (
         '<div style="font-size:2.1rem;font-weight:600;line-height:1.2">'
         f'<span style="color:{UNSTEERED}">{before}</span> \u2192 <span style="color:{STEERED}">{after}</span></div>'
-        f"<div>right before and after steering \u00b7 {won} answers put right, {lost} put wrong</div>"
+        f"<div>success before and after steering \u00b7 {won} answers won, {lost} lost</div>"
     )
 
 

@@ -73,7 +73,7 @@ def _in_short(facts: run_facts.RunFacts) -> str:
     answered = (
         f"{facts.collected:,}" if facts.collected == facts.samples else f"{facts.collected:,} of {facts.samples:,}"
     )
-    rate = "" if facts.success_rate is None else f", {ui.percent(facts.success_rate)} right"
+    rate = "" if facts.success_rate is None else f", {ui.percent(facts.success_rate)} successes"
     return " \u00b7 ".join(
         (
             ui.for_markdown(str(facts.config["model"]).rsplit("/", 1)[-1]),

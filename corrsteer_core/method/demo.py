@@ -45,7 +45,7 @@ def run_demo(progress: Progress) -> dict[str, Any]:
         return {"run": done, "database": str(run_folder.database_path(done))}
     model = load_model(EMBEDDED, report=lambda text: progress(text, 0, 1))
     task = get_task(run_facts.DEMO_TASK)
-    limit = int(os.environ.get(run_facts.DEMO_LIMIT, 0)) or None
+    limit = int(os.environ.get(run_facts.DEMO_LIMIT, "0")) or None
     setup = run_setup.set_up(task, model=model, limit=limit)
     run = setup.run
     collecting.collect(setup, progress=progress)
