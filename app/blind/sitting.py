@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -98,7 +98,7 @@ def sitting_of(samples: pd.DataFrame, seed: int) -> Sitting:
     return Sitting(tuple(pairs))
 
 
-def _pair(row, drawn: random.Random) -> Pair:
+def _pair(row: Any, drawn: random.Random) -> Pair:
     steered: Side = drawn.choice(("left", "right"))
     left, right = (row.steered, row.unsteered) if steered == "left" else (row.unsteered, row.steered)
     return Pair(str(row.sample), row.prompt, left, right, steered)

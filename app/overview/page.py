@@ -241,8 +241,8 @@ def _readable_runs(readable: pd.DataFrame) -> None:
     rows = [row for row in picked["selection"]["rows"] if row < len(readable)]
     if not rows:
         more = ", several to compare them" if len(readable) > 1 else ""
-        delete = "" if presenting.on() else " or delete it"
-        st.caption(f"Select a row to look at that run{delete}{more}.")
+        or_delete = "" if presenting.on() else " or delete it"
+        st.caption(f"Select a row to look at that run{or_delete}{more}.")
         return
     if len(rows) > 1:
         run_comparison.draw([str(readable["run"][row]) for row in rows])
