@@ -31,7 +31,7 @@ def draw(sitting: Sitting, again: Callable[[], None]) -> None:
     with st.container(horizontal=True):
         st.download_button(
             "Download the votes (CSV)",
-            sitting.to_csv(),
+            sitting.as_csv(),
             "blind test.csv",
             "text/csv",
             icon=":material/download:",

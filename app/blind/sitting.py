@@ -71,14 +71,14 @@ class Sitting:
         by_sample = {pair.sample: pair for pair in self.pairs}
         return [(by_sample[sample], vote) for sample, vote in self.votes.items()]
 
-    def to_csv(self) -> bytes:
+    def as_csv(self) -> bytes:
         """Every vote with both texts and what was which; cells that a spreadsheet would run stay text."""
         rows = [
             {"sample": pair.sample, "prompt": pair.prompt, "left": pair.left, "right": pair.right,
              "steered": pair.steered, "vote": vote, "preferred": _preferred(pair, vote)}
             for pair, vote in self.voted()
         ]  # fmt: skip
-        return tables.harmless(pd.DataFrame(rows)).to_csv(index=False).encode()
+        return tables.as_csv(pd.DataFrame(rows))
 
 
 def _preferred(pair: Pair, vote: Vote) -> str:

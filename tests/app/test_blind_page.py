@@ -164,10 +164,10 @@ def test_the_file_holds_every_vote_and_runs_nowhere():
     made = sitting_of(rows, 5)
     for pair, vote in zip(made.pairs, ("left", "right", "neither") * 4, strict=True):
         made.vote(pair.sample, vote)
-    read = list(csv.DictReader(io.StringIO(made.to_csv().decode())))
+    read = list(csv.DictReader(io.StringIO(made.as_csv().decode())))
     assert [(row["sample"], row["vote"]) for row in read] == list(made.votes.items())
     assert not any(cell.startswith("=") for row in read for cell in row.values())
-    assert tables.JOINER + "=HYPERLINK" in made.to_csv().decode()
+    assert tables.JOINER + "=HYPERLINK" in made.as_csv().decode()
     told = Counter(row["preferred"] for row in read)
     assert (told["steered"], told["unsteered"], told["neither"]) == made.outcome()[:3]
     for row, pair in zip(read, made.pairs, strict=True):
