@@ -91,10 +91,11 @@ def sitting(test: AppTest) -> Sitting:
 
 
 def make_run(**settings: object) -> str:
-    """A made-up run of which 20 samples and more have two different answers."""
+    """A made-up run whose samples all have two different answers, neither of them in the other."""
     run = ready_runs.make_run(**settings)
     with Writer(run) as store:
         rows = pd.DataFrame(json.loads(store.query("SELECT samples FROM evaluations")["samples"][0]))
+        rows["unsteered"] = [f" It was so, no more ({place})" for place in range(len(rows))]
         rows["steered"] = [f" Positive, and glad of it ({place})" for place in range(len(rows))]
         store.query("UPDATE evaluations SET samples = $new", {"new": rows.to_json(orient="records")})
     return run
