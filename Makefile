@@ -11,8 +11,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pe
 .PHONY: app test test-all check lint format results bench campaign audit lock setup clean
 .DELETE_ON_ERROR:
 
+# PRESENT=1: read-only, to show.
 app: $(VENV)/app.done
-	@$(BIN)/python -m app
+	@$(BIN)/python -m app $(if $(PRESENT),--present)
 
 test: $(VENV)/dev.done
 	@$(TESTS)

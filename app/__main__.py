@@ -18,7 +18,7 @@ from pathlib import Path
 
 from app import opening, serving
 from app.demo import DEMO, DEMO_TITLE
-from corrsteer_core.base import jobs, parent
+from corrsteer_core.base import jobs, parent, presenting
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import seconds
 from corrsteer_core.runs import run_facts
@@ -41,9 +41,11 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     os.environ[jobs.INSTANCE] = secrets.token_hex(8)  # the server's jobs have it from us
+    if options.present:
+        os.environ[presenting.VARIABLE] = "yes"  # and this
     token = os.environ.pop(serving.TOKEN, "") or opening.token()
     _listen()
-    demo = start_demo()
+    demo = None if presenting.on() else start_demo()
     server = _serve(port, how, token)
     try:
         inside, visited = how.inside(port), how.visited(port, token)
@@ -128,6 +130,11 @@ def _options() -> argparse.Namespace:
         "--port", type=int, help=f"port on this machine (default: the first free one from {FIRST_PORT})"
     )
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
+    parser.add_argument(
+        "--present",
+        action="store_true",
+        help="read-only, to show: pages to look at and to steer, nothing is started or kept",
+    )
     serving.add_arguments(parser)
     return parser.parse_args()
 

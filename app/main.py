@@ -16,6 +16,7 @@ import streamlit as st  # noqa: E402
 
 from app import login  # noqa: E402
 from app.shared import components, pages, resources, state  # noqa: E402
+from corrsteer_core.base import presenting  # noqa: E402
 
 
 def main() -> None:
@@ -36,6 +37,11 @@ def main() -> None:
     state.remember_pages(drawn)
     chosen = st.navigation(list(drawn.values()))
     components.page_of(sidebar)()
+    if presenting.on() and state.current_run() is None:
+        components.nothing_yet(
+            "There is no run to look at yet.", "Whoever started this app can start one in their own."
+        )
+        return
     chosen.run()
 
 
@@ -66,6 +72,8 @@ def sidebar() -> None:
         components.problem(
             f"There is no readable run named {components.shortened(unknown, 60)}; another one is shown instead."
         )
+    if presenting.on():
+        st.sidebar.caption("Read-only: look, and steer. Nothing that you do here is kept.")
     if readable.empty:
         return
     labels = {row.run: f"{row.task} · {row.run.rsplit('-', 1)[-1]}" for row in readable.itertuples()}

@@ -9,6 +9,7 @@ from app.evaluate import comparison_panel, measure_form, measurement_jobs, resul
 from app.evaluate.sample_table import WHICH
 from app.shared import components as ui
 from app.shared import resources, state, tables
+from corrsteer_core.base import presenting
 from corrsteer_core.reporting import verdict
 from corrsteer_core.runs import measurements
 
@@ -27,13 +28,12 @@ def page() -> None:
         ui.nothing_yet("There is nothing to measure yet.", "Start a run on the Overview page first.")
         return
     found = resources.ask(measurements.evaluations, run)
-    bodies = measure_form.sets(run)
-    with st.expander("Measure a set", icon=":material/science:", expanded=found.empty):
-        measure_form.draw(run, bodies)
-    measurement_jobs.draw(run)
+    measurable = not presenting.on() and _measuring(run, expanded=found.empty)
     if found.empty:
-        if bodies:
+        if measurable:
             ui.nothing_yet("No set of this run has been measured yet.", "Choose one above and press *Measure*.")
+        elif presenting.on():
+            ui.nothing_yet("No set of this run has been measured yet.", "Look at another run.")
         return
     chosen = _chosen(found)
     drawn = comparison_panel.drawings(found)
@@ -46,6 +46,15 @@ def page() -> None:
     with several:
         for draw, arguments in drawn:
             draw(*arguments)
+
+
+def _measuring(run: str, *, expanded: bool) -> bool:
+    """The form, and what is being measured; whether there is a set to measure."""
+    bodies = measure_form.sets(run)
+    with st.expander("Measure a set", icon=":material/science:", expanded=expanded):
+        measure_form.draw(run, bodies)
+    measurement_jobs.draw(run)
+    return bool(bodies)
 
 
 def _chosen(found: pd.DataFrame) -> pd.Series:

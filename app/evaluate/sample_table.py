@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from app.evaluate.sample_filters import ANY, FLIPS, Wanted, classes
 from app.shared import components as ui
 from app.shared import resources, side_by_side
 from corrsteer_core.base.text_diff import differences, escaped, marked, parting, shared_ends
@@ -16,7 +17,6 @@ from corrsteer_core.runs import measurements
 
 PAGE = 20  # samples shown at once
 WHICH = ("name", "content", "task", "split", "scale", "n")  # what tells one evaluation from another
-FLIPS = {"won": "Won", "lost": "Lost", "changed": "Text changed only", "same": "Unchanged"}
 
 
 def draw(run: str, row: pd.Series) -> None:
@@ -29,23 +29,55 @@ def draw(run: str, row: pd.Series) -> None:
             n=int(row["n"]),
         )
     )
+    key = f"flips-{run}-{'-'.join(str(row[name]) for name in WHICH)}"
+    wanted = _wanted(samples, key)
+    chosen = wanted.of(samples)
+    if chosen.empty:
+        st.caption("No sample is like this; search for something else, or choose others.")
+        return
+    pages = math.ceil(len(chosen) / PAGE)
+    at = 1
+    if pages > 1 or wanted.text or wanted.right != ANY:
+        place = st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute")
+        place.caption(f"{len(chosen):,} of {ui.counted(len(samples), 'sample')}", width="content")
+        if pages > 1:  # the page of one choice is none of another's
+            at = place.number_input(
+                f"Page, of {pages}",
+                1,
+                pages,
+                1,
+                key=f"{key}-{wanted.flip}-{wanted.right}-{wanted.text}-page",
+                width=140,
+            )
+    st.html(side_by_side.STYLE + _table(chosen.iloc[PAGE * (at - 1) : PAGE * at], samples["prompt"].tolist()))
+
+
+def _wanted(samples: pd.DataFrame, key: str) -> Wanted:
+    """What the boxes above the table ask for."""
     counts = samples["flip"].value_counts()
     present = [kind for kind in FLIPS if counts.get(kind)]
-    key = f"flips-{run}-{'-'.join(str(row[name]) for name in WHICH)}"
+    labels = {**{kind: f"{FLIPS[kind]} ({counts[kind]})" for kind in present}, ANY: f"All ({len(samples)})"}
     place = st.container(horizontal=True, vertical_alignment="bottom")
     kind = place.segmented_control(
         "Which samples",
-        present,
+        [*present, ANY],
         default=present[0],
         required=True,
         key=key,
         label_visibility="collapsed",
-        format_func=lambda kind: f"{FLIPS[kind]} ({counts[kind]})",
+        format_func=labels.__getitem__,
     )
-    chosen = samples[samples["flip"] == kind]
-    pages = math.ceil(len(chosen) / PAGE)
-    at = place.number_input(f"Page, of {pages}", 1, pages, 1, key=f"{key}-{kind}-page", width=140) if pages > 1 else 1
-    st.html(side_by_side.STYLE + _table(chosen.iloc[PAGE * (at - 1) : PAGE * at], samples["prompt"].tolist()))
+    right = ANY
+    if known := classes(samples):
+        right = place.selectbox(
+            "Right answer",
+            [ANY, *known],
+            format_func=lambda one: "Any" if one == ANY else ui.shortened(one, 40),
+            key=f"{key}-right",
+            width=170,
+        )
+    text = place.text_input("Search", key=f"{key}-text", max_chars=200, placeholder="in prompts and answers", width=210)
+    return Wanted(kind, right, text)
 
 
 def _table(rows: pd.DataFrame, prompts: list[str]) -> str:

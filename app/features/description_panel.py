@@ -7,7 +7,7 @@ import streamlit as st
 from app.features.job_offer import job_offer
 from app.shared import components as ui
 from app.shared.resources import ask
-from corrsteer_core.base import uploads
+from corrsteer_core.base import presenting, uploads
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.inspection import descriptions
 from corrsteer_core.runs import feature_lists, run_facts
@@ -32,6 +32,8 @@ def offer(run: str, facts: run_facts.RunFacts) -> None:
 
 
 def uploads_from_neuronpedia(run: str) -> None:
+    if presenting.on():
+        return
     done = st.session_state.pop(IMPORTED, "")
     with st.expander(
         "Descriptions from Neuronpedia", expanded=bool(done)

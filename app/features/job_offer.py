@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from corrsteer_core.base import jobs
+from corrsteer_core.base import jobs, presenting
 
 
 def job_offer(arguments: Sequence[str], why: str, button: str, icon: str, *, title: str, running: str) -> None:
-    """The command `arguments` behind a button, under the job's `title`; while it runs, `running` says so."""
+    """The command `arguments` behind a button, under the job's `title`; while it runs, `running` says so. Read-only: nothing."""
+    if presenting.on():
+        return
     if jobs.running(arguments):
         st.caption(f"{running}; the Overview page shows how far it is.")
         return

@@ -13,7 +13,7 @@ from app.overview import hero, job_panel, run_comparison, run_form
 from app.shared import components as ui
 from app.shared import resources, state, tables
 from app.shared.names import task_title
-from corrsteer_core.base import jobs
+from corrsteer_core.base import jobs, presenting
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.paths import EMBEDDED
 from corrsteer_core.reporting import ranking_words
@@ -35,7 +35,8 @@ def page() -> None:
     """Draw the page."""
     st.title("CorrSteer Explorer")
     st.markdown(WHAT_THIS_IS)
-    job_panel.draw()
+    if not presenting.on():
+        job_panel.draw()
     runs = resources.runs()
     run = state.current_run()
     if run is not None:
@@ -50,7 +51,8 @@ def page() -> None:
     st.header("Runs")
     if not runs.empty:
         run_table(runs)
-    run_form.draw()
+    if not presenting.on():
+        run_form.draw()
 
 
 # --- what the current run found ------------------------------------------------------------------
@@ -92,7 +94,7 @@ def _unfinished(facts: run_facts.RunFacts) -> None:
         )
         return
     st.info("This run was not finished, so its features are not ranked yet.", icon=":material/pause_circle:")
-    if st.button("Go on with it", type="primary", icon=":material/play_arrow:"):
+    if not presenting.on() and st.button("Go on with it", type="primary", icon=":material/play_arrow:"):
         jobs.start(arguments, f"{facts.config['task']}: collect and rank")
         st.rerun()
 
@@ -168,13 +170,14 @@ def _next_steps(run: str, facts: run_facts.RunFacts) -> None:
         st.markdown("**Look at the features**  \nWhich texts they react to, and what each did when steered.")
         state.link_to("features", "Open Features")
     with two.container(border=True, height="stretch"):
-        if sets & {"V", BY_RATE}:
+        if sets & {"V", BY_RATE} or presenting.on():
             st.markdown("**Try it on your own words**  \nThe same prompt answered unsteered and steered, side by side.")
             state.link_to("steer", "Open Steer")
         else:
             _offer_trial(run, facts)
     with three.container(border=True, height="stretch"):
-        st.markdown("**Measure a set**  \nOn samples it has not seen, beside random features as controls.")
+        what = "**What sets do**" if presenting.on() else "**Measure a set**"
+        st.markdown(f"{what}  \nOn samples it has not seen, beside random features as controls.")
         state.link_to("evaluate", "Open Evaluate")
 
 
@@ -204,7 +207,7 @@ def run_table(runs: pd.DataFrame) -> None:
         text, button = st.columns([6, 1.3], vertical_alignment="center")
         with text:
             ui.problem(str(broken.problem))
-        if button.button("Delete", key=f"delete-{broken.run}", width="stretch"):
+        if not presenting.on() and button.button("Delete", key=f"delete-{broken.run}", width="stretch"):
             confirm_delete(str(broken.run))
 
 
@@ -213,7 +216,7 @@ def _readable_runs(readable: pd.DataFrame) -> None:
         {
             "Task": [task_title(one) for one in readable["task"]],
             "Run": readable["run"].map(ui.plain),
-            "Model": readable["model"].map(ui.plain),
+            "Model": [ui.plain(presenting.named(str(one))) for one in readable["model"]],
             "Answered": [f"{row.collected:,} of {row.samples:,}" for row in readable.itertuples()],
             "Success": 100 * readable["success_rate"].astype(float),
             "State": [_stage(row) for row in readable.itertuples()],
@@ -238,7 +241,8 @@ def _readable_runs(readable: pd.DataFrame) -> None:
     rows = [row for row in picked["selection"]["rows"] if row < len(readable)]
     if not rows:
         more = ", several to compare them" if len(readable) > 1 else ""
-        st.caption(f"Select a row to look at that run or delete it{more}.")
+        or_delete = "" if presenting.on() else " or delete it"
+        st.caption(f"Select a row to look at that run{or_delete}{more}.")
         return
     if len(rows) > 1:
         run_comparison.draw([str(readable["run"][row]) for row in rows])
@@ -248,7 +252,7 @@ def _readable_runs(readable: pd.DataFrame) -> None:
     if look.button("Look at it", type="primary", disabled=run == state.current_run(), width="stretch"):
         state.choose_run(run)
         st.rerun()
-    if delete.button("Delete …", width="stretch"):
+    if not presenting.on() and delete.button("Delete …", width="stretch"):
         confirm_delete(run)
 
 

@@ -11,6 +11,7 @@ import streamlit as st
 from app.shared import components as ui
 from app.shared import tables
 from app.shared.resources import ask
+from corrsteer_core.base import presenting
 from corrsteer_core.reporting.verdict import WORDS, verdict
 from corrsteer_core.runs import feature_lists, run_facts
 
@@ -90,6 +91,7 @@ def settings_apart(runs: Sequence[str]) -> pd.DataFrame:
 def _settings(run: str) -> dict[str, str]:
     facts: run_facts.RunFacts = ask(run_facts.facts, run)
     config = {**facts.config, **facts.config["style"], "layers": ", ".join(map(str, facts.layers))}
+    config["model"] = presenting.named(facts.config["model"])
     config["shots"] = len(facts.config["style"].get("shots", ()))
     return {name: ui.shortened(_said(config.get(name)), 60) for name in DIFFERS}
 

@@ -13,6 +13,7 @@ from typing import Any
 import streamlit as st
 
 from app.shared import tables
+from corrsteer_core.base import presenting
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.formatting import MINUS, missing, p_value, percent, points, points_alone, signed  # noqa: F401  (pages say components.percent)
 from corrsteer_core.base.paths import cache_dir
@@ -115,7 +116,7 @@ def page_of(view: Callable[[], None]) -> Callable[[], None]:
             log.exception("the page %s failed: %s", view.__name__, error)
             st.error(
                 "Sorry, something went wrong on this page that should not have. Your runs are safe; reload the page to "
-                f"go on. What happened is in {for_markdown(log_file())}.",
+                f"go on. What happened is in {for_markdown(presenting.named(log_file()))}.",
                 icon=":material/error:",
             )
 
@@ -137,8 +138,8 @@ def log_to_file() -> None:
 
 
 def in_words_of_the_page(text: str) -> str:
-    """An error of the command line with its options called as the form's fields are."""
-    return OPTION.sub(lambda found: f"“{FIELDS[found[1]]}”" if found[1] in FIELDS else found[0], text)
+    """An error of the command line with its options called as the form's fields are, and no path a visitor may not see."""
+    return OPTION.sub(lambda found: f"“{FIELDS[found[1]]}”" if found[1] in FIELDS else found[0], presenting.said(text))
 
 
 def problem(error: Exception | str) -> None:

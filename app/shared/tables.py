@@ -29,6 +29,11 @@ def harmless(frame: pd.DataFrame) -> pd.DataFrame:
     return made
 
 
+def as_csv(frame: pd.DataFrame) -> bytes:
+    """A table as a file that a spreadsheet may open."""
+    return harmless(frame).to_csv(index=False).encode()
+
+
 def text(cell: Any) -> Any:
     """A cell that a spreadsheet takes as it is; of a list, each entry."""
     if isinstance(cell, (list, tuple)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pandas as pd
@@ -12,6 +12,7 @@ import streamlit as st
 from app.shared import components, resources, state
 from app.steer.editing import Editor
 from app.steer.playing import Question
+from corrsteer_core.base import presenting
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.runs import measurements, run_facts, stored_run
 from corrsteer_core.runs.run_config import RunConfig
@@ -116,6 +117,12 @@ def kept_sets(run: str) -> dict[str, SteeringSet]:
     """The sets kept with a run, by name, oldest first."""
     found = resources.ask(measurements.sets, run)
     return {row.name: SteeringSet.from_json(row.body, f"The set {row.name}") for row in found.itertuples()}
+
+
+def handed_out(steering: SteeringSet) -> SteeringSet:
+    """A set as it may leave the app: where that is read-only, without the folders of this machine."""
+    saes = tuple(replace(sae, source=presenting.named(sae.source)) for sae in steering.saes)
+    return replace(steering, model=presenting.named(steering.model), saes=saes)
 
 
 def file_stem(steering: SteeringSet) -> str:

@@ -149,8 +149,8 @@ def brought(content: bytes, where: str, run: str, config: RunConfig) -> Steering
         {sae.layer for sae in steering.saes if (sae.layer, sae.fingerprint) not in own} & _used(steering)
     ):
         raise CorrSteerError(f"{where} was made with another SAE for layer {unknown[0]} than this run's.")
-    # The run's own SAEs: what a file says of where they lie is not followed.
-    return replace(steering, saes=config.saes, run=run)
+    # The run's own model and SAEs: what a file says of where they lie is not followed.
+    return replace(steering, model=config.model, saes=config.saes, run=run)
 
 
 def _check_bounds(steering: SteeringSet, where: str) -> None:

@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 import psutil
 
-from corrsteer_core.base import parent
+from corrsteer_core.base import parent, presenting
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.files import not_written, remove_folder, write_text
 from corrsteer_core.base.paths import PACKAGE, cache_dir
@@ -81,6 +81,7 @@ def start(arguments: Sequence[str], title: str) -> str:
     One that is doing exactly this already, after a double click say, is not started again: its id is returned.
     Raises CorrSteerError, and leaves nothing, where the cache cannot be written.
     """
+    presenting.refuse("No job is started")
     with _ONE_AT_A_TIME:
         found = running(arguments)
         return found.id if found else _begin(arguments, title)
@@ -146,6 +147,7 @@ def cancel(id: str) -> None:
 
     One that has ended or been forgotten meanwhile, in another window say, is left alone.
     """
+    presenting.refuse("No job is stopped")
     folder = _known(id)
     process = _process(folder) if folder else None
     if folder is None or process is None:
@@ -171,6 +173,7 @@ def stop(id: str, patience: float = 10.0) -> None:
 
 def forget(id: str) -> None:
     """Remove a job that has ended from the list, if it is there; its results stay. Raises CorrSteerError while it runs."""
+    presenting.refuse("No job is put away")
     folder = _known(id)
     found = _read_job(folder) if folder else None
     if folder is None or found is None:

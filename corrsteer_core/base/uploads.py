@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from corrsteer_core.base import presenting
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.files import not_written, remove_leftovers, scratch_path, write_bytes
 from corrsteer_core.base.paths import cache_dir
@@ -62,6 +63,7 @@ def passing(name: str, content: bytes) -> Iterator[Path]:
 
 def remove(path: Path) -> None:
     """Remove a kept file; anything that is none, or is gone, is left alone."""
+    presenting.refuse("No file is removed")
     if path.resolve().parent.parent == folder().resolve():
         with suppress(OSError):
             path.unlink(missing_ok=True)
@@ -79,6 +81,7 @@ def folder() -> Path:
 
 
 def _check(name: str, content: bytes) -> None:
+    presenting.refuse("No file is taken")
     if not content.strip():
         raise CorrSteerError("The uploaded file is empty; choose one that holds something.")
     if len(content) > LARGEST:

@@ -14,6 +14,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
+from corrsteer_core.base import presenting
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.runs.steering_set import SteeringSet
 
@@ -136,7 +137,7 @@ def _script(steering: SteeringSet, model: Model, tensors: str) -> str:
     before, prefix = text_before(model, steering.style)
     return Template(Path(__file__).with_name("snippet.txt").read_text(encoding="utf-8")).substitute(
         name=ascii(steering.name),
-        model=ascii(str(embedded_folder()) if steering.model == EMBEDDED else steering.model),
+        model=ascii(presenting.named(str(embedded_folder()) if steering.model == EMBEDDED else steering.model)),
         dtype=str(model.dtype),
         tensors=ascii(tensors),
         chat=steering.style.chat,

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from corrsteer_core.base import presenting
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.paths import EMBEDDED_SAES
 from corrsteer_core.base.uploads import known_as
@@ -210,6 +211,7 @@ def _quoted(tokens: Sequence[str]) -> str:
 
 def keep(run: str, rows: pd.DataFrame) -> None:
     """Store descriptions (layer, feature, source, description, and neuronpedia, promoted where known)."""
+    presenting.refuse("No description is kept")
     columns = ["layer", "feature", "source", "description", "neuronpedia", "promoted"]
     with Writer(run, wait=PATIENCE) as store:
         store.add("descriptions", rows.reindex(columns=columns).astype({"neuronpedia": "string", "promoted": "string"}))

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
+from corrsteer_core.base import presenting
 from corrsteer_core.base.formatting import missing, percent
 from corrsteer_core.base.paths import EMBEDDED
 from corrsteer_core.base.text_diff import differences, marked, parting, shared_ends
@@ -85,6 +86,7 @@ def contents(run: str) -> dict[str, Any]:
     return {
         "run": run,
         "facts": facts,
+        "model": presenting.named(facts.config["model"]),
         "task": _task(facts.config),
         "splits": facts.splits.assign(what=facts.splits["split"].map(SPLITS).fillna("")).to_dict("records"),
         "main": main,
@@ -296,9 +298,8 @@ def _limits_of(main: Measured, every: list[Measured], task: str) -> Iterator[Poi
 def _made(run: str, facts: run_facts.RunFacts) -> Iterator[Point]:
     config, fit = facts.config, facts.fit
     embedded = " (comes with the tool; 4-bit weights)" if config["model"] == EMBEDDED else ""
-    yield Point(
-        "Model", f"{config['model']}{embedded}, weights {config['model_fingerprint']}, computed in {config['dtype']}"
-    )
+    model = f"{presenting.named(config['model'])}{embedded}"
+    yield Point("Model", f"{model}, weights {config['model_fingerprint']}, computed in {config['dtype']}")
     yield Point("Prompts", _prompts(config))
     yield Point("Answers", f"at most {config['max_new_tokens']} new tokens, the most probable token each time")
     yield Point("Features read", said_plainly(config["pooling"]))
@@ -315,7 +316,7 @@ def _made(run: str, facts: run_facts.RunFacts) -> Iterator[Point]:
     for sae in config["saes"]:
         yield Point(
             f"SAE of layer {sae['layer']}",
-            f"{sae['source']} at {sae['hook_name']}, {sae['d_sae']:,} features, {sae['fingerprint']}",
+            f"{presenting.named(sae['source'])} at {sae['hook_name']}, {sae['d_sae']:,} features, {sae['fingerprint']}",
         )
     yield Point("Run", f"{run}, begun {facts.created:%Y-%m-%d %H:%M} UTC")
     installed = ", ".join(f"{name} {found}" for name in PACKAGES if (found := _version(name)))

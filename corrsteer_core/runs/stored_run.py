@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from corrsteer_core.base import presenting
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.runs.fit import not_fitted
 from corrsteer_core.runs.prompt_style import PromptStyle
@@ -76,6 +77,7 @@ def keep_set(
 
     Raises CorrSteerError when the run is still being written by another process after `wait` seconds.
     """
+    presenting.refuse("The set is not saved")
     run_path(run)
     body = {"name": steering.name, "strategy": strategy, "created": pd.Timestamp.now("UTC").tz_localize(None)}
     with Writer(run, wait=wait) as store:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from corrsteer_core.base import jobs, uploads
+from corrsteer_core.base import jobs, presenting, uploads
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.files import remove_folder
 from corrsteer_core.storage.database import locked
@@ -15,6 +15,7 @@ from corrsteer_core.storage.run_folder import measured_sets, run_names, run_path
 
 def delete_run(run: str) -> None:
     """Remove a run and all that is kept for it alone. Raises CorrSteerError while it is being written."""
+    presenting.refuse("The run is not deleted")
     folder = run_path(run)
     data = _data(run)
     lock = locked(folder)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from corrsteer_core.base import uploads
+from corrsteer_core.base import presenting, uploads
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.storage.deleting import wanted
 
@@ -23,6 +23,7 @@ def make_room(size: int) -> str:
     What is older than KEPT_DAYS goes; younger ones too, the oldest first, where all would take more than MOST_IN_ALL.
     Raises CorrSteerError where what must stay leaves no room.
     """
+    presenting.refuse("No file is taken")
     files = sorted(_kept())
     total = sum(bytes_ for _, bytes_, _ in files) + size
     removed, freed = 0, 0

@@ -94,6 +94,9 @@ class BetterPrompt:
     """So many examples of the training split with their answers; only where right answers can be shown."""
 
 
+WHICH_IS_BETTER = "Which answer is better?"
+
+
 @dataclass(frozen=True)
 class Task:
     """What is asked, how an answer is scored, and where the items come from."""
@@ -120,3 +123,5 @@ class Task:
     """Package data: items of the same task from elsewhere (other domain, style or class balance)."""
     prompts: tuple[BetterPrompt, ...] = ()
     """Better prompts that a set is put against (`evaluate --against`): two for every task that has a name."""
+    comparing: str = WHICH_IS_BETTER
+    """What people are asked who see two answers and do not know which was steered (the blind test)."""

@@ -14,6 +14,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from app.evaluate import measuring
+from app.evaluate.sample_filters import Wanted, classes
 from app.shared import verdict_box
 from corrsteer_core.base import jobs
 from corrsteer_core.base.errors import CorrSteerError
@@ -415,6 +416,7 @@ def test_samples_are_told_apart_by_what_became_of_them(measured):
         "Lost (1)",
         "Text changed only (1)",
         "Unchanged (1)",
+        "All (4)",
     ]
     seen = []
     for kind in ("won", "lost", "changed", "same"):
@@ -424,6 +426,63 @@ def test_samples_are_told_apart_by_what_became_of_them(measured):
     assert ">Positive</ins>" in seen[0]
     assert "✗ no success" in seen[0]
     assert "<ins" not in seen[3]
+
+
+def shown_samples(test: AppTest) -> list[str]:
+    """Of the samples in the table, the prompts."""
+    return [row.split("</div>")[0].rpartition(">")[2] for row in flips(test).split("<tr>")[2:]]
+
+
+def test_samples_are_found_by_outcome_right_answer_and_words():
+    run = ready_runs.make_run()
+    with Writer(run) as store:
+        rows = pd.DataFrame(json.loads(store.query("SELECT samples FROM evaluations")["samples"][0]))
+        rows["target"] = ["Positive" if place % 3 else "Negative" for place in range(len(rows))]
+        rows.loc[5, "steered"] = " A  Quaint\nword"
+        store.query("UPDATE evaluations SET samples = $new", {"new": rows.to_json(orient="records")})
+    test = opened()
+    next(one for one in test.segmented_control if one.label == "Which samples").set_value("").run()
+    assert len(shown_samples(test)) == 20
+    choose(test, "Right answer", "Negative")
+    test.run()
+    assert f"{sum(rows['target'] == 'Negative')} of {len(rows)} samples" in said(test)
+    assert flips(test).count("Right answer: Negative") == len(shown_samples(test)) == 20
+    choose(test, "Right answer", "")
+    search = next(one for one in test.text_input if one.label == "Search")
+    search.set_value("a quaint WORD").run()
+    assert f"1 of {len(rows)} samples" in said(test)
+    assert "Quaint" in flips(test)
+    assert len(shown_samples(test)) == 1
+    search.set_value("(nowhere").run()
+    assert "No sample is like this" in said(test)
+    assert not test.exception
+
+
+def test_filters_keep_what_is_asked_for_and_the_order():
+    rows = pd.DataFrame(
+        {
+            "prompt": ["one", "two", "three", "four"],
+            "target": ["any", None, "b", float("nan")],
+            "unsteered": ["x", "ß", "", "x.y"],
+            "steered": ["X", "y", "", "z"],
+            "flip": ["won", "lost", "changed", "won"],
+        }
+    )
+    for wanted, expected in (
+        (Wanted(), [0, 1, 2, 3]),
+        (Wanted(flip="won"), [0, 3]),
+        (Wanted(right="any"), [0]),
+        (Wanted(text="x"), [0, 3]),
+        (Wanted(text="SS"), [1]),
+        (Wanted(text="."), [3]),
+        (Wanted(text="none"), []),
+        (Wanted(text="nan"), []),
+        (Wanted(flip="won", text="one"), [0]),
+    ):
+        assert wanted.of(rows).index.tolist() == expected, wanted
+    assert classes(rows) == ["any", "b"]
+    assert classes(rows.head(1)) == []
+    assert classes(pd.DataFrame({"target": [str(place) for place in range(31)]})) == []
 
 
 def test_model_text_and_names_are_only_text(measured):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from app.shared import tables
-from app.shared.tables import JOINER, harmless
+from app.shared.tables import JOINER, as_csv, harmless
 from tests.made.places import ROOT
 
 FORMULAS = [
@@ -51,12 +51,20 @@ def test_two_columns_of_one_name_are_both_seen():
     assert harmless(frame).to_numpy().tolist() == [[f"{JOINER}=1", f"{JOINER}=2"]]
 
 
+def test_a_file_holds_what_a_table_would_show():
+    frame = pd.DataFrame({"=head": ["=1+1", "a,b"], "n": [-1.5, 2.0]})
+    read = pd.read_csv(io.BytesIO(as_csv(frame)))
+    assert read.columns.tolist() == [f"{JOINER}=head", "n"]
+    assert read.to_numpy().tolist() == [[f"{JOINER}=1+1", -1.5], ["a,b", 2.0]]
+
+
 def test_every_table_of_the_app_is_shown_so():
     found = 0
     for path in (ROOT / "app").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                assert node.func.attr not in ("data_editor", "to_csv"), path
+                assert node.func.attr != "data_editor", path
+                assert node.func.attr != "to_csv" or path.name == "tables.py", path
                 if node.func.attr == "dataframe":
                     assert ast.unparse(node.args[0]).startswith("tables.harmless("), path
                     found += 1

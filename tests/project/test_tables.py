@@ -226,6 +226,6 @@ def test_a_page_is_a_folder(monkeypatch, tmp_path):
 
 def test_every_page_is_in_the_navigation():
     found = pages()
-    assert list(found) == ["overview", "features", "steer", "evaluate", "report"]
+    assert list(found) == ["overview", "features", "steer", "evaluate", "blind", "report"]
     assert set(found) == {path.parent.name for path in (ROOT / "app").glob("*/page.py")}
     assert all(page.title and page.icon.startswith(":material/") for page in found.values())

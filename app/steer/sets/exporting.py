@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from app.shared import components, models
-from app.steer.desk import file_stem
+from app.steer.desk import file_stem, handed_out
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.engine import exports
 from corrsteer_core.engine.export_formats import FORMATS, ExportFormat
@@ -37,7 +37,7 @@ def made(steering: SteeringSet, bench: models.Bench) -> Exports:
     problems: dict[str, str] = {}
     for one in offered():
         try:
-            found = exports.exported(steering, one.name, file_stem(steering), model, saes)
+            found = exports.exported(handed_out(steering), one.name, file_stem(steering), model, saes)
         except CorrSteerError as error:
             problems[one.name] = str(error)
         else:
@@ -67,4 +67,4 @@ def draw(steering: SteeringSet) -> None:
                 help=one.what,
             )
     for problem in dict.fromkeys(kept.problems.values()):
-        st.caption(components.for_markdown(problem))
+        st.caption(components.for_markdown(components.in_words_of_the_page(problem)))

@@ -9,7 +9,7 @@ import streamlit as st
 from app.shared import components
 from app.steer import snapshot
 from app.steer.answers import question_form
-from app.steer.desk import Desk, file_stem
+from app.steer.desk import Desk, file_stem, handed_out
 from app.steer.snapshot import Snapshot
 from corrsteer_core.base.errors import CorrSteerError
 
@@ -19,7 +19,7 @@ FOLLOWED = "followed"
 
 def draw(desk: Desk) -> None:
     """The page as it is now, set and question, to download and to link to."""
-    now = Snapshot(desk.editor.current, desk.question)
+    now = Snapshot(handed_out(desk.editor.current), desk.question)
     st.markdown("**This page: set, prompt and settings**")
     st.download_button(
         "Download the page",

@@ -8,8 +8,9 @@ import streamlit as st
 
 from app.shared import components
 from app.steer import editing, snapshot
-from app.steer.desk import Desk, kept_sets
+from app.steer.desk import Desk, handed_out, kept_sets
 from app.steer.sets import exporting, keeping
+from corrsteer_core.base import presenting
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.runs import stored_run
 from corrsteer_core.runs.steering_set import SteeringSet
@@ -48,6 +49,8 @@ def load(desk: Desk) -> None:
         args=(desk.load, nothing),
         kwargs={"close": "Load"},
     )
+    if presenting.on():
+        return
     st.file_uploader(
         "A set or a page from a file", type=["json"], key="set_file", on_change=_upload, args=(desk,), max_upload_size=2
     )
@@ -67,22 +70,11 @@ def _upload(desk: Desk) -> None:
 
 def save(desk: Desk) -> None:
     current = desk.editor.current
-    with st.form("save_set", border=False):
-        own = current.name.removesuffix(editing.EDITED)
-        proposed = "" if own in STRATEGIES else own
-        box = f"save_name-{own}"
-        st.text_input("Name", value=proposed, key=box, max_chars=60, placeholder="my set")
-        st.form_submit_button(
-            "Save with the run",
-            on_click=desk.attempt,
-            args=(_save_as, desk, box),
-            width="stretch",
-            icon=":material/save:",
-        )
-    _replacing(desk)
+    if not presenting.on():
+        _save_with_the_run(desk)
     st.download_button(
         "Download the set",
-        current.to_json(),
+        handed_out(current).to_json(),
         f"{exporting.file_stem(current)}.json",
         "application/json",
         width="stretch",
@@ -94,6 +86,22 @@ def save(desk: Desk) -> None:
         exporting.draw(current)
     except CorrSteerError as error:
         components.problem(error)
+
+
+def _save_with_the_run(desk: Desk) -> None:
+    with st.form("save_set", border=False):
+        own = desk.editor.current.name.removesuffix(editing.EDITED)
+        proposed = "" if own in STRATEGIES else own
+        box = f"save_name-{own}"
+        st.text_input("Name", value=proposed, key=box, max_chars=60, placeholder="my set")
+        st.form_submit_button(
+            "Save with the run",
+            on_click=desk.attempt,
+            args=(_save_as, desk, box),
+            width="stretch",
+            icon=":material/save:",
+        )
+    _replacing(desk)
 
 
 def _save_as(desk: Desk, box: str) -> None:

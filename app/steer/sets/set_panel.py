@@ -8,6 +8,7 @@ from app.shared import components
 from app.steer.desk import Desk, kept_sets, popover
 from app.steer.editing import Editor
 from app.steer.sets import adding, set_files, set_rows
+from corrsteer_core.base import presenting
 
 
 def draw(desk: Desk) -> None:
@@ -70,5 +71,6 @@ def _toolbar(desk: Desk) -> None:
             set_files.load(desk)
         with popover("Add", "add"):
             adding.by_number(desk)
-        with popover("Save", "save"):
+        label, icon = ("Download", "download") if presenting.on() else ("Save", "save")
+        with popover(label, icon):
             set_files.save(desk)

@@ -52,6 +52,7 @@ def _installed(name: str) -> str | None:
 
 FLAGS = {
     "--no-browser": "do not open a browser",
+    "--present": "read-only, to show: pages to look at and to steer, nothing is started or kept",
     "--login": "people sign in with an account, as docs/serving.md says, instead of the token in the address",
     "--i-know": "listen elsewhere although nobody has to sign in: the token must do",
 }

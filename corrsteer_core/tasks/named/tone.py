@@ -64,6 +64,7 @@ TASK = Task(
     file=Path(__file__).parents[1] / "data" / "tone.jsonl",
     shifted=Path(__file__).parents[1] / "data" / "tone_shifted.jsonl",
     prompts=PROMPTS,
+    comparing="Which sounds more positive?",
 )
 NEGATIVE = replace(
     TASK,
@@ -72,6 +73,7 @@ NEGATIVE = replace(
     description="The model goes on with the beginning of a sentence. Success: what it writes sounds negative (VADER).",
     scorer=negative_tone,
     prompts=SAD_PROMPTS,
+    comparing="Which sounds more negative?",
 )
 
 TASKS = (TASK, NEGATIVE)
