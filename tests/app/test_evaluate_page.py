@@ -15,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.evaluate import measuring
 from app.evaluate.sample_filters import Wanted, classes
-from app.shared import verdict_box
+from app.shared import tables, verdict_box
 from corrsteer_core.base import jobs
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.cli import main
@@ -576,7 +576,9 @@ def test_a_tournament_is_one_chart_with_the_set_highlighted_and_its_numbers():
     (rival,) = (trace for label, trace in traces.items() if label.startswith("prompt"))
     assert (rival["x"], rival["customdata"]) == ([0.9], [[0.8, 0.95, "+25.0 points"]])
     (table,) = (one.value for one in test.dataframe if one.value.columns[0] == "Rival")
-    assert table.to_numpy().tolist() == [["prompt: <b>a</b> rule", "90.0%", "+25.0 points", "+2 / −8", "p = 0.20"]]
+    assert table.to_numpy().tolist() == [
+        ["prompt: <b>a</b> rule", "90.0%", "+25.0 points", tables.text("+2 / −8"), "p = 0.20"]
+    ]
     text = said(test)
     assert tournament_words.TITLE in text
     assert "A better prompt does as much: success rises from 65.0% to 80.0%" in text
