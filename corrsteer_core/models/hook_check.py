@@ -94,6 +94,8 @@ def _tried(name: str, net: Any, layout: Layout) -> Layout:
         reading = _read(net, blocks, layout)
         aside = _side_by_side(net, blocks, layout)
     except Exception as error:  # another architecture's forward pass fails in as many ways as there are architectures
+        if not listed and _kinds(layout)[2:]:  # the guess may have named modules of another width
+            return _tried(name, net, _without(layout, PARTS))
         raise _wrong(name, net, f"a short text could not be read with them ({first_line(error)})") from error
     _check_read(name, net, reading, len(blocks), final_norm)
     if not _adds_up(reading, layout, len(blocks), net.dtype):
@@ -226,7 +228,8 @@ def _check_read(name: str, net: Any, reading: _Reading, n_layers: int, final_nor
                 raise _wrong(name, net, f"{kind} of layer {layer} is not transformers' hidden_states[{expected}]")
     # The last of transformers' hidden states comes after the final norm (in most architectures).
     post, final = reading.at[n_layers - 1, "resid_post"][0], reading.hidden[n_layers][0]
-    normed = final_norm(post.to(computes_on(final_norm), net.dtype)).float().cpu()
+    where = computes_on(final_norm) if next(final_norm.parameters(), None) is not None else net.device
+    normed = final_norm(post.to(where, net.dtype)).float().cpu()
     if not _is(normed, final, _coarse(net.dtype)) and not _is(post, final, SAME):
         raise _wrong(name, net, f"the final norm of layer {n_layers - 1} is not transformers' last hidden state")
 
