@@ -167,7 +167,9 @@ def _read(net: Any, blocks: nn.ModuleList, layout: Layout) -> _Reading:
         out = net(
             input_ids=ids.expand(1 + len(kinds), -1), use_cache=False, output_hidden_states=True, return_dict=True
         )
-    return _Reading(at, added, [one.float().cpu() for one in out.hidden_states], out.logits.float().cpu(), middle, tuple(kinds))
+    return _Reading(
+        at, added, [one.float().cpu() for one in out.hidden_states], out.logits.float().cpu(), middle, tuple(kinds)
+    )
 
 
 def _side_by_side(net: Any, blocks: nn.ModuleList, layout: Layout) -> dict[int, Tensor]:
@@ -276,6 +278,4 @@ def _check_side_by_side(name: str, net: Any, reading: _Reading, aside: dict[int,
     for layer, copies in aside.items():
         # The middle position: in a mixture of experts rounding alone may send one to another expert.
         if _apart(copies, reading.at[layer, "resid_post"][0]).median() > _coarse(net.dtype):
-            raise _wrong(
-                name, net, f"layer {layer} reads a text otherwise when another stands beside it in one row"
-            )
+            raise _wrong(name, net, f"layer {layer} reads a text otherwise when another stands beside it in one row")

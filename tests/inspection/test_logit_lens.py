@@ -51,7 +51,7 @@ def scored(model, d):
     return scores - scores.mean(-1, keepdims=True)
 
 
-@pytest.mark.parametrize("architecture", (*ARCHITECTURES, "olmo", "olmo2", "gpt_oss"))
+@pytest.mark.parametrize("architecture", [*ARCHITECTURES, "olmo", "olmo2", "gpt_oss"])
 def test_scores_equal_the_weights_multiplied_by_hand(architecture):
     model = with_learned_norms(architecture)
     sae = random_sae(model, 1)

@@ -81,7 +81,9 @@ def tiny(architecture: str, layers: int = 3, window: int | None = None) -> Model
             hidden_size=WIDTH, num_hidden_layers=layers, num_attention_heads=4, intermediate_size=64, **common
         )
     elif architecture in MORE:
-        config = small_config(architecture, layers, **({"sliding_window": window, "use_sliding_window": True} if window else {}))
+        config = small_config(
+            architecture, layers, **({"sliding_window": window, "use_sliding_window": True} if window else {})
+        )
     else:
         name = {"gemma3_text": "Gemma3TextConfig"}.get(architecture, f"{architecture.capitalize()}Config")
         heads = {} if architecture in ("llama", "mistral", "qwen2") else {"head_dim": 16}

@@ -20,7 +20,6 @@ TRIED = tuple({"gemma3": "gemma3_text"}.get(one, one) for one in LAYOUTS)
 LOOKS_BACK = ("mixtral", "phi3", "qwen3_moe", "olmo3", "gpt_oss")
 
 
-
 def test_every_entry_of_the_table_is_tried():
     assert set(TRIED) == set(ALL)
 
@@ -37,7 +36,8 @@ def test_tokens_are_those_of_generate_unsteered_at_scale_0_and_steered(architect
     assert [row[0] for row in together] == [row[2] for row in together] == plain
     assert [row[1] for row in together] == pushed
     assert [by_us(model, [prompt], variants)[0] for prompt in ids] == together
-    assert len({tuple(tokens) for tokens in plain}) > 2 and plain != pushed
+    assert len({tuple(tokens) for tokens in plain}) > 2
+    assert plain != pushed
 
 
 @pytest.mark.parametrize("architecture", LOOKS_BACK)
@@ -100,8 +100,10 @@ def test_the_check_is_two_short_passes_once_a_model_and_leaves_it_as_it_was(monk
     net.model.layers[0].register_forward_pre_hook(lambda module, args: read.append(args[0].shape[:2].numel()))
     weights = {name: weight.clone() for name, weight in net.named_parameters()}
     assert checked("it", net) is checked("it", net)
-    assert len(read) == 2 and sum(read) <= 50
-    assert net.model.layers[1].training and not net.model.layers[0].training
+    assert len(read) == 2
+    assert sum(read) <= 50
+    assert net.model.layers[1].training
+    assert not net.model.layers[0].training
     assert all(torch.equal(weight, weights[name]) for name, weight in net.named_parameters())
 
 
@@ -123,7 +125,8 @@ def test_a_wrong_entry_is_refused_in_one_sentence(wrong, said, monkeypatch):
     monkeypatch.setitem(LAYOUTS, "llama", replace(LAYOUTS["llama"], **wrong))
     with pytest.raises(CorrSteerError, match=said) as refused:
         checked("some/model", net)
-    assert "some/model (architecture 'llama')" in str(refused.value) and "\n" not in str(refused.value)
+    assert "some/model (architecture 'llama')" in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("architecture", ["gemma2", "olmo3", "gemma3_text"])
@@ -145,7 +148,9 @@ def test_blocks_in_another_order_than_they_are_run_in_are_refused(monkeypatch):
 def test_what_is_added_and_does_not_arrive_is_refused(monkeypatch):
     """A block whose output is thrown away by who wraps it."""
     net = copy.deepcopy(tiny("llama").net)
-    monkeypatch.setattr(hook_check, "hooked", lambda sites: hooked({site: _looking(one) for site, one in sites.items()}))
+    monkeypatch.setattr(
+        hook_check, "hooked", lambda sites: hooked({site: _looking(one) for site, one in sites.items()})
+    )
     with pytest.raises(CorrSteerError, match="what is added at resid_pre does not change what follows"):
         checked("it", net)
 
