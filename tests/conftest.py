@@ -16,7 +16,7 @@ def pytest_configure(config):
     if not hasattr(config, "workerinput"):  # the one process, or the one that hands tests out to others
         from tests.made.first_start import begin_session
 
-        begin_session()
+        begin_session(whole=not config.option.markexpr)
 
 
 def pytest_unconfigure(config):

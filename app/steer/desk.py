@@ -102,10 +102,12 @@ def desk_of(run: str) -> Desk:
 
 
 def _first(run: str) -> SteeringSet | None:
-    """The set to begin with: the one that the link names, else the best automatic one, with rows if there is one."""
+    """The set to begin with: the one that the link names, that the first page tells of, or the best automatic one."""
     kept = kept_sets(run)
-    if (linked := st.query_params.get("set", "")) in kept:
-        return kept[linked]
+    told = resources.ask(run_facts.headline, run) or {}
+    for name in (st.query_params.get("set", ""), told.get("set", "")):
+        if name in kept and (kept[name].rows or name != told.get("set")):
+            return kept[name]
     automatic = [kept[name] for name in PREFERRED if name in kept]
     return next((one for one in automatic if one.rows), automatic[0] if automatic else None)
 

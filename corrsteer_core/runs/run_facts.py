@@ -16,7 +16,9 @@ from corrsteer_core.storage.reading import Reader, query
 from corrsteer_core.storage.run_folder import database_path, run_names
 
 DEMO_TASK = "tone"
-DEMO_SET = "S"
+DEMO_SET = "A of layers 8 and 12"
+DEMO_LIMIT = "CORRSTEER_DEMO_LIMIT"
+"""Variable with a number of samples to do the first start's whole job on, for those who only want to see that it runs."""
 RUN_COLUMNS = (
     "run", "task", "model", "created", "samples", "collected", "success_rate", "fitted", "measured", "problem",
 )  # fmt: skip
@@ -177,17 +179,17 @@ def headline(run: str) -> Mapping[str, Any] | None:
     """The evaluation that says how a run ended: the best kind of set that was measured, on the most unseen test samples of
     its own task; None where there is none. `set` is its name.
 
-    Of sets as they are kept now, at the scale they are kept with, in the order of strategies.PREFERRED; a set without rows
-    only where no other was measured.
+    Of sets as they are kept now, at the scale they are kept with: those chosen by steering first, in the order of
+    strategies.PREFERRED, then those made by hand, then the others; a set without rows only where no other was measured.
     """
     found = query(
         run,
         "SELECT name, summary, json_array_length(body->'rows') AS features "
         "FROM evaluations e JOIN runs USING (run) LEFT JOIN sets USING (run, name) "
-        f"WHERE list_contains($names, name) AND split = 'test' AND task = config->>'task' AND {CURRENT} "
+        f"WHERE split = 'test' AND task = config->>'task' AND {CURRENT} "
         "AND scale = coalesce(CAST(body->>'scale' AS DOUBLE), 1) "
-        "ORDER BY features = 0, list_position($names, name), n DESC, e.created DESC LIMIT 1",
-        {"names": list(PREFERRED)},
+        "ORDER BY features = 0, coalesce(list_position($names, name), $by_hand), n DESC, e.created DESC LIMIT 1",
+        {"names": list(PREFERRED), "by_hand": PREFERRED.index("S") + 0.5},
     )
     return None if found.empty else {**json.loads(found["summary"][0]), "set": found["name"][0]}
 

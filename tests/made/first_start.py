@@ -18,11 +18,13 @@ import psutil
 from filelock import FileLock
 
 from corrsteer_core.base.paths import EMBEDDED, PACKAGE
+from corrsteer_core.runs import run_facts
 from tests.made.places import ROOT
 
 FOLDER = "CORRSTEER_TESTS"
 """Variable with the folder that all processes of one test session share."""
 TOKEN = "known-to-the-tests"
+FEWER = "160"
 PATIENCE = 3000
 """Seconds until the tests give up on the app or on its first work (a slow machine, everything else busy too)."""
 
@@ -48,9 +50,14 @@ class FirstStart:
         return f"corrsteer-{port}={hashlib.sha256(f'corrsteer:{TOKEN}'.encode()).hexdigest()}"
 
 
-def begin_session() -> None:
-    """Make the folder that the processes of this session share; call it before they start."""
+def begin_session(*, whole: bool) -> None:
+    """Make the folder that the processes of this session share; call it before they start.
+
+    The first start does its whole job where the `whole` suite runs, else all of it on fewer samples.
+    """
     os.environ[FOLDER] = tempfile.mkdtemp(prefix="corrsteer-tests-")
+    if not whole:
+        os.environ.setdefault(run_facts.DEMO_LIMIT, FEWER)
 
 
 def end_session() -> None:

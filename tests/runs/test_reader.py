@@ -159,16 +159,36 @@ def test_the_headline_is_set_v_on_the_test_split(run):
     summary = run_facts.headline(run)
     assert summary is not None
     assert (summary["split"], summary["n"]) == ("test", fabricated.SPLITS["test"])
-    assert run_facts.demo_run() == run
     samples = measurements.evaluated_samples(run, "V", "sentiment", "test", 1.0)
     assert len(samples) == summary["n"]
     with pytest.raises(CorrSteerError, match="not been measured"):
         measurements.evaluated_samples(run, "W", "sentiment", "test", 1.0)
 
 
+def measured_as_the_demo(run, *splits):
+    """What the first start leaves: its set measured on these splits."""
+    measured = reading.query(run, "SELECT * FROM evaluations WHERE name = 'V'").drop(columns="run")
+    with Writer(run) as store:
+        store.connection.execute('UPDATE runs SET config = json_merge_patch(config, \'{"task": "tone"}\')')
+        for split in splits:
+            store.add("evaluations", measured.assign(name=run_facts.DEMO_SET, task="tone", split=split).head(1))
+
+
+def test_the_first_start_is_done_when_its_set_is_measured_on_the_shifted_samples_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
+    run = fabricated.make_run()
+    measured_as_the_demo(run, "test")
+    assert run_facts.demo_run() is None
+    assert run_facts.measured_splits(run, run_facts.DEMO_SET) == {"test"}
+    measured_as_the_demo(run, "shifted")
+    assert run_facts.demo_run() == run
+    assert run_facts.measured_splits(run, run_facts.DEMO_SET) == {"test", "shifted"}
+
+
 def test_a_damaged_run_is_listed_with_its_problem_and_harms_no_other(tmp_path, monkeypatch):
     monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
     good = fabricated.make_run()
+    measured_as_the_demo(good, "test", "shifted")
     broken = run_folder.runs_dir() / "broken-1"
     broken.mkdir()
     (broken / run_folder.PUBLISHED).write_bytes(b"no database")
@@ -397,8 +417,8 @@ def test_only_predictions_of_the_fit_of_today_are_counted(tmp_path, monkeypatch)
     assert feature_lists.predicted_features(name) == len(fitted) - 3
 
 
-def test_where_v_is_empty_the_run_is_told_by_v_chosen_by_the_rate():
-    """Choosing V again, by what is left beyond the prior, takes nothing away from what the first start measured."""
+def test_where_v_is_empty_the_run_is_told_by_another_set():
+    """Choosing V again, by what is left beyond the prior, takes nothing away from what was measured of V by the rate."""
     run = fabricated.make_run()
     kept = measurements.sets(run).set_index("name").loc["V"]
     measured = reading.query(run, "SELECT * FROM evaluations WHERE name = 'V'").drop(columns="run")
@@ -412,4 +432,9 @@ def test_where_v_is_empty_the_run_is_told_by_v_chosen_by_the_rate():
     assert run_facts.headline(run)["set"] == strategies.BY_RATE
     with Writer(run) as store:
         store.add("evaluations", measured.assign(name="V", content=empty.content))
+    assert run_facts.headline(run)["set"] == strategies.BY_RATE, "a set that adds nothing tells least"
+    again = SteeringSet.from_json(kept["body"])
+    stored_run.keep_set(run, again, "V")
+    with Writer(run) as store:
+        store.add("evaluations", measured.assign(name="V", content=again.content))
     assert run_facts.headline(run)["set"] == "V", "where it is measured, V itself tells"
