@@ -55,7 +55,7 @@ def checked(name: str, net: Any) -> Layout:
     if net not in _CHECKED:
         layout = layout_of(name, net)
         _refuse_states(name, net)
-        with _evaluating(net), torch.inference_mode():
+        with _left_as_it_was(net), torch.inference_mode():
             _CHECKED[net] = _tried(name, net, layout)
     return _CHECKED[net]
 
@@ -72,15 +72,25 @@ def _refuse_states(name: str, net: Any) -> None:
 
 
 @contextmanager
-def _evaluating(net: nn.Module) -> Iterator[None]:
-    """Without dropout; afterwards every module is as it was."""
-    training = [module for module in net.modules() if module.training]
+def _left_as_it_was(net: nn.Module) -> Iterator[None]:
+    """Without dropout, and afterwards every module as it was.
+
+    Transformers puts hooks of its own on the blocks the first time that hidden states are asked for, and a flag on the
+    model that says so: both go, so that they come again when someone else asks.
+    """
+    before = [(module, module.training, set(module._forward_hooks), set(vars(module))) for module in net.modules()]
     net.eval()
     try:
         yield
     finally:
-        for module in training:
-            module.training = True
+        for module, training, hooks, attributes in before:
+            module.training = training
+            for key in set(module._forward_hooks) - hooks:
+                del module._forward_hooks[key]
+                module._forward_hooks_with_kwargs.pop(key, None)
+                module._forward_hooks_always_called.pop(key, None)
+            for name in [name for name, value in vars(module).items() if value is True and name not in attributes]:
+                delattr(module, name)
 
 
 def _tried(name: str, net: Any, layout: Layout) -> Layout:

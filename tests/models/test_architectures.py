@@ -105,6 +105,9 @@ def test_the_check_is_two_short_passes_once_a_model_and_leaves_it_as_it_was(monk
     assert net.model.layers[1].training
     assert not net.model.layers[0].training
     assert all(torch.equal(weight, weights[name]) for name, weight in net.named_parameters())
+    assert sum(len(one._forward_hooks) + len(one._forward_pre_hooks) for one in net.modules()) == 1
+    hidden = net(torch.tensor([[5, 6, 7]]), output_hidden_states=True).hidden_states
+    assert len(hidden) == 4, "transformers' own way to read them is not taken away"
 
 
 @pytest.mark.parametrize(
