@@ -97,6 +97,7 @@ def _own(net: Any, tokenizer: Any) -> Model:
     """A transformers model that the user loaded. Raises CorrSteerError for what is none, or comes without tokenizer."""
     from transformers import PreTrainedModel
 
+    from corrsteer_core.models.hook_check import checked
     from corrsteer_core.models.loading import Model, end_tokens, fingerprint
 
     if not isinstance(net, PreTrainedModel):
@@ -107,4 +108,4 @@ def _own(net: Any, tokenizer: Any) -> Model:
     if tokenizer is None:
         raise CorrSteerError(f"Of a {type(net).__name__} the tokenizer is needed too; write applied(model, tokenizer).")
     name = net.config.name_or_path or type(net).__name__
-    return Model(name, net, tokenizer, end_tokens(net, tokenizer), fingerprint(net))
+    return Model(name, net, tokenizer, end_tokens(net, tokenizer), fingerprint(net), checked(name, net))

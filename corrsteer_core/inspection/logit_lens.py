@@ -126,7 +126,14 @@ def _gain(norm: nn.Module, width: int) -> tuple[Tensor, bool]:
         return weight_of(norm).float(), True
     # Root mean square norms differ in how they keep their weight (Gemma's is off by one), so the norm is asked: of
     # equal entries, large enough that its epsilon vanishes, it returns its gain.
-    return norm(torch.full((1, width), 1e4, device=computes_on(norm))).float()[0], False
+    where = computes_on(norm) if next(norm.parameters(), None) is not None else None
+    flat = torch.full((1, width), 1e4, device=where)
+    if (gain := norm(flat).float()[0]).any():
+        return gain, False
+    # One that leaves nothing of equal entries takes away the mean (OLMo's, which has no weights): asked with entries of mean 0.
+    signs = torch.ones(width, device=where)
+    signs[1::2] = -1
+    return norm(1e4 * signs[None]).float()[0] * signs, True
 
 
 def _check(sae: Sae, features: Sequence[int]) -> None:

@@ -1,8 +1,16 @@
-"""Where each architecture keeps its blocks and the modules of its hook points: one entry of LAYOUTS each."""
+"""Where each architecture keeps its blocks and the modules of its hook points: one entry of LAYOUTS each.
+
+What an entry says is held against the model itself when it is loaded (`models.hook_check`), and so is the guess for an
+architecture that has no entry.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
+
+from corrsteer_core.base.errors import CorrSteerError
 
 
 @dataclass(frozen=True)
@@ -12,7 +20,7 @@ class Layout:
     blocks: str
     """Path from the model to the list of blocks."""
     mlp_out: str
-    """Module whose output the MLP adds to the residual stream."""
+    """Module whose output the MLP adds to the residual stream; of this and the next two, empty: no such hook point."""
     attn_out: str
     """Module whose output attention adds to the residual stream."""
     attn_z: str
@@ -27,6 +35,10 @@ _LLAMA = Layout("model.layers", "mlp", "self_attn.o_proj", "self_attn.o_proj", l
 # Gemma 2 and 3 normalize what attention and MLP return before they add it; TransformerLens, and
 # with it Gemma Scope, reads hook_attn_out and hook_mlp_out after that norm.
 _GEMMA = Layout("model.layers", "post_feedforward_layernorm", "post_attention_layernorm", "self_attn.o_proj")
+# OLMo 2 and 3 do as Gemma 2; they have no norm before attention and MLP, which does not matter here.
+_PHI = Layout("model.layers", "mlp", "self_attn.dense", "self_attn.dense", "model.final_layernorm", "phi2")
+# Granite multiplies what attention and MLP return before it adds it, so that no module's output is what is added.
+_GRANITE = Layout("model.layers", "", "", "")
 LAYOUTS: dict[str, Layout] = {
     "llama": _LLAMA,
     "mistral": _LLAMA,
@@ -46,5 +58,60 @@ LAYOUTS: dict[str, Layout] = {
     "gpt_neox": Layout(
         "gpt_neox.layers", "mlp", "attention.dense", "attention.dense", "gpt_neox.final_layer_norm", llama_cpp="gptneox"
     ),
+    "gemma": replace(_LLAMA, llama_cpp="gemma"),
+    "qwen2_moe": replace(_LLAMA, llama_cpp="qwen2moe"),
+    "qwen3_moe": replace(_LLAMA, llama_cpp="qwen3moe"),
+    "mixtral": _LLAMA,
+    "phi": _PHI,
+    "phi3": replace(_LLAMA, llama_cpp="phi3"),
+    "olmo": replace(_LLAMA, llama_cpp="olmo"),
+    "olmo2": replace(_GEMMA, llama_cpp="olmo2"),
+    "olmo3": replace(_GEMMA, llama_cpp="olmo2"),
+    "olmoe": replace(_LLAMA, llama_cpp="olmoe"),
+    "smollm3": replace(_LLAMA, llama_cpp="smollm3"),
+    "falcon": Layout(
+        "transformer.h", "mlp", "self_attention.dense", "self_attention.dense", "transformer.ln_f", llama_cpp="falcon"
+    ),
+    "deepseek_v2": replace(_LLAMA, llama_cpp="deepseek2"),
+    "deepseek_v3": replace(_LLAMA, llama_cpp="deepseek2"),
+    "gpt_oss": replace(_LLAMA, llama_cpp="gpt-oss"),
+    "granite": replace(_GRANITE, llama_cpp="granite"),
+    "stablelm": replace(_LLAMA, llama_cpp="stablelm"),
 }
 """By the `model_type` of transformers' configuration."""
+
+# What an architecture without an entry may call them; the first that is there is taken.
+_BLOCKS = ("model.layers", "model.language_model.layers", "transformer.h", "gpt_neox.layers", "transformer.layers")
+_NORMS = ("norm", "final_layernorm", "final_layer_norm", "ln_f", "norm_f")
+_MLP = ("mlp", "feed_forward", "block_sparse_moe", "ffn")
+_ATTENTION = tuple(
+    f"{module}.{projection}"
+    for module in ("self_attn", "attn", "attention", "self_attention")
+    for projection in ("o_proj", "dense", "out_proj", "c_proj")
+)
+
+
+def layout_of(name: str, net: Any) -> Layout:
+    """Where a transformers causal model has its hook points: its entry, or the usual places for one that has none.
+
+    Raises CorrSteerError for an architecture that has no entry and no blocks at a usual place.
+    """
+    kind = net.config.model_type
+    if kind in LAYOUTS:
+        return LAYOUTS[kind]
+    blocks = _first_of(net, _BLOCKS)
+    norm = _first_of(net, [f"{blocks.rpartition('.')[0]}.{norm}" for norm in _NORMS]) if blocks else ""
+    if not blocks or not norm:
+        raise CorrSteerError(
+            f"{name} is of the architecture {kind!r}, whose blocks and final norm are at none of the usual places "
+            f"({', '.join(_BLOCKS)}); hook points are known for {', '.join(sorted(LAYOUTS))}."
+        )
+    block = net.get_submodule(f"{blocks}.0")
+    attention = _first_of(block, _ATTENTION)
+    return Layout(blocks, _first_of(block, _MLP), attention, attention, norm)
+
+
+def _first_of(module: Any, paths: Sequence[str]) -> str:
+    """The first of some paths that leads to a submodule; empty if none does."""
+    there = {name for name, _ in module.named_modules()}
+    return next((path for path in paths if path in there), "")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.models.architectures import LAYOUTS
+from corrsteer_core.models.architectures import LAYOUTS, Layout
 
 Kind = Literal["resid_pre", "resid_post", "mlp_out", "attn_out", "attn_z", "logits"]
 
@@ -69,6 +69,9 @@ def _block_at(path: str) -> int | None:
 LOGITS = HookPoint(0, "logits")
 """What is added here is added to the logits themselves; no module carries it, and no SAE reads it (see `engine.generation`)."""
 
+PARTS: tuple[Kind, ...] = ("mlp_out", "attn_out", "attn_z")
+"""Hook points inside a block, which an architecture may lack."""
+
 # What a hook does with the activation (batch, positions, d): look at it (return None) or replace it.
 Action = Callable[[Tensor], Tensor | None]
 
@@ -79,6 +82,18 @@ class Site:
 
     module: nn.Module
     side: Literal["input", "output"]
+
+
+def site_in(block: nn.Module, layout: Layout, kind: Kind) -> Site:
+    """The module of a block that carries a kind of hook point. Raises AttributeError where the block has no such module."""
+    if kind == "resid_pre":
+        return Site(block, "input")
+    if kind == "resid_post":
+        return Site(block, "output")
+    path = getattr(layout, kind)
+    if not path:
+        raise AttributeError(f"no module is known for {kind}")
+    return Site(block.get_submodule(path), "input" if kind == "attn_z" else "output")
 
 
 @contextmanager

@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from corrsteer_core.base.errors import CorrSteerError, out_of_memory
 from corrsteer_core.base.hub_errors import first_line, hub_reason
 from corrsteer_core.base.paths import EMBEDDED
-from corrsteer_core.models.architectures import LAYOUTS, Layout
+from corrsteer_core.models.architectures import Layout, layout_of
 from corrsteer_core.models.devices import AUTO, computes_on, pick_dtype, place
 from corrsteer_core.models.embedded import embedded_folder
 from corrsteer_core.models.few_rows import Float32Head, use_few_rows, widen_head
-from corrsteer_core.models.hooks import HookPoint, Kind, Site
+from corrsteer_core.models.hook_check import checked
+from corrsteer_core.models.hooks import HookPoint, Kind, Site, site_in
 
 # Tokens that end an answer in the chat templates of the models we know, for checkpoints whose
 # generation config names only the tokenizer's eos.
@@ -43,15 +44,13 @@ class Model:
     """Ids that end an answer: any of the generation config's, and the chat template's end of turn."""
     fingerprint: str = field(compare=False, default="")
     """Short hash of configuration and weights' shapes and sums: two models of one name that differ, differ here."""
+    checked: Layout | None = field(compare=False, default=None)
+    """Where its hook points are, as they were found to be when it was loaded; None for a net that was not checked."""
 
     @property
     def layout(self) -> Layout:
-        kind = self.net.config.model_type
-        if kind not in LAYOUTS:
-            raise CorrSteerError(
-                f"{self.name} is of the architecture {kind!r}; hook points are known for {', '.join(sorted(LAYOUTS))}."
-            )
-        return LAYOUTS[kind]
+        """Where its hook points are. Raises CorrSteerError for an architecture that keeps them at no usual place."""
+        return self.checked or layout_of(self.name, self.net)
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -100,7 +99,9 @@ class Model:
         if kind != "attn_z":
             return self.d_model
         config = self.text_config
-        head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        # Where values have a size of their own (DeepSeek), head_dim is that of the keys.
+        head = getattr(config, "v_head_dim", None) or getattr(config, "head_dim", None)
+        head = head or config.hidden_size // config.num_attention_heads
         return config.num_attention_heads * head
 
     def site(self, point: HookPoint) -> Site:
@@ -109,13 +110,13 @@ class Model:
             raise CorrSteerError(
                 f"{self.name} has layers 0 to {self.n_layers - 1}, but an SAE or steering set names layer {point.layer}."
             )
-        block = self.blocks[point.layer]
-        if point.kind == "resid_pre":
-            return Site(block, "input")
-        if point.kind == "resid_post":
-            return Site(block, "output")
-        module = block.get_submodule(getattr(self.layout, point.kind))
-        return Site(module, "input" if point.kind == "attn_z" else "output")
+        try:
+            return site_in(self.blocks[point.layer], self.layout, point.kind)
+        except AttributeError:
+            raise CorrSteerError(
+                f"{self.name} has no hook point {point.name}: no module of its architecture "
+                f"({self.net.config.model_type}) adds just that; use SAEs of the residual stream."
+            ) from None
 
     def device_of(self, point: HookPoint) -> torch.device:
         """Device of the layer (they differ under a device map)."""
@@ -160,7 +161,7 @@ def load_model(
     widen_head(net)
     net.eval().requires_grad_(False)
     tokenizer.padding_side = "left"
-    return Model(name, net, tokenizer, end_tokens(net, tokenizer), fingerprint(net))
+    return Model(name, net, tokenizer, end_tokens(net, tokenizer), fingerprint(net), checked(name, net))
 
 
 def _unloadable(name: str, where: torch.device, error: Exception) -> str:

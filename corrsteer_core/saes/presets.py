@@ -70,6 +70,18 @@ PRESETS: dict[str, Preset] = {
             "gemma-3-1b-it", "Gemma 3 1B, tuned, with Gemma Scope 2 (16k features a layer)",
             "google/gemma-3-1b-it", "gemma-scope-2-1b-it-res-all", "layer_{}_width_16k_l0_big", 26,
         ),
+        # Qwen Scope has two sparsities of each size; no features of theirs are explained anywhere yet.
+        *(
+            _preset(
+                f"qwen3-{size}{'-base' if base else ''}",
+                f"Qwen3 {size.upper()}, {'base' if base else 'tuned'}, with Qwen Scope ({width}k features a layer"
+                f"{'' if base else ', trained on the base model'})",
+                f"Qwen/Qwen3-{size.upper()}{'-Base' if base else ''}", f"qwen-scope-3-{size}-base-w{width}k-l50",
+                "layer{}", layers,
+            )
+            for size, width, layers in (("1.7b", 32, 28), ("8b", 64, 36))
+            for base in (False, True)
+        ),
         _preset(
             "gpt2-small", "GPT-2 small, base, with Joseph Bloom's SAEs (25k features a layer, before each block)",
             "openai-community/gpt2", "gpt2-small-res-jb", "blocks.{}.hook_resid_pre", 12,

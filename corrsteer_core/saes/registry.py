@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -29,9 +30,22 @@ _HOOKS = tuple(
         (r"resid.mid", "resid_mid"),
         (r"resid.pre", "resid_pre"),
         (r"mlp.out|[-_]mlp|lxm|L\d+M-", "mlp_out"),
-        (r"resid|[-_]res\b|[-_]res[-_]|lxr|L\d+R", "resid_post"),
+        (r"qwen-scope|goodfire|resid|[-_]res\b|[-_]res[-_]|lxr|L\d+R", "resid_post"),
     )
 )
+
+INPUT_DEPENDENT = ("layer_norm", "constant_norm_rescale")
+"""Scalings by a statistic of the very input, so that what the decoder adds for a feature has no fixed size."""
+
+FOLDED = "gpt2-small-hook-z-kk"
+"""A release for GPT-2's heads as TransformerLens computes them; SAELens' registry lists -7.55 to 0.43 of variance explained."""
+
+# Why no run takes an SAE, by what its hook is called.
+_REFUSED_HOOKS = {
+    "transcoder": "a transcoder, which reads in one place and writes in another",
+    "embed": "reads the embedding, before the first block",
+    "resid_mid": "reads between attention and MLP",
+}
 
 
 @dataclass(frozen=True)
@@ -50,6 +64,8 @@ class Registered:
     """Its page there, neuronpedia.org/..., if it has one."""
     path: str
     """Its folder or file in the release's repository."""
+    refused: str = ""
+    """Why no run takes it, as far as the registry tells (some say only in their own files); empty where nothing speaks against it."""
 
     @property
     def source(self) -> str:
@@ -89,18 +105,31 @@ def _file() -> Path:
 
 
 def _release(name: str, body: dict) -> Release:
-    saes = tuple(_registered(name, one) for one in body["saes"])
+    saes = tuple(_registered(name, one, body) for one in body["saes"])
     return Release(name, str(body["model"]), str(body["repo_id"]), saes)
 
 
-def _registered(release: str, body: dict) -> Registered:
+def _registered(release: str, body: dict, of: dict) -> Registered:
     id, path = str(body["id"]), str(body["path"])
     layer = _LAYER.search(id) or _LAYER.search(path)
     about = f"{release} {id} {path}"
     hook = next((hook for pattern, hook in _HOOKS if pattern.search(about)), "")
-    return Registered(
-        release, id, int(layer[1] or layer[2]) if layer else None, hook, body.get("l0"), body.get("neuronpedia"), path
-    )
+    number = int(layer[1] or layer[2]) if layer else None
+    refused = _REFUSED_HOOKS.get(hook) or _why_refused(release, of)
+    return Registered(release, id, number, hook, body.get("l0"), body.get("neuronpedia"), path, refused)
+
+
+def _why_refused(release: str, body: dict) -> str:
+    """Why no run takes any SAE of a release; empty where nothing speaks against them."""
+    if body.get("conversion_func") == "temporal":
+        return "a temporal one, whose features depend on the tokens before"
+    if (body.get("config_overrides") or {}).get("normalize_activations") in INPUT_DEPENDENT:
+        return "rescales each input by its own norm"
+    if release == FOLDED:
+        return "reads attention heads with their value biases folded away"
+    if re.search(r"qwen3\.5", str(body["model"]), re.IGNORECASE):
+        return "its model has layers of linear attention, which this tool cannot read"
+    return ""
 
 
 def search(words: Sequence[str]) -> list[Registered]:
@@ -137,9 +166,16 @@ def by_release(saes: Sequence[Registered]) -> list[dict]:
                 "layers": ranges({sae.layer for sae in own if sae.layer is not None}),
                 "saes": len(own),
                 "neuronpedia": sum(sae.neuronpedia is not None for sae in own),
+                "refused": _refusals(own),
             }
         )
     return rows
+
+
+def _refusals(saes: Sequence[Registered]) -> str:
+    """Why some of a release are refused, with how many where it is not all: "4: reads the embedding, ..."."""
+    counts = Counter(sae.refused for sae in saes if sae.refused)
+    return "; ".join(why if count == len(saes) else f"{count}: {why}" for why, count in counts.items())
 
 
 def ranges(layers: set[int]) -> str:

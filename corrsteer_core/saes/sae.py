@@ -20,13 +20,10 @@ from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.models.hooks import HookPoint
 from corrsteer_core.models.loading import Model
 from corrsteer_core.runs.steering_set import SaeRef
+from corrsteer_core.saes.registry import INPUT_DEPENDENT
 from corrsteer_core.saes.sources import EMBEDDED_SOURCE, saes_in
 
 __all__ = ["EMBEDDED_SOURCE", "Sae", "check_pairing", "load_saes", "ref_of"]
-
-# SAELens scales the input of these by a statistic of that very input, so that what the decoder
-# adds for a feature has no fixed size in the residual stream.
-_INPUT_DEPENDENT = ("layer_norm", "constant_norm_rescale")
 
 
 @dataclass(frozen=True)
@@ -155,17 +152,23 @@ def _placed(net: Any, label: str) -> Sae:
 
 
 def _check_usable(net: Any, label: str) -> None:
-    metadata, norm = net.cfg.metadata, net.cfg.normalize_activations
-    if metadata.hook_name_out and metadata.hook_name_out != metadata.hook_name:
+    metadata, norm, kind = net.cfg.metadata, net.cfg.normalize_activations, net.cfg.architecture()
+    elsewhere = bool(metadata.hook_name_out) and metadata.hook_name_out != metadata.hook_name
+    if elsewhere or "transcoder" in kind:  # some are saved without saying where they write
         raise CorrSteerError(
             f"The SAE {label} is a transcoder, which reads at {metadata.hook_name} and writes at "
-            f"{metadata.hook_name_out}; choose an SAE that does both in one place."
+            f"{metadata.hook_name_out or 'a place that it does not name'}; choose an SAE that does both in one place."
         )
-    if net.cfg.architecture() == "temporal":
+    if kind == "abstopk":
+        raise CorrSteerError(
+            f"The SAE {label} is an AbsTopK one, whose features fire with either sign; pooling takes the largest activation "
+            f"and would lose the negative ones. Choose another kind."
+        )
+    if kind == "temporal":
         raise CorrSteerError(
             f"The SAE {label} is a temporal one, whose features depend on the tokens before; choose another kind."
         )
-    if norm in _INPUT_DEPENDENT:
+    if norm in INPUT_DEPENDENT:
         raise CorrSteerError(
             f"The SAE {label} rescales each input by its own norm ({norm}), so its features have no fixed direction to "
             f"steer with; choose an SAE without that."

@@ -19,14 +19,10 @@ from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.hub_errors import first_line, hub_reason
 from corrsteer_core.base.paths import EMBEDDED, EMBEDDED_SAES
 from corrsteer_core.models.hooks import HookPoint
-from corrsteer_core.saes.registry import releases
+from corrsteer_core.saes.registry import FOLDED, releases
 
 EMBEDDED_SOURCE = "embedded"
 """Source of the SAEs that ship with the tool."""
-
-
-_FOLDED = "gpt2-small-hook-z-kk"
-"""A release for GPT-2's heads as TransformerLens computes them; SAELens' registry lists -7.55 to 0.43 of variance explained."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,7 @@ def _on_the_hub(source: str, model: str) -> list[Found] | None:
         release, id = "/".join(parts[:2]), "/".join(parts[2:])
     else:
         return None
-    if release == _FOLDED:
+    if release == FOLDED:
         raise CorrSteerError(
             f"The SAE {source} reads attention heads of GPT-2 with its value biases folded away, which the published model "
             f"does not have; choose SAEs of another release."

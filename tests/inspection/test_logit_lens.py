@@ -30,6 +30,8 @@ def through_the_final_norm(model, d):
         return (d - d.mean(-1, keepdims=True)) * numbers(net.transformer.ln_f.weight)
     if kind == "gpt_neox":
         return (d - d.mean(-1, keepdims=True)) * numbers(net.gpt_neox.final_layer_norm.weight)
+    if kind == "olmo":  # its layer norm has no weights
+        return d - d.mean(-1, keepdims=True)
     weight = numbers(net.model.norm.weight)
     return d * (1 + weight if kind.startswith("gemma") else weight)
 
@@ -49,7 +51,7 @@ def scored(model, d):
     return scores - scores.mean(-1, keepdims=True)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", [*ARCHITECTURES, "olmo", "olmo2", "gpt_oss"])
 def test_scores_equal_the_weights_multiplied_by_hand(architecture):
     model = with_learned_norms(architecture)
     sae = random_sae(model, 1)

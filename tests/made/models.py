@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import torch
 import transformers
@@ -15,6 +16,32 @@ from corrsteer_core.saes.sae import Sae, _placed
 WIDTH = 32
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "gpt2", "gpt_neox")
 FAST = ("llama", "gemma2", "gpt2")
+_EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+_DEEPSEEK = {
+    "num_key_value_heads": 4, "q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8,
+    "v_head_dim": 12, "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "n_shared_experts": 1,
+    "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1,
+}  # fmt: skip
+MORE: dict[str, dict] = {
+    "gemma": {"head_dim": 16},
+    "qwen2_moe": _EXPERTS | {"shared_expert_intermediate_size": 16},
+    "qwen3_moe": _EXPERTS | {"head_dim": 16},
+    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "phi": {},
+    "phi3": {},
+    "olmo": {},
+    "olmo2": {},
+    "olmo3": {},
+    "olmoe": {"num_experts": 4, "num_experts_per_tok": 2},
+    "smollm3": {},
+    "falcon": {},
+    "deepseek_v2": _DEEPSEEK,
+    "deepseek_v3": _DEEPSEEK,
+    "gpt_oss": {"head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 2, "rope_parameters": None},
+    "granite": {"residual_multiplier": 0.5, "logits_scaling": 2.0, "embedding_multiplier": 3.0},
+    "stablelm": {},
+}
+"""Further architectures of the table, by `model_type`, with what their tiny configurations need beside the usual."""
 WINDOWED = ("mistral", "qwen2", "qwen3", "gemma2", "gemma3_text")
 
 TEMPLATE = (
@@ -53,6 +80,10 @@ def tiny(architecture: str, layers: int = 3, window: int | None = None) -> Model
         config = transformers.GPTNeoXConfig(
             hidden_size=WIDTH, num_hidden_layers=layers, num_attention_heads=4, intermediate_size=64, **common
         )
+    elif architecture in MORE:
+        config = small_config(
+            architecture, layers, **({"sliding_window": window, "use_sliding_window": True} if window else {})
+        )
     else:
         name = {"gemma3_text": "Gemma3TextConfig"}.get(architecture, f"{architecture.capitalize()}Config")
         heads = {} if architecture in ("llama", "mistral", "qwen2") else {"head_dim": 16}
@@ -72,12 +103,27 @@ def tiny(architecture: str, layers: int = 3, window: int | None = None) -> Model
             **heads,
             **common,
         )
+    return made_of(config, f"tiny-{architecture}")
+
+
+def small_config(model_type: str, layers: int = 3, **settings: Any) -> transformers.PretrainedConfig:
+    """A tiny configuration of any architecture that calls its sizes as most do."""
+    usual: dict[str, Any] = {
+        "vocab_size": len(tokenizer()), "max_position_embeddings": 256, "eos_token_id": 1, "bos_token_id": 0, "pad_token_id": 1,
+        "hidden_size": WIDTH, "intermediate_size": 64, "num_hidden_layers": layers, "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }  # fmt: skip
+    return transformers.AutoConfig.for_model(model_type, **(usual | MORE.get(model_type, {}) | settings))
+
+
+def made_of(config: transformers.PretrainedConfig, name: str) -> Model:
+    """A random model of a configuration."""
     torch.manual_seed(7)
     net = transformers.AutoModelForCausalLM.from_config(config).float().eval().requires_grad_(False)
     for weight in net.parameters():  # larger than the usual start, or every prompt gets one answer
         if weight.dim() > 1:
             weight.data.normal_(std=0.25)
-    return Model(f"tiny-{architecture}", net, tokenizer(), end_tokens(net, tokenizer()), fingerprint(net))
+    return Model(name, net, tokenizer(), end_tokens(net, tokenizer()), fingerprint(net))
 
 
 def random_sae(model: Model, layer: int, kind: str = "resid_post", d_sae: int = 48, seed: int = 0) -> Sae:

@@ -179,7 +179,9 @@ def test_an_architecture(monkeypatch):
     (content,) = exports.exported(steering, "gguf", "v", model, saes).values()
     assert b"made-up-in-llama-cpp" in content
     monkeypatch.setattr(model.net.config, "model_type", "unheard_of")
-    with pytest.raises(CorrSteerError, match="hook points are known for gemma2, .* longer, made_up"):
+    assert model.layout.blocks == "model.layers", "one without an entry is looked for at the usual places"
+    monkeypatch.setattr("corrsteer_core.models.architectures._BLOCKS", ("trunk.stages",))
+    with pytest.raises(CorrSteerError, match="hook points are known for .*gemma2, .* longer, made_up"):
         _ = model.layout
 
 

@@ -26,7 +26,7 @@ from corrsteer_core.saes.sae import load_saes
 from corrsteer_core.storage import reading
 from tests.made import hub as files
 from tests.made.hub import D_SAE, HEADS, Hub, raw
-from tests.made.models import ARCHITECTURES, WIDTH, activations_at
+from tests.made.models import ARCHITECTURES, WIDTH, activations_at, tiny
 from tests.made.places import ROOT
 
 LAYER = 1
@@ -409,6 +409,28 @@ def refused(hub: Hub, architecture: str, name: str, source: str, **named) -> str
 )  # fmt: skip
 def test_a_wrong_pairing_is_refused_in_one_sentence(hub, named, expected):
     assert expected in refused(hub, "gemma2", "google/gemma-2-2b", "someone/saes/one", **named)
+
+
+@pytest.mark.parametrize(
+    "kind", ["transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder", "abstopk"]
+)
+@pytest.mark.parametrize("d_out", [WIDTH, WIDTH // 2])
+def test_what_is_no_usual_sae_is_known_by_its_architecture(tmp_path, kind, d_out):
+    """Some transcoders are saved without a word of where they write."""
+    from sae_lens.registry import get_sae_class
+
+    made, settings = get_sae_class(kind)
+    own = {"k": 4} if kind == "abstopk" else {"d_out": d_out, "apply_b_dec_to_input": False}
+    net = made(settings(d_in=WIDTH, d_sae=48, device="cpu", dtype="float32", **own))
+    net.cfg.metadata.hook_name = "blocks.1.hook_resid_post"
+    net.save_model(tmp_path)
+    said = (
+        "is an AbsTopK one, whose features fire with either sign"
+        if kind == "abstopk"
+        else "is a transcoder, which reads at blocks.1"
+    )
+    with pytest.raises(CorrSteerError, match=said):
+        load_saes([str(tmp_path)], tiny("llama"))
 
 
 def test_heads_without_their_value_biases_are_refused(hub):

@@ -47,6 +47,7 @@ def test_releases_and_ids_are_those_that_saelens_resolves(directory):
         ("gpt2-small-res-jb", "blocks.11.hook_resid_post", 11, "resid_post"),
         ("gpt2-small-res-jb", "blocks.11.hook_resid_pre", 11, "resid_pre"),
         ("gpt2-small-hook-z-kk", "blocks.4.hook_z", 4, "attn_z"),
+        ("qwen-scope-3-8b-base-w64k-l50", "layer35", 35, "resid_post"),
         ("gpt2-small-resid-mid-v5-32k", "blocks.4.hook_resid_mid", 4, "resid_mid"),
     ],
 )
@@ -67,7 +68,7 @@ def test_words_are_searched_together_and_case_aside(capsys):
     assert status == 0, err
     assert rows == [
         {"release": "gemma-scope-2b-pt-res-canonical", "model": "gemma-2-2b", "hook": "resid_post", "layers": "0-25",
-         "saes": 58, "neuronpedia": 58}
+         "saes": 58, "neuronpedia": 58, "refused": ""}
     ]  # fmt: skip
     status, every, _ = command(capsys, "saes")
     assert status == 0
@@ -80,10 +81,37 @@ def test_a_release_by_name_lists_its_saes(capsys):
     assert len(rows) == 13
     assert rows[0] == {
         "source": "gpt2-small-res-jb/blocks.0.hook_resid_pre", "layer": 0, "hook": "resid_pre", "l0": 10.0,
-        "neuronpedia": "gpt2-small/0-res-jb",
+        "neuronpedia": "gpt2-small/0-res-jb", "refused": "",
     }  # fmt: skip
     _, rows, _ = command(capsys, "saes", "gemma-scope-2b-pt-res-canonical", "layer_12/", "16k")
     assert [row["source"] for row in rows] == ["gemma-scope-2b-pt-res-canonical/layer_12/width_16k/canonical"]
+
+
+@pytest.mark.parametrize(
+    ("release", "refused"),
+    [
+        ("gemma-scope-2b-pt-transcoders", "a transcoder, which reads in one place and writes in another"),
+        ("mwhanna-qwen3-4b-transcoders", "a transcoder, which reads in one place and writes in another"),
+        ("gemma-scope-2b-pt-res", "4: reads the embedding, before the first block"),
+        ("gpt2-small-resid-mid-v5-32k", "reads between attention and MLP"),
+        ("temporal-sae-gemma-2-2b", "a temporal one, whose features depend on the tokens before"),
+        ("mistral-7b-res-wg", "rescales each input by its own norm"),
+        ("gpt2-small-hook-z-kk", "reads attention heads with their value biases folded away"),
+        ("qwen-scope-3.5-2b-base-w32k-l50", "its model has layers of linear attention, which this tool cannot read"),
+        ("qwen-scope-3-8b-base-w64k-l50", ""),
+    ],
+)
+def test_what_is_refused_is_listed_with_the_reason(capsys, release, refused):
+    rows = {row["release"]: row for row in registry.by_release(registry.search([]))}
+    assert rows[release]["refused"] == refused
+    _, listed, _ = command(capsys, "saes", release)
+    told = {row["refused"] for row in listed}
+    assert told == ({"", refused.removeprefix("4: ")} if refused.startswith("4: ") else {refused})
+
+
+def test_no_preset_is_of_saes_that_are_refused():
+    by_source = {sae.source: sae.refused for sae in registry.search([])}
+    assert {by_source[source] for preset in PRESETS.values() for source in preset.sources()} == {""}
 
 
 def test_nothing_found_is_said(capsys):
@@ -101,7 +129,7 @@ def test_layers_in_few_characters():
 
 LAYERS = {
     "gemma-2-2b-it": 26, "gemma-2-2b": 26, "llama-3.1-8b-instruct": 32, "llama-3.1-8b": 32, "gemma-3-270m-it": 18,
-    "gemma-3-1b-it": 26, "gpt2-small": 12,
+    "gemma-3-1b-it": 26, "qwen3-1.7b": 28, "qwen3-1.7b-base": 28, "qwen3-8b": 36, "qwen3-8b-base": 36, "gpt2-small": 12,
 }  # fmt: skip
 """Blocks of each model, from its makers' model cards."""
 

@@ -94,7 +94,14 @@ def _saes(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]
     if not any(word in registry.releases() for word in options.words):
         return registry.by_release(found)
     return [
-        {"source": one.source, "layer": one.layer, "hook": one.hook, "l0": one.l0, "neuronpedia": one.neuronpedia}
+        {
+            "source": one.source,
+            "layer": one.layer,
+            "hook": one.hook,
+            "l0": one.l0,
+            "neuronpedia": one.neuronpedia,
+            "refused": one.refused,
+        }
         for one in found
     ]
 
@@ -164,7 +171,10 @@ CHECK = Command(
     _check,
 )
 SAES = Command(
-    "saes", "list and search the SAEs that SAELens knows; a release's name lists its own", _saes_arguments, _saes
+    "saes",
+    "list and search the SAEs that SAELens knows, and say which are refused and why; a release's name lists its own",
+    _saes_arguments,
+    _saes,
 )
 PRESETS = Command(
     "presets", "list the models that come with SAEs by one name, for fit --preset", no_arguments, _presets
