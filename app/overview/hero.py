@@ -12,12 +12,11 @@ from app.shared import components as ui
 from app.shared import resources, state, verdict_box
 from corrsteer_core.reporting import figures, rival_groups, set_words
 from corrsteer_core.reporting.palette import STEERED, UNSTEERED
-from corrsteer_core.reporting.verdict import verdict
+from corrsteer_core.reporting.verdict import WORDS, verdict
 from corrsteer_core.runs import measurements
 from corrsteer_core.runs.steering_set import SteeringSet
 
 MOST_NAMED = 3
-SPLIT_WORDS = {"test": "unseen samples", "shifted": "samples made otherwise than the rest"}
 
 
 def draw(run: str, measured: Mapping[str, Any]) -> None:
@@ -26,7 +25,7 @@ def draw(run: str, measured: Mapping[str, Any]) -> None:
     with st.container(border=True):
         left, right = st.columns([5, 6], gap="medium", vertical_alignment="center")
         with left:
-            st.caption(f"Set {ui.for_markdown(name)} on {measured['n']:,} {SPLIT_WORDS[measured['split']]}")
+            st.caption(f"Set {ui.for_markdown(name)} on {measured['n']:,} unseen samples")
             st.html(_before_and_after(measured))
             _features(run, name)
         with right:
@@ -40,7 +39,19 @@ def draw(run: str, measured: Mapping[str, Any]) -> None:
                 config={"displayModeBar": False},
             )
         verdict_box.draw(verdict(measured))
+        if said := _elsewhere(resources.ask(measurements.evaluations, run), name):
+            st.markdown(ui.for_markdown(said))
         ui.table_behind(rows)
+
+
+def _elsewhere(evaluations: pd.DataFrame, name: str) -> str:
+    """What the set did on shifted samples; "" where that was not measured."""
+    found = evaluations[(evaluations["name"] == name) & (evaluations["split"] == "shifted") & evaluations["own_scale"]]
+    if found.empty:
+        return ""
+    summary = found.iloc[0]["summary"]
+    rates = f"{ui.percent(summary['unsteered_rate'])} to {ui.percent(summary['steered_rate'])}"
+    return f"On {summary['n']:,} samples made otherwise than these: {rates} ({WORDS[verdict(summary).kind]})."
 
 
 def _before_and_after(measured: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.inspection import descriptions
 from corrsteer_core.runs import feature_facts, feature_lists, run_facts
 from corrsteer_core.runs.fit import FitSettings, fit
-from corrsteer_core.storage import deleting, run_folder, writing
+from corrsteer_core.storage import deleting, reading, run_folder, writing
 from corrsteer_core.storage.writing import Writer
 from tests.app import ready_runs
 from tests.made import fabricated
@@ -933,3 +933,14 @@ def test_a_comparison_is_drawn_as_tables():
     test = AppTest.from_function(script, default_timeout=600).run()
     assert not test.exception
     assert len(test.dataframe) == 2
+
+
+def test_what_the_set_did_on_shifted_samples_stands_under_its_verdict():
+    run = ready_runs.make_run()
+    assert "made otherwise" not in words(opened())
+    measured = reading.query(run, "SELECT * FROM evaluations WHERE name = 'V'").drop(columns="run")
+    with writing.Writer(run) as store:
+        store.add("evaluations", measured.assign(split="shifted"))
+    summary = run_facts.headline(run)
+    rates = " to ".join(components.percent(summary[side]) for side in ("unsteered_rate", "steered_rate"))
+    assert f"On {summary['n']} samples made otherwise than these: {rates} (works)." in words(opened())
