@@ -39,7 +39,7 @@ def pytest_sessionstart(session):
     said = (
         f"models run in {str(pick_dtype(device)).removeprefix('torch.')} on {device}{', all of them' if spread else ''}"
     )
-    reporter.write_line(f"{said}; torch threads: {torch.get_num_threads()} (the first start takes every core)")
+    reporter.write_line(f"{said}; torch threads: {torch.get_num_threads()}")
 
 
 @pytest.hookimpl(tryfirst=True)  # before groups are read

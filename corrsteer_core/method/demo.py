@@ -46,7 +46,7 @@ def run_demo(progress: Progress) -> dict[str, Any]:
     model = load_model(EMBEDDED, report=lambda text: progress(text, 0, 1))
     task = get_task(run_facts.DEMO_TASK)
     limit = int(os.environ.get(run_facts.DEMO_LIMIT, "0")) or None
-    setup = run_setup.set_up(task, model=model, limit=limit)
+    setup = run_setup.set_up(task, model=model)
     run = setup.run
     collecting.collect(setup, progress=progress)
     collecting.refit(run, progress=progress)

@@ -18,7 +18,7 @@ from corrsteer_core.storage.run_folder import database_path, run_names
 DEMO_TASK = "tone"
 DEMO_SET = "A of layers 8 and 12"
 DEMO_LIMIT = "CORRSTEER_DEMO_LIMIT"
-"""Variable with a number of samples to do the first start's whole job on, for those who only want to see that it runs."""
+"""Variable with a number of samples to measure the first start's set on, for those who only want to see that it runs."""
 RUN_COLUMNS = (
     "run", "task", "model", "created", "samples", "collected", "success_rate", "fitted", "measured", "problem",
 )  # fmt: skip

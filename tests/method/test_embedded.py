@@ -128,10 +128,10 @@ def test_the_main_job_finds_features_that_make_the_tone_positive(demo, split):
     summary = evaluation[of_the_set].iloc[0]["summary"]
     random = [one["effect"] for name, one in summary["controls"].items() if name.startswith("random")]
     assert summary["effect"] > 0.05
-    assert summary["effect"] > max(random)
     assert summary["controls"]["sign flipped"]["effect"] < summary["effect"]
     if run_facts.DEMO_LIMIT not in os.environ:
         assert verdict(summary).kind == "works"
+        assert summary["effect"] > max(random)
         assert len(random) == 19
         assert summary["effect"] > summary["controls"]["unigram"]["effect"]
 
