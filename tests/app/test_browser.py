@@ -71,7 +71,7 @@ def test_from_the_headline_to_a_steered_answer(page, first_start, demo):
     page.get_by_text(re.compile("(Works|No better than controls|Inconclusive|Not shown): success")).first.wait_for()
     page.goto(f"{first_start.url}/features?run={demo}")
     settled(page)
-    page.get_by_text("Most active at").first.wait_for()  # features are told by their words
+    page.get_by_text("Most active at").first.wait_for(state="attached")  # features are told by their words, in a canvas
     page.goto(f"{first_start.url}/steer?run={demo}")
     page.get_by_role("button", name="Generate").wait_for()
     page.get_by_role("button", name="Generate").click()
@@ -349,7 +349,7 @@ def test_a_set_is_measured_and_the_report_opens_offline(browser, page, first_sta
     fill(page, "Most samples", "8")
     fill(page, "Random sets to compare with", "1")
     page.get_by_role("button", name="Measure", exact=True).first.click()
-    page.get_by_role("heading", name="to be measured on sentiment").wait_for(timeout=WITH_MODEL)
+    page.get_by_role("heading", name="to be measured on tone").wait_for(timeout=WITH_MODEL)
     shown = measurements.evaluations(demo)
     summary = shown[shown["name"] == "to be measured"].iloc[0]["summary"]
     assert summary["n"] == 8
