@@ -184,7 +184,7 @@ def headline(run: str) -> Mapping[str, Any] | None:
     """
     found = query(
         run,
-        "SELECT name, summary, json_array_length(body->'rows') AS features "
+        "SELECT name, summary, coalesce(json_array_length(body->'rows'), 1) AS features "  # a set since deleted had some
         "FROM evaluations e JOIN runs USING (run) LEFT JOIN sets USING (run, name) "
         f"WHERE split = 'test' AND task = config->>'task' AND {CURRENT} "
         "AND scale = coalesce(CAST(body->>'scale' AS DOUBLE), 1) "
