@@ -170,7 +170,7 @@ def _next_steps(run: str, facts: run_facts.RunFacts) -> None:
         st.markdown("**Look at the features**  \nWhich texts they react to, and what each did when steered.")
         state.link_to("features", "Open Features")
     with two.container(border=True, height="stretch"):
-        if sets & {"V", BY_RATE} or presenting.on():
+        if sets & {"V", BY_RATE} or presenting.on() or resources.ask(run_facts.headline, run) is not None:
             st.markdown("**Try it on your own words**  \nThe same prompt answered unsteered and steered, side by side.")
             state.link_to("steer", "Open Steer")
         else:
