@@ -89,7 +89,7 @@ def _start(folder: Path) -> None:
     unpacked_before(folder / "cache")
     environment = dict(os.environ)
     if run_facts.DEMO_LIMIT not in environment:  # as a user has it, without these tests' own limit on threads
-        del environment["OMP_NUM_THREADS"]
+        environment.pop("OMP_NUM_THREADS", None)
     with (folder / "app.log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "app", "--no-browser", "--port", str(port)],
