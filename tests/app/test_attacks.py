@@ -8,11 +8,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 from app import opening
 from app.guard import ELSEWHERE, NOT_LET_IN
-from tests.made.browsers import FLAGS, visitor
+from tests.made.browsers import a_browser, a_page
 
 pytestmark = [
     pytest.mark.browser,
@@ -55,20 +54,14 @@ def elsewhere():
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_playwright() as playwright:
-        rebound = "--host-resolver-rules=MAP attacker.example 127.0.0.1"
-        opened = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=[*FLAGS, rebound])
+    with a_browser("--host-resolver-rules=MAP attacker.example 127.0.0.1") as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture
 def page(browser, first_start):
-    context = visitor(browser, first_start)
-    opened = context.new_page()
-    opened.set_default_timeout(PATIENCE)
-    yield opened
-    context.close()
+    with a_page(browser, first_start, PATIENCE) as opened:
+        yield opened
 
 
 def test_whoever_is_let_in_sees_the_app(page, first_start):

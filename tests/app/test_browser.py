@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from app.demo import DEMO_TITLE
 from corrsteer_core.base import formatting, jobs
@@ -18,7 +18,7 @@ from corrsteer_core.reporting import verdict
 from corrsteer_core.runs import feature_facts, feature_lists, measurements, run_facts, stored_run
 from corrsteer_core.runs.steering_set import SteeringRow
 from corrsteer_core.storage import run_folder
-from tests.made.browsers import FLAGS, visitor
+from tests.made.browsers import a_browser, a_page, visitor
 
 pytestmark = [
     pytest.mark.browser,
@@ -34,19 +34,14 @@ WITH_MODEL = 600_000  # ms for what waits until a model is loaded
 @pytest.fixture(scope="module")
 def browser():
     expect.set_options(timeout=PATIENCE)
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+    with a_browser() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture
 def page(browser, first_start):
-    context = visitor(browser, first_start)
-    opened = context.new_page()
-    opened.set_default_timeout(PATIENCE)
-    yield opened
-    context.close()
+    with a_page(browser, first_start, PATIENCE) as opened:
+        yield opened
 
 
 def settled(page):
@@ -406,10 +401,10 @@ def unmoved(page):
         assert frame.locator("img[src=x], svg[onload], a[href^=javascript], a[href*='x.evil' i]").count() == 0
 
 
-def finished(page, title):
-    """Wait until the job of this title has ended well."""
+def finished(page, title, before):
+    """Wait until the job of this title has ended well; `before` are the ids of jobs that others began."""
     for _ in range(WITH_MODEL // 500):
-        found = [job for job in jobs.jobs() if job.title.endswith(title)]
+        found = [job for job in jobs.jobs() if job.title.endswith(title) and job.id not in before]
         assert not [job.error for job in found if job.state == "failed"]
         if any(job.state == "finished" for job in found):
             return
@@ -454,9 +449,9 @@ def test_hostile_files_are_read_as_text_or_refused(watched, first_start, demo, t
     choose(page, "What counts as success", "The target is in the answer", form)
     fill(page, "Layers", str(config.saes[0].layer), form)
     fill(page, "Longest answer (tokens)", "4", form)
-    before = set(run_folder.run_names())
+    before, jobs_before = set(run_folder.run_names()), {job.id for job in jobs.jobs()}
     form.get_by_role("button", name="Start").click()
-    finished(page, "collect and rank")
+    finished(page, "collect and rank", jobs_before)
     made = set(run_folder.run_names()) - before
     assert len(made) == 1, page.inner_text("body")
     unmoved(page)
