@@ -10,14 +10,11 @@ import plotly.graph_objects as go
 from app.shared import components
 from corrsteer_core.base.formatting import points, points_alone
 from corrsteer_core.reporting.figure_layout import FONT_SIZE
-from corrsteer_core.reporting.palette import DIVERGING, QUIET, STEERED, UNSTEERED
+from corrsteer_core.reporting.figures import RIVAL_COLOURS, RIVAL_SYMBOLS
+from corrsteer_core.reporting.palette import DIVERGING, STEERED, UNSTEERED
 
-COLOURS = {
-    "unsteered": UNSTEERED, "steered": STEERED, "offset": UNSTEERED, "steered-offset": STEERED, "control": QUIET,
-}  # fmt: skip
-SYMBOLS = {
-    "unsteered": "square", "steered": "circle", "offset": "diamond", "steered-offset": "diamond", "control": "diamond-open",
-}  # fmt: skip
+COLOURS = RIVAL_COLOURS | {"steered-offset": STEERED}
+SYMBOLS = RIVAL_SYMBOLS | {"steered-offset": "diamond", "control": "diamond-open"}
 
 
 def rates(rows: pd.DataFrame) -> go.Figure:

@@ -10,10 +10,10 @@ import streamlit as st
 
 from app.shared import components as ui
 from app.shared import resources, state, verdict_box
-from corrsteer_core.reporting import figures, rival_groups, set_words
+from corrsteer_core.reporting import figures, rival_groups
 from corrsteer_core.reporting.palette import STEERED, UNSTEERED
 from corrsteer_core.reporting.verdict import WORDS, verdict
-from corrsteer_core.runs import measurements
+from corrsteer_core.runs import feature_facts, measurements
 from corrsteer_core.runs.steering_set import SteeringSet
 
 MOST_NAMED = 3
@@ -94,4 +94,4 @@ def _feature(row: Any) -> None:
 
 
 def _meanings(run: str, body: str) -> pd.DataFrame:
-    return set_words.meanings(run, SteeringSet.from_json(body))
+    return feature_facts.meanings(run, SteeringSet.from_json(body))

@@ -13,7 +13,7 @@ import pandas as pd
 
 from corrsteer_core.base.formatting import percent, points, signed
 from corrsteer_core.base.text_diff import escaped
-from corrsteer_core.reporting.verdict import NOISE
+from corrsteer_core.statistics.rates import NOISE
 
 WIDTH = 720
 ROW = 30

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from corrsteer_core.base.formatting import p_value, percent
-from corrsteer_core.reporting.verdict import FLIPPED, NOT_RANDOM, shown_as
-from corrsteer_core.statistics.rates import wilson
+from corrsteer_core.reporting.rate_rows import rate_row
+from corrsteer_core.reporting.verdict import FLIPPED, NOT_RANDOM, rates
 
 RANDOM = "random features"
 CHOSEN_ALIKE = "random, chosen alike"
@@ -28,23 +28,30 @@ def grouped(summary: Mapping[str, Any], name: str) -> pd.DataFrame:
     `name` is the set's. Groups from above: unsteered, the set, then what it is compared with; a group of controls has a
     row for each of them.
     """
-    return pd.DataFrame(list(_rows(summary, name)), columns=["group", "kind", "rate", "low", "high"])
+    rows = rates(summary, name)
+    rows = rows[rows["kind"] != "steered-offset"]
+    controls = rows["kind"] == "control"
+    rows["group"] = rows["label"].where(~controls, rows["label"].map(lambda label: _group(summary, label)))
+    rows.loc[rows["kind"] == "offset", "group"] = CONSTANT
+    return pd.concat([rows, _tried_first(summary)])[["group", "kind", "rate", "low", "high"]].reset_index(drop=True)
 
 
-def _rows(summary: Mapping[str, Any], name: str) -> Iterator[tuple[str, str, float, float, float]]:
-    yield ("unsteered", "unsteered", summary["unsteered_rate"], *summary["unsteered_interval"])
-    yield (name, "steered", summary["steered_rate"], *summary["steered_interval"])
-    if offset := summary.get("offset"):
-        yield (CONSTANT, "offset", offset["rate"], *wilson(round(offset["rate"] * summary["n"]), summary["n"]))
-    for control, one in summary.get("controls", {}).items():
-        group = RANDOM if control.startswith("random ") else TURNED if control == FLIPPED else shown_as(control)
-        yield (group, "control", one["steered_rate"], *one["steered_interval"])
-    for one in summary.get("matched", {}).values():
-        yield (CHOSEN_ALIKE, "control", one["steered_rate"], *one["steered_interval"])
-    for one in summary.get("tournament") or ():
-        if one["kind"] != "offset":  # which has its row above
-            group = PROMPTS if one["kind"] == "prompt" else one["rival"]
-            yield (group, "control", one["rate"], *one["rate_interval"])
+def _group(summary: Mapping[str, Any], label: str) -> str:
+    """The group of a control."""
+    if label in summary.get("matched", {}):
+        return CHOSEN_ALIKE
+    return RANDOM if label.startswith("random ") else TURNED if label == FLIPPED else label
+
+
+def _tried_first(summary: Mapping[str, Any]) -> pd.DataFrame:
+    """The rivals of a tournament, but for the offset, which has its row."""
+    rows = [
+        rate_row(summary, one["rival"], "control", one["rate"], one["rate_interval"])
+        | {"group": PROMPTS if one["kind"] == "prompt" else one["rival"]}
+        for one in summary.get("tournament") or ()
+        if one["kind"] != "offset"
+    ]
+    return pd.DataFrame(rows)
 
 
 def caveats(summary: Mapping[str, Any]) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 
 from corrsteer_core.base.formatting import p_value, percent, points
+from corrsteer_core.reporting.rate_rows import rate_row
+from corrsteer_core.statistics.rates import NOISE
 
-NOISE = 0.05
-"""A corrected p-value not below this is within noise."""
 TITLE = "Against what would be tried first"
 EXPLAINED = (
     "Each point is a success rate on the same samples, the bar its 95% interval, the dashed line the unsteered rate. The "
@@ -69,10 +69,10 @@ def rates(summary: Mapping[str, Any], name: str) -> pd.DataFrame:
     """
     if not _rows(summary):
         return pd.DataFrame(columns=["label", "kind", "rate", "low", "high", "effect"])
-    before = _chart_row("unsteered", "unsteered", summary["unsteered_rate"], summary["unsteered_interval"], summary)
-    contenders = [_chart_row(name, "steered", summary["steered_rate"], summary["steered_interval"], summary)]
+    before = rate_row(summary, "unsteered", "unsteered", summary["unsteered_rate"], summary["unsteered_interval"])
+    contenders = [rate_row(summary, name, "steered", summary["steered_rate"], summary["steered_interval"])]
     contenders += [
-        _chart_row(row["rival"], "control", row["rate"], row["rate_interval"], summary) for row in _rows(summary)
+        rate_row(summary, row["rival"], "control", row["rate"], row["rate_interval"]) for row in _rows(summary)
     ]
     return pd.DataFrame([before, *sorted(contenders, key=lambda row: -row["rate"])])
 
@@ -107,8 +107,3 @@ def _flips(row: Mapping[str, Any]) -> str:
         f"the set against it: +{row['positive_flips']} / \u2212{row['negative_flips']} samples, "
         f"{p_value(row['p_corrected'])} corrected"
     )
-
-
-def _chart_row(label: str, kind: str, rate: float, interval: Any, summary: Mapping[str, Any]) -> dict[str, Any]:
-    effect = rate - summary["unsteered_rate"]
-    return {"label": label, "kind": kind, "rate": rate, "low": interval[0], "high": interval[1], "effect": effect}

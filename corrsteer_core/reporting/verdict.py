@@ -17,11 +17,12 @@ import pandas as pd
 
 from corrsteer_core.base.formatting import p_value, points
 from corrsteer_core.reporting import tournament_words
+from corrsteer_core.reporting.rate_rows import rate_row
 from corrsteer_core.runs.strategies import chosen_by_steering
 from corrsteer_core.statistics.classes import ClassChange
 from corrsteer_core.statistics.classes import sentence as by_class
 from corrsteer_core.statistics.power import samples_needed
-from corrsteer_core.statistics.rates import wilson
+from corrsteer_core.statistics.rates import NOISE, wilson
 from corrsteer_core.statistics.rival import control_p
 
 Kind = Literal[
@@ -38,8 +39,6 @@ Kind = Literal[
     "nothing",
 ]
 
-NOISE = 0.05
-"""A paired p-value not below this is within noise."""
 FLIPPED = "sign flipped"
 """Name of the control that turns the set's sign round."""
 UNIGRAM = "unigram"
@@ -306,21 +305,17 @@ def rates(summary: Mapping[str, Any], name: str) -> pd.DataFrame:
 
 
 def _rate_rows(summary: Mapping[str, Any], name: str) -> Iterator[dict[str, Any]]:
-    def row(label: str, kind: str, rate: float, interval: Any) -> dict[str, Any]:
-        effect = rate - summary["unsteered_rate"]
-        return {"label": label, "kind": kind, "rate": rate, "low": interval[0], "high": interval[1], "effect": effect}
-
-    yield row("unsteered", "unsteered", summary["unsteered_rate"], summary["unsteered_interval"])
-    yield row(name, "steered", summary["steered_rate"], summary["steered_interval"])
+    yield rate_row(summary, "unsteered", "unsteered", summary["unsteered_rate"], summary["unsteered_interval"])
+    yield rate_row(summary, name, "steered", summary["steered_rate"], summary["steered_interval"])
     if summary.get("offset") and summary.get("beyond_prior"):
         for label, kind, rate in (
             (UNSTEERED_OFFSET, "offset", summary["offset"]["rate"]),
             (STEERED_OFFSET, "steered-offset", summary["beyond_prior"]["steered_rate"]),
         ):
-            yield row(label, kind, rate, wilson(round(rate * summary["n"]), summary["n"]))
+            yield rate_row(summary, label, kind, rate, wilson(round(rate * summary["n"]), summary["n"]))
     for group in ("controls", "matched"):
         for control, one in summary.get(group, {}).items():
-            yield row(shown_as(control), "control", one["steered_rate"], one["steered_interval"])
+            yield rate_row(summary, shown_as(control), "control", one["steered_rate"], one["steered_interval"])
 
 
 def shown_as(control: str) -> str:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from corrsteer_core.runs.feature_lists import UNDESCRIBED, WITH_EFFECT, columns, described, parts
 from corrsteer_core.runs.run_facts import null
+from corrsteer_core.runs.steering_set import SteeringSet
 from corrsteer_core.storage.reading import query
 
 
@@ -61,6 +62,22 @@ def descriptions(run: str, layer: int, feature: int) -> pd.DataFrame:
         "ORDER BY source",
         [layer, feature],
     )
+
+
+def meaning(run: str, layer: int, feature: int) -> str:
+    """What a feature is said to mean: Neuronpedia's words before our own guess; "" where nothing is known."""
+    said = descriptions(run, layer, feature)
+    return "" if said.empty else str(said["description"].iloc[0])
+
+
+def meanings(run: str, steering: SteeringSet) -> pd.DataFrame:
+    """layer, feature, coefficient, meaning: a row for each feature that the set adds."""
+    rows = [
+        (row.layer, row.feature, row.coefficient, meaning(run, row.layer, row.feature))
+        for row in steering.rows
+        if row.enabled
+    ]
+    return pd.DataFrame(rows, columns=["layer", "feature", "coefficient", "meaning"])
 
 
 def pooled_values(run: str, layer: int, feature: int) -> pd.DataFrame:

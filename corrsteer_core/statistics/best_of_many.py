@@ -66,7 +66,7 @@ def best_of_many(unsteered: ArrayLike, steered: ArrayLike, *, seed: int = 0, dra
     for start in range(0, draws, step):
         signs = rng.integers(0, 2, size=(min(step, draws - start), len(unit)), dtype=np.int8)
         maxima.append(((2.0 * signs - 1.0) @ unit).max(axis=1, initial=-np.inf))
-    return BestOfMany(unit.sum(axis=0), np.concatenate(maxima))
+    return BestOfMany(statistics_of(before, after), np.concatenate(maxima))
 
 
 def corrected_p(unsteered: ArrayLike, steered: ArrayLike, *, seed: int = 0) -> FloatArray:

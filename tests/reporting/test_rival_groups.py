@@ -7,9 +7,9 @@ import pytest
 from statsmodels.stats.proportion import proportion_confint
 
 from corrsteer_core.inspection import descriptions
-from corrsteer_core.reporting import figures, rival_groups, set_words
+from corrsteer_core.reporting import figures, rival_groups
 from corrsteer_core.reporting.verdict import FLIPPED, UNIGRAM
-from corrsteer_core.runs import measurements
+from corrsteer_core.runs import feature_facts, measurements
 from corrsteer_core.runs.steering_set import SteeringSet
 from tests.made import fabricated
 
@@ -28,7 +28,7 @@ def summary(**more):
 
 
 def test_each_rival_stands_in_its_group_and_all_rates_are_the_measured_ones():
-    rows = rival_groups.grouped(summary(offset={"rate": 0.66}), "set V")
+    rows = rival_groups.grouped(summary(offset={"rate": 0.66}, beyond_prior={"steered_rate": 0.71}), "set V")
     assert rows["group"].tolist() == [
         "unsteered", "set V", rival_groups.CONSTANT, rival_groups.RANDOM, rival_groups.RANDOM, rival_groups.TURNED,
         rival_groups.CHOSEN_ALIKE,
@@ -81,8 +81,8 @@ def test_a_feature_is_told_by_its_description_the_one_of_neuronpedia_first():
         "description": "Most active at \u201chappy\u201d",
     }
     descriptions.keep(run, pd.DataFrame([told]))
-    said = set_words.meanings(run, kept)
+    said = feature_facts.meanings(run, kept)
     assert said.loc[0].tolist() == [row.layer, row.feature, row.coefficient, told["description"]]
     assert set(said["meaning"][1:]) <= {""}
     descriptions.keep(run, pd.DataFrame([{**told, "source": "neuronpedia", "description": "words of joy"}]))
-    assert set_words.meaning(run, row.layer, row.feature) == "words of joy"
+    assert feature_facts.meaning(run, row.layer, row.feature) == "words of joy"
