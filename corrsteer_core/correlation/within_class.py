@@ -11,7 +11,7 @@ Z is a sparse column array (samples, features) as in `correlation`: what is not 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,23 +98,6 @@ class WithinClass:
         features = sum(one.features for one in self._by_layer.values())
         overall = _chance_maxima((highest, furthest), features, self.level)
         return PermutationLevels(dict(self._by_layer), overall, self.permutations, self.floor, self.level)
-
-
-def within_class_levels(
-    Z_by_layer: Mapping[int, csc_array] | Iterable[tuple[int, csc_array]],
-    y: ArrayLike,
-    classes: ArrayLike,
-    *,
-    permutations: int = 200,
-    seed: int,
-    floor: int,
-    level: float = 0.95,
-) -> PermutationLevels:
-    """`WithinClass.levels` of some layers, like `correlation.permutation_levels`, whose result it returns."""
-    found = WithinClass(y, classes, permutations=permutations, seed=seed, floor=floor, level=level)
-    for layer, Z in Z_by_layer.items() if isinstance(Z_by_layer, Mapping) else Z_by_layer:
-        found.add(layer, Z)
-    return found.levels()
 
 
 # --- groups: one feature within one class ------------------------------------------------------

@@ -120,9 +120,17 @@ def test_every_permutation_of_a_small_class_is_as_likely():
     assert counts == pytest.approx([1000] * 6, abs=150)
 
 
+def levels(by_layer, y, classes, *, permutations=200, **asked):
+    """What chance makes of r within the class, of some layers."""
+    found = within_class.WithinClass(y, classes, permutations=permutations, **asked)
+    for layer, Z in by_layer.items():
+        found.add(layer, Z)
+    return found.levels()
+
+
 def test_chance_maxima_equal_the_best_r_of_each_permuted_outcome():
     dense, y, classes = made(6)
-    found = within_class.within_class_levels({3: csc_array(dense)}, y, classes, permutations=40, seed=2, floor=1)
+    found = levels({3: csc_array(dense)}, y, classes, permutations=40, seed=2, floor=1)
     centred = within_class._centred(y, classes)
     blocks = np.concatenate(list(within_class._permuted(centred, classes, 40, seed=2)), axis=1)
     lowest, highest = blocks.min(), blocks.max()
@@ -138,21 +146,21 @@ def test_chance_maxima_equal_the_best_r_of_each_permuted_outcome():
 def test_layers_share_their_permutations_and_features_below_the_floor_take_no_part():
     dense, y, classes = made(7)
     one = csc_array(dense)
-    found = within_class.within_class_levels([(0, one), (5, one)], y, classes, permutations=30, seed=0, floor=20)
+    found = levels({0: one, 5: one}, y, classes, permutations=30, seed=0, floor=20)
     assert np.array_equal(found.by_layer[0].max_r, found.by_layer[5].max_r)
     assert np.array_equal(found.overall.max_r, found.by_layer[0].max_r)
     eligible = (dense[:, 2:] != 0).sum(axis=0) >= 20
     assert found.by_layer[0].features == eligible.sum()
     assert found.overall.features == 2 * eligible.sum()
-    none = within_class.within_class_levels({0: one}, y, classes, permutations=30, seed=0, floor=1000)
+    none = levels({0: one}, y, classes, permutations=30, seed=0, floor=1000)
     assert np.isnan(none.overall.max_r).all()
 
 
 def test_blocks_do_not_change_the_result(monkeypatch):
     dense, y, classes = made(8)
-    whole = within_class.within_class_levels({0: csc_array(dense)}, y, classes, permutations=25, seed=3, floor=1)
+    whole = levels({0: csc_array(dense)}, y, classes, permutations=25, seed=3, floor=1)
     monkeypatch.setattr(within_class, "_BLOCK_BYTES", 8 * 80 * 6)
-    parts = within_class.within_class_levels({0: csc_array(dense)}, y, classes, permutations=25, seed=3, floor=1)
+    parts = levels({0: csc_array(dense)}, y, classes, permutations=25, seed=3, floor=1)
     assert parts.overall.max_r == pytest.approx(whole.overall.max_r, abs=1e-12)
 
 
@@ -164,8 +172,8 @@ def test_p_of_the_best_is_uniform_where_outcomes_depend_on_the_class_alone():
         y = (rng.random(60) < np.where(classes, 0.9, 0.3)).astype(float)
         Z = csc_array(np.where(rng.random((60, 20)) < 0.3, rng.random((60, 20)), 0) * (1 + 3 * classes[:, None]))
         r = within_class.within_class_r(Z, y, classes)
-        levels = within_class.within_class_levels({0: Z}, y, classes, permutations=99, seed=seed, floor=1)
-        ps.append(levels.p_of_best(np.nanmax(r)))
+        found = levels({0: Z}, y, classes, permutations=99, seed=seed, floor=1)
+        ps.append(found.p_of_best(np.nanmax(r)))
     assert np.mean(np.array(ps) <= 0.05) < 0.13
     assert 0.4 < np.mean(ps) < 0.6
 
@@ -182,8 +190,8 @@ def test_what_does_not_fit_is_refused(y, classes, message):
 def test_impossible_settings_are_refused():
     Z = csc_array(np.eye(3))
     with pytest.raises(CorrSteerError, match="cannot show a level"):
-        within_class.within_class_levels({0: Z}, [0, 1, 1], [0, 0, 0], permutations=18, seed=0, floor=1)
+        levels({0: Z}, [0, 1, 1], [0, 0, 0], permutations=18, seed=0, floor=1)
     with pytest.raises(CorrSteerError, match="at least one layer"):
-        within_class.within_class_levels({}, [0, 1, 1], [0, 0, 0], seed=0, floor=1)
+        levels({}, [0, 1, 1], [0, 0, 0], seed=0, floor=1)
     with pytest.raises(CorrSteerError, match="finite"):
         within_class.within_class_r(csc_array(np.diag([1, np.nan, 1])), [0, 1, 1], [0, 0, 0])
