@@ -124,7 +124,9 @@ def _with_rows(options: argparse.Namespace) -> SteeringSet:
 def _edit_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.steering_set(parser)
     arguments.rows(parser, required=True)
-    parser.add_argument("--name", type=values.text, help="of the new set (default: the old one's, with (edited))")
+    parser.add_argument(
+        "--name", dest="called", type=values.text, help="of the new set (default: the old one's, with (edited))"
+    )
     parser.add_argument("--out", type=Path, required=True, help="write the new set to this file")
     arguments.force(parser, "replace the file if it is there already")
 
@@ -136,7 +138,7 @@ def _edit(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]
     if options.out.exists() and not options.force:
         raise CorrSteerError(f"{options.out} is there already; name another file, or add --force to replace it.")
     steering = _with_rows(options)
-    named = replace(steering, name=options.name or f"{steering.name.removesuffix(EDITED)}{EDITED}")
+    named = replace(steering, name=options.called or f"{steering.name.removesuffix(EDITED)}{EDITED}")
     save_set(named, options.out)
     return [
         {"layer": row.layer, "feature": row.feature, "does": row.does if row.enabled else f"off ({row.does})"}
