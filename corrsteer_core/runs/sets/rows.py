@@ -76,9 +76,14 @@ class SteeringRow:
     def does(self) -> str:
         """What it does, in words: "clamp to 4, from generated token 3 on"."""
         by = {"add": f" {self.coefficient:g}", "clamp": f" to {self.coefficient:g}", "cap": f" at {self.coefficient:g}"}
+        return ", ".join(filter(None, (self.operation + by.get(self.operation, ""), self.when)))
+
+    @property
+    def when(self) -> str:
+        """When it acts, in words: "from generated token 3 on"; empty for a row that acts at every generation position."""
         start = f"from generated token {self.from_token} on" if self.from_token else ""
         firing = f"while {self.while_fires}" if self.while_fires else ""
-        return ", ".join(filter(None, (self.operation + by.get(self.operation, ""), start, firing)))
+        return ", ".join(filter(None, (start, firing)))
 
     @property
     def body(self) -> dict[str, Any]:
