@@ -16,6 +16,7 @@ from corrsteer_core.engine.steering import steered, variant_of, vectors_of
 from corrsteer_core.inspection import token_probabilities
 from corrsteer_core.models.hooks import HookPoint, hooked
 from corrsteer_core.runs.steering_set import Firing, SteeringRow
+from tests.made import runs as tiny_run
 from tests.made.models import FAST, activations_at, prompts, random_sae, tiny
 from tests.made.operations import answered, fired
 from tests.made.sets import empty_set
@@ -231,6 +232,25 @@ def test_ablated_directions_are_gone_from_the_activation(features):
     along = seen[0] @ directions.T
     assert along[-1].abs().max() < 1e-4
     assert along[0].abs().max() > 0.1, "only the last prompt token is a generation position"
+
+
+def test_in_bfloat16_what_acts_is_worked_out_in_float32():
+    model, saes = tiny_run.load(torch.bfloat16)
+    rows = (SteeringRow(1, 3, 0.0, operation="ablate"), SteeringRow(2, 5, 3.0, operation="clamp"))
+    variant = variant_of(empty_set(model, saes, rows=rows), saes)
+    before, after = [], []
+    for prompt in prompts(model):
+        with torch.inference_mode():
+            for kept, vectors in ((before, {}), (after, variant)):
+                with (
+                    steered(model, vectors),
+                    hooked({model.site(HookPoint(1)): lambda x, kept=kept: kept.append(x[0, -1].float())}),
+                ):
+                    model.net(torch.tensor([prompt]))
+    direction = saes[0].net.W_dec[3] / saes[0].net.W_dec[3].norm()
+    for one, other in zip(before, after, strict=True):
+        expected = (one - (one @ direction) * direction).bfloat16().float()
+        torch.testing.assert_close(other, expected, atol=1e-3, rtol=1e-2)
 
 
 def test_a_direction_that_is_nothing_is_ablated_by_doing_nothing():
