@@ -17,6 +17,7 @@ from corrsteer_core.base.hub_errors import first_line
 from corrsteer_core.base.paths import cache_dir
 from corrsteer_core.base.progress import Reporter
 from corrsteer_core.cli import arguments as shared
+from corrsteer_core.cli import inputs
 from corrsteer_core.cli.printing import human, plain, say
 from corrsteer_core.cli.table import COMMANDS
 
@@ -82,7 +83,8 @@ def _run(words: list[str]) -> None:
     if options.dtype:
         os.environ["CORRSTEER_DTYPE"] = options.dtype
     try:
-        result = COMMANDS[options.name].run(options, report)
+        with inputs.workers(options):
+            result = COMMANDS[options.name].run(options, report)
     finally:
         report.finish()
     print(json.dumps(plain(result), allow_nan=False) if options.json else human(result), flush=True)

@@ -20,6 +20,7 @@ from corrsteer_core.base.errors import CorrSteerError, out_of_memory
 from corrsteer_core.base.hub_errors import first_line, hub_reason
 from corrsteer_core.base.paths import EMBEDDED
 from corrsteer_core.models.architectures import Layout, layout_of
+from corrsteer_core.models.conditions import Conditions
 from corrsteer_core.models.devices import AUTO, computes_on, pick_dtype, place
 from corrsteer_core.models.embedded import embedded_folder
 from corrsteer_core.models.few_rows import Float32Head, use_few_rows, widen_head
@@ -46,6 +47,8 @@ class Model:
     """Short hash of configuration and weights' shapes and sums: two models of one name that differ, differ here."""
     checked: Layout | None = field(compare=False, default=None)
     """Where its hook points are, as they were found to be when it was loaded; None for a net that was not checked."""
+    conditions: Conditions | None = field(compare=False, default=None)
+    """What the run that it works for was begun under; None: as this machine has it."""
 
     @property
     def layout(self) -> Layout:
