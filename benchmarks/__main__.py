@@ -16,7 +16,7 @@ from benchmarks.measure import Row
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 ENGINE = ("collection", "wide", "steered", "sweep", "candidates", "side_by_side")
-ROWS = (*ENGINE, "fit", "memory", "pages")
+ROWS = (*ENGINE, "fit", "memory", "workers", "pages")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -70,6 +70,7 @@ def _measures(quick: bool) -> Iterator[tuple[str, Callable[[], Iterator[Row]]]]:
         yield name, partial(_engine_rows, name, quick)
     yield "fit", partial(_in_a_cache_of_its_own, "fitting", "fit_from_cache", quick)
     yield "memory", partial(_in_this_cache, quick)
+    yield "workers", partial(_in_a_cache_of_its_own, "workers", "spread", quick)
     yield "pages", partial(_in_a_cache_of_its_own, "pages", "interactive", quick)
 
 

@@ -25,6 +25,9 @@ def common() -> argparse.ArgumentParser:
         help="type a model computes in (default: bfloat16 where the hardware has it)",
     )
     parser.add_argument(
+        "--quantize", choices=("8bit", "4bit"), help="keep a model's weights in so many bits (needs bitsandbytes)"
+    )
+    parser.add_argument(
         "--workers",
         type=values.positive,
         metavar="N",

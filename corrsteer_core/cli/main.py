@@ -82,6 +82,8 @@ def _run(words: list[str]) -> None:
         os.environ["CORRSTEER_DEVICE"] = options.device  # whatever loads a model looks there
     if options.dtype:
         os.environ["CORRSTEER_DTYPE"] = options.dtype
+    if options.quantize:
+        os.environ["CORRSTEER_QUANTIZE"] = options.quantize
     try:
         with inputs.workers(options):
             result = COMMANDS[options.name].run(options, report)

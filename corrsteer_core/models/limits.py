@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
 import torch
 
 from corrsteer_core.base.errors import CorrSteerError, out_of_memory
 from corrsteer_core.models.conditions import Conditions, Limits
-from corrsteer_core.models.loading import Model
+from corrsteer_core.models.loading import Model, head_width
 
 T = TypeVar("T")
 
@@ -66,24 +66,31 @@ def _limits_here(model: Model) -> Limits:
     Not of what is free at the moment: in bfloat16 a number depends a little on what is computed beside it, so the same
     work is to be cut in the same way whatever else goes on. Where memory does not hold a batch, it is halved.
     """
-    config = model.text_config
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = model.width("attn_z") // config.num_attention_heads
-    size = model.dtype.itemsize
-    # Growing the cache holds it twice for a moment, and so do sums over logits (float32).
-    token = 2 * 2 * config.num_hidden_layers * heads * width * size
-    row = config.vocab_size * 2 * 4
-    share = MEMORY_SHARE * max(0, _memory(model.device) - _weights(model))
-    most = LIMITS.get(model.device.type, ELSEWHERE)
+    left = memory_of(model.device) - weights_of(model)
+    return limits_with(left, bytes_per_token(model.text_config, model.dtype), model.text_config, model.device.type)
+
+
+def limits_with(left: float, token: int, config: Any, kind: str) -> Limits:
+    """The limits of a kind of device with so many bytes `left` beside the weights; `token` is what its keys take."""
+    row = config.vocab_size * 2 * 4  # sums over logits are float32
+    share = MEMORY_SHARE * max(0, left)
+    most = LIMITS.get(kind, ELSEWHERE)
     return Limits(most.prompts, min(most.rows, int(share / row)), min(most.tokens, int(share / token)))
 
 
-def _memory(device: torch.device) -> int:
+def bytes_per_token(config: Any, dtype: torch.dtype) -> int:
+    """Of keys and values in all layers; growing the cache holds it twice for a moment."""
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = head_width(config)
+    return 2 * 2 * config.num_hidden_layers * heads * width * dtype.itemsize
+
+
+def memory_of(device: torch.device) -> int:
     """Bytes that a device has in all."""
     return torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else psutil.virtual_memory().total
 
 
-def _weights(model: Model) -> int:
+def weights_of(model: Model) -> int:
     """Bytes of the model's weights on its device; those that are fetched when needed take none."""
     here = (weight for weight in model.net.parameters() if weight.device == model.device)
     return sum(weight.numel() * weight.element_size() for weight in here)

@@ -153,7 +153,7 @@ def test_a_batch_keeps_within_what_the_device_holds(monkeypatch):
     assert variants_that_fit(model, 4, 40, 1) == 64
     assert variants_that_fit(model, 4, 40, 24) == 64
     assert variants_that_fit(model, 4, 1040, 24) == (2048 - 1040) // 24
-    monkeypatch.setattr(limits, "_memory", lambda device: 0)
+    monkeypatch.setattr(limits, "memory_of", lambda device: 0)
     assert prompts_that_fit(model, [[1] * 40], 24) == 1
     assert variants_that_fit(model, 1, 40, 24) == 1
 
@@ -162,12 +162,12 @@ def test_what_else_is_in_memory_changes_no_batch(monkeypatch):
     """In bfloat16 a number depends on what is computed beside it, so a batch must not depend on the moment."""
     for free in (3, 70):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 80))
-        assert limits._memory(torch.device("cuda")) == 80
+        assert limits.memory_of(torch.device("cuda")) == 80
     model = tiny("gpt2")
     weights = 4 * sum(weight.numel() for weight in model.net.parameters())
-    assert limits._weights(model) == weights
+    assert limits.weights_of(model) == weights
     token, row = 2 * 2 * 3 * 4 * 8 * 4, len(model.tokenizer) * 8
-    monkeypatch.setattr(limits, "_memory", lambda device: weights + 4 * 7 * row)
+    monkeypatch.setattr(limits, "memory_of", lambda device: weights + 4 * 7 * row)
     assert limits.limits_of(model).rows == 7
     assert limits.limits_of(model).tokens == 7 * row // token
 

@@ -42,7 +42,7 @@ def pools():
         made = {count: ray_pool.RayPool(count) for count in (1, 2)}
         yield made
         for pool in made.values():
-            pool._end_workers()
+            pool.end_workers()
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +136,7 @@ def test_workers_that_are_killed_lose_and_double_nothing(pools, tmp_path, monkey
     finally:
         stop.set()
         murderer.join()
-    pools[2]._end_workers()
+    pools[2].end_workers()
 
 
 def test_what_is_stopped_goes_on_and_a_damaged_part_is_computed_again(pools, tmp_path, monkeypatch):
@@ -183,7 +183,7 @@ def test_workers_end_within_ten_seconds(pools, tmp_path, monkeypatch):
     collected(tmp_path / "there", monkeypatch, pools[2])
     alive = workers_of(pools[2])
     assert len(set(alive)) == 2
-    pools[2]._end_workers()
+    pools[2].end_workers()
     _, still = psutil.wait_procs([psutil.Process(pid) for pid in alive if psutil.pid_exists(pid)], timeout=10)
     assert still == []
 
