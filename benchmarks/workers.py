@@ -22,7 +22,6 @@ from corrsteer_core.workers.units import Finished, Place, Unit
 class Sizes:
     """What is computed for each row."""
 
-    subject: str = "embedded"
     prompts: int = 256
     steps: int = 24
     repeats: int = 3
@@ -35,7 +34,7 @@ class Sizes:
     samples: tuple[int, int] = (1_000, 100_000)
 
 
-QUICK = Sizes("tiny", 8, 2, 1, (2,), 2, 0.05, (64, 256))
+QUICK = Sizes(8, 2, 1, (2,), 2, 0.05, (64, 256))
 
 
 def spread(sizes: Sizes) -> Iterator[Row]:
@@ -47,7 +46,7 @@ def spread(sizes: Sizes) -> Iterator[Row]:
 
 
 def _two(sizes: Sizes) -> Row:
-    made = getattr(subjects, sizes.subject)()
+    made = subjects.embedded()
     prompts = made.task(sizes.steps, sizes.prompts)
 
     def collected(pool: RayPool) -> Callable[[], None]:

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any, TextIO
 
 from corrsteer_core.base.errors import CorrSteerError
@@ -50,7 +51,7 @@ def _start(count: int | None, address: str | None) -> None:
         # A token for this Ray alone: nobody else on this machine can give its workers something to do. Ray asks for one
         # by itself, unless it is told otherwise.
         os.environ.pop("RAY_AUTH_MODE", None)
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        os.environ["RAY_AUTH_TOKEN"] = _token()
     try:
         import ray
     except ImportError:
@@ -69,6 +70,12 @@ def _start(count: int | None, address: str | None) -> None:
         except Exception as error:
             where = f"the Ray cluster at {address} was not reached" if address else "Ray did not start on this machine"
             raise CorrSteerError(f"{where[0].upper()}{where[1:]}: {str(error).strip().splitlines()[0]}") from error
+
+
+@cache
+def _token() -> str:
+    """One for this process: Ray remembers the first that it reads, also when it is started again."""
+    return secrets.token_hex(32)
 
 
 class _WithoutRay:

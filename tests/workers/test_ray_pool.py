@@ -118,14 +118,15 @@ def test_steered_answers_and_their_fluency_are_the_same_too(pools):
         np.testing.assert_array_equal(there[1], here[1])
 
 
+@pytest.mark.exhaustive
 def test_workers_that_are_killed_lose_and_double_nothing(pools, tmp_path, monkeypatch):
     here = collected(tmp_path / "here", monkeypatch)
     chance, stop, killed = random.Random(1), threading.Event(), []
 
     def kill():
         while not stop.wait(0.4 + chance.random()) and len(killed) < 6:
-            for process in psutil.process_iter(["cmdline"]):
-                if "ray::Worker" in " ".join(process.info["cmdline"] or []) and chance.random() < 0.5:
+            for process in psutil.Process().children(recursive=True):
+                if "ray::Worker" in " ".join(process.cmdline()) and chance.random() < 0.5:
                     killed.append(process.pid)
                     process.send_signal(signal.SIGKILL)
 
@@ -136,6 +137,7 @@ def test_workers_that_are_killed_lose_and_double_nothing(pools, tmp_path, monkey
     finally:
         stop.set()
         murderer.join()
+    assert killed
     pools[2].end_workers()
 
 
@@ -186,6 +188,15 @@ def test_workers_end_within_ten_seconds(pools, tmp_path, monkeypatch):
     pools[2].end_workers()
     _, still = psutil.wait_procs([psutil.Process(pid) for pid in alive if psutil.pid_exists(pid)], timeout=10)
     assert still == []
+
+
+@pytest.mark.exhaustive
+def test_ray_is_started_again_after_it_was_ended():
+    pytest.importorskip("ray")
+    model, _ = load()
+    for _ in range(2):
+        with ray_pool.RayPool(1) as pool, spread_over(pool):
+            assert len(list(answers(model, [[1, 2]], max_new_tokens=1))) == 1
 
 
 def test_workers_on_different_processors_are_refused():
