@@ -25,7 +25,7 @@ def common() -> argparse.ArgumentParser:
         help="type a model computes in (default: bfloat16 where the hardware has it)",
     )
     parser.add_argument(
-        "--quantize", choices=("8bit", "4bit"), help="keep a model's weights in so many bits (needs bitsandbytes)"
+        "--quantize", choices=choices.quantized(), help="keep a model's weights in so many bits (needs bitsandbytes)"
     )
     parser.add_argument(
         "--workers",

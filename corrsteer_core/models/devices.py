@@ -16,8 +16,6 @@ AUTO = "auto"
 DEVICE_VARIABLE = "CORRSTEER_DEVICE"
 DTYPE_VARIABLE = "CORRSTEER_DTYPE"
 QUANTIZE_VARIABLE = "CORRSTEER_QUANTIZE"
-QUANTIZED = {"8bit": {"load_in_8bit": True}, "4bit": {"load_in_4bit": True}}
-"""What transformers' own configuration of bitsandbytes is given."""
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in run_config.DTYPES}
 
 
@@ -55,8 +53,9 @@ def quantization() -> Any:
     asked = os.environ.get(QUANTIZE_VARIABLE)
     if not asked:
         return None
-    if asked not in QUANTIZED:
-        raise CorrSteerError(f"${QUANTIZE_VARIABLE} says {asked!r}; say {' or '.join(QUANTIZED)}, or unset it.")
+    if asked not in run_config.QUANTIZED:
+        known = " or ".join(run_config.QUANTIZED)
+        raise CorrSteerError(f"${QUANTIZE_VARIABLE} says {asked!r}; say {known}, or unset it.")
     if importlib.util.find_spec("bitsandbytes") is None:
         raise CorrSteerError(
             f"Weights in {asked.removesuffix('bit')} bits need the package bitsandbytes, which is not installed; install it "
@@ -64,7 +63,7 @@ def quantization() -> Any:
         )
     from transformers import BitsAndBytesConfig
 
-    return BitsAndBytesConfig(**QUANTIZED[asked])
+    return BitsAndBytesConfig(**{f"load_in_{asked}": True})
 
 
 def dtype_to_go_on(recorded: str) -> torch.dtype | None:
