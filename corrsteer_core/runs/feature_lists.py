@@ -137,6 +137,21 @@ def count_features(run: str, wanted: FeatureFilter = FeatureFilter()) -> int:
     )
 
 
+def known_of(run: str, asked: pd.DataFrame) -> pd.DataFrame:
+    """What a run knows of some features (rows with layer and feature): those with r, coefficient, support, effect, description.
+
+    Null where it knows nothing, as of a feature that fired in none of its training samples.
+    """
+    return query(
+        run,
+        f"WITH asked AS (SELECT unnest($layers)::SMALLINT AS layer, unnest($features)::INTEGER AS feature), "
+        f"{', '.join(parts(run))} SELECT layer, feature, r, coefficient, support, effect, description, description_source "
+        "FROM asked LEFT JOIN features USING (layer, feature) LEFT JOIN best USING (layer, feature) "
+        "LEFT JOIN described USING (layer, feature)",
+        {"layers": asked["layer"].tolist(), "features": asked["feature"].tolist()},
+    )
+
+
 def _conditions(run: str, wanted: FeatureFilter) -> tuple[str, str, dict[str, Any]]:
     """The parts of WITH, the condition and its parameters."""
     with_parts = parts(run)
