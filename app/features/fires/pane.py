@@ -9,7 +9,6 @@ import streamlit as st
 
 from app.features import shades, waiting
 from app.features.fires import filters, reading, shaded_text
-from app.features.ranking_table import description
 from app.shared import components as ui
 from app.shared import state, tables
 from corrsteer_core.base.errors import CorrSteerError
@@ -143,7 +142,7 @@ def _for_show(
     meanings = [
         _promoted(guessed.get((row.layer, row.feature), []))
         if ui.missing(row.description)
-        else description(row.description, row.description_source)
+        else ui.description(row.description, row.description_source)
         for row in shown.itertuples()
     ]
     return pd.DataFrame(
