@@ -37,11 +37,11 @@ def strongest(found: Firing, wanted: Wanted = Wanted()) -> pd.DataFrame:
     """The features that fire: layer, feature, value (the largest), token (where that is), tokens (how many it fires at), share.
 
     The most active first. Activations of different layers are in different units, deeper ones tend to be larger: `share`
-    is that of the largest value in the same layer.
+    is that of the largest value in the same layer. `tokens` counts all tokens, also where a single one is looked at.
     """
+    times = _kept(found, replace(wanted, token=None)).groupby(["layer", "feature"]).size().rename("tokens")
     rows = _kept(found, wanted).sort_values(_ORDER, ascending=_WAYS)
-    features = rows.groupby(["layer", "feature"], sort=False)
-    best = features.head(1).assign(tokens=features["token"].transform("size"))
+    best = rows.drop_duplicates(["layer", "feature"]).join(times, on=["layer", "feature"])
     best = best.assign(share=best["value"] / best.groupby("layer")["value"].transform("max"))
     return best[["layer", "feature", "value", "share", "token", "tokens"]].reset_index(drop=True)
 

@@ -161,7 +161,8 @@ def _active(model: Model, saes: Sequence[Sae], tokens: Sequence[int], progress: 
             values = encoded[places, features].float().cpu().numpy()
             columns = {"feature": features.cpu().numpy(), "token": places.cpu().numpy() + start, "value": values}
             found.append(pd.DataFrame({"layer": sae.layer, **columns}))
-    return pd.concat(found, ignore_index=True)
+    # Many rows of small numbers: of 2,000 tokens and 26 layers, millions.
+    return pd.concat(found, ignore_index=True).astype({"layer": "int16", "feature": "int32", "token": "int32"})
 
 
 def _parts(model: Model, text: Text, style: PromptStyle) -> list[Part]:

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.features.fires import filters, pane
+from app.features.fires import filters, pane, shaded_text
 from app.shared import components
 from corrsteer_core.inspection import fired_features, firing
 from corrsteer_core.inspection.firing import Wanted
 from corrsteer_core.runs import stored_run
+from corrsteer_core.runs.prompt_style import PromptStyle
 from tests.app import ready_runs
 from tests.made import runs as tiny
 
@@ -149,6 +150,16 @@ def test_a_text_is_shown_as_text_whatever_is_in_it(run):
     assert "<img src=x onerror=alert(1)> seen ⟨U+202E⟩ =cmd()" in plain
     assert "\u202e" not in shown(test)
     assert not any(str(cell).startswith("=") for cell in test.dataframe[1].value["token"])
+
+
+def test_of_what_stands_around_the_text_only_what_is_near_is_shown():
+    model, saes = tiny.load()
+    style = PromptStyle(chat=False, shots=(("A long example. " * 3, "yes"),))
+    found = firing.read(model, saes, TEXT, style)
+    shown = shaded_text.shaded(found, fired_features.by_piece(found), None)
+    plain = html.unescape(re.sub("<[^>]*>", "", shown))
+    around = model.tokenizer.decode(found.text.prompt).removesuffix(TEXT)
+    assert plain == f" … {around[-shaded_text.NEAR :]}{TEXT}"
 
 
 @pytest.mark.parametrize(

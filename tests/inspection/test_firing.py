@@ -135,6 +135,7 @@ def test_layers_tokens_and_single_features_can_be_picked():
     at = fired_features.strongest(found, Wanted(token=3))
     assert set(at["token"]) == {3}
     assert len(at) == (found.active["token"] == 3).sum()
+    assert at.merge(every, on=["layer", "feature"])[["tokens_x", "tokens_y"]].nunique(axis=1).eq(1).all()
 
 
 def test_features_that_fire_nearly_everywhere_can_be_left_out():

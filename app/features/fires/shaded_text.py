@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from corrsteer_core.inspection.firing import Firing
     from corrsteer_core.inspection.token_activations import Span
 
+NEAR = 12  # pieces around text and answer that are shown too
 STYLE = (
     shades.STYLE
     + """<style>
@@ -27,15 +28,24 @@ def shaded(found: Firing, pieces: pd.DataFrame, picked: int | None) -> str:
     """The whole text as HTML; `pieces` as from `by_piece` says what fires where, `picked` is the token that was chosen."""
     rows = {int(row.token): row for row in pieces.itertuples()}
     highest = max((_value(row) for row in rows.values()), default=0.0)
-    out = []
-    answered = False
-    for span in found.spans:
-        if found.parts[span.start] == "answer" and not answered:
-            answered = True
+    out: list[str] = []
+    hidden = _far_from_the_text(found)
+    for at, span in enumerate(found.spans):
+        if at in hidden:
+            out += [] if at - 1 in hidden else ['<span class="cs-gap"> … </span>']
+            continue
+        if found.parts[span.start] == "answer" and found.parts[span.start - 1] != "answer":
             out.append('<span class="cs-word">answer</span>')
         row = next((rows[place] for place in range(span.start, span.stop) if place in rows), None)
         out.append(_piece(found, span, row, highest, picked))
     return f'<div class="cs-shaded">{"".join(out)}</div>'
+
+
+def _far_from_the_text(found: Firing) -> set[int]:
+    """Places of the pieces that are neither of the text nor of the answer, nor near: examples, a long template."""
+    own = [at for at, span in enumerate(found.spans) if found.parts[span.start] != "around"]
+    near = {place for at in own for place in range(at - NEAR, at + NEAR + 1)}
+    return set(range(len(found.spans))) - near
 
 
 def highest(pieces: pd.DataFrame) -> float:
