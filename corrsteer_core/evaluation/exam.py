@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from corrsteer_core.base.errors import CorrSteerError
@@ -27,6 +27,7 @@ from corrsteer_core.tasks import (
     scorer_name,
     without_shots,
 )
+from corrsteer_core.tasks.columns import written
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,11 @@ def exam_for(
     if fitted:
         own_file = Path(fitted.data) if fitted.data else None
         _check_there(own_file, data, steering.run)
-        task, seed, length = _as_fitted(fitted, task), fitted.seed, fitted.max_new_tokens
+        asked, task, seed, length = task.columns, _as_fitted(fitted, task), fitted.seed, fitted.max_new_tokens
+        task = replace(task, columns=asked) if asked else task  # else of another file too what the run's has
     remarks = [data.name] if data and not _same_file(data, own_file or task.file) else []
+    if fitted and task.columns != fitted.columns:
+        remarks.append(f"columns {written(task.columns)}")
     data = data or own_file
     shown = (*style.shots, *(of_run.style.shots if of_run else ()))
     wanted = load_shifted(task, data=data, seed=seed) if split == SHIFTED else load_items(task, data=data, seed=seed)

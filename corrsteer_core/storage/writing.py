@@ -221,7 +221,8 @@ class Writer:
         )
         with self.transaction():
             self.connection.execute(
-                "INSERT INTO runs VALUES (?, ?, ?, ?)", [self.run, now(), json.dumps(asdict(config)), batch_size]
+                "INSERT INTO runs (run, created, config, batch_size) VALUES (?, ?, ?, ?)",
+                [self.run, now(), json.dumps(asdict(config)), batch_size],
             )
             self._insert("samples", samples)
         self.publish(now=True)
@@ -234,10 +235,11 @@ class Writer:
         outcomes: Sequence[float],
         tokens: Sequence[int],
         active: Mapping[int, tuple[np.ndarray, np.ndarray, np.ndarray]],
+        seconds: float | None = None,
     ) -> None:
         """Store one finished batch whole, or not at all.
 
-        `active` maps a layer to (row in the batch, feature, value) of its active features.
+        `active` maps a layer to (row in the batch, feature, value) of its active features; `seconds` is what it took.
         """
         done = pd.DataFrame({"sample": samples, "output": outputs, "outcome": outcomes, "tokens": tokens})
         names = np.array(samples, dtype=object)
@@ -248,6 +250,11 @@ class Writer:
                 "FROM done WHERE samples.sample = done.sample"
             )
             self.connection.unregister("done")
+            if seconds is not None:
+                self.connection.execute(
+                    "UPDATE runs SET timed = coalesce(timed, 0) + ?, seconds = coalesce(seconds, 0) + ?",
+                    [len(samples), seconds],
+                )
             for layer, (rows, features, values) in active.items():
                 frame = pd.DataFrame({"sample": names[rows], "feature": features, "value": values})
                 self._insert("activations", frame.assign(layer=layer))
