@@ -83,6 +83,7 @@ OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z-]*)")
 FIELDS = {
     "--task": "Task",
     "--data": "Your samples",
+    "--columns": "Which column is what",
     "--scorer": "What counts as success",
     "--preset": "Model and its SAEs",
     "--model": "Model",

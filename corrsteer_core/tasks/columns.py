@@ -21,10 +21,9 @@ FIELDS = ("prompt", "target", "choices", "split", "group", "id", "cluster")
 USUAL = {
     "prompt": ("question", "input", "instruction", "text", "query", "sentence"),
     "target": ("answer", "label", "output", "response", "completion", "expected"),
-    "choices": ("options", "labels"),
-    "split": ("set", "partition"),
+    "choices": ("options",),
     "group": ("subject", "category", "topic"),
-    "cluster": ("template", "source"),
+    "cluster": ("template",),
 }
 """What others call these, likeliest first."""
 NONE = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from corrsteer_core.tasks.base import SHIFTED, Item, Task
 from corrsteer_core.tasks.columns import names
 from corrsteer_core.tasks.load import drafts, every_item, row_problems
 from corrsteer_core.tasks.rows import read_rows
+from corrsteer_core.tasks.scoring.scorers import SCORERS, target_problem
 from corrsteer_core.tasks.shots import Shots, load_with_shots
 
 FIRST = 5  # rows that are shown
@@ -72,6 +73,18 @@ def taken(task: Task, *, limit: int | None = None, shots: int = 0, seed: int = 0
     except CorrSteerError as error:
         wrong = _rows_with_problems(task)
         return Taken(problems=tuple(wrong[:SAID]) or (str(error),), wrong=len(wrong))
+
+
+def suited(targets: Iterable[str | None]) -> str | None:
+    """The name of a scorer that right answers like these are usual for; None where most rows have none."""
+    found = list(targets)
+    known = [one for one in found if one is not None]
+    if 2 * len(known) <= len(found):
+        return None
+    for name in ("comply_or_refuse", "letter", "number"):
+        if not any(target_problem(SCORERS[name], one) for one in known):
+            return name
+    return "first_word" if all(len(one.split()) == 1 for one in known) else "contains"
 
 
 def _rows_with_problems(task: Task) -> list[str]:
