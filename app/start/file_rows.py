@@ -55,21 +55,29 @@ def draw(upload: Upload, rows: Rows) -> Columns | None:
 
 def _box(upload: Upload, field: str, names: list[str], known: str | None) -> str | None:
     title, help = FIELDS[field]
+    needed = field == "prompt"
+    options = names if needed else [NONE, *names]  # a box that begins with a choice cannot be emptied
+    place = None if needed else 0
     return st.selectbox(
         title,
-        names,
-        index=None if known is None else names.index(known),
-        format_func=lambda name: ui.shortened(name, 40) or "(a name that cannot be shown)",
-        placeholder="none",
+        options,
+        index=place if known is None else options.index(known),
+        format_func=_named,
+        placeholder="choose",
         help=help,
         key=f"column-{field}-{upload.id}",
     )
 
 
+def _named(column: str) -> str:
+    return "none" if column == NONE else ui.shortened(column, 40) or "(a name that cannot be shown)"
+
+
 def _table(rows: Rows) -> None:
     names = rows.columns[:SHOWN_COLUMNS]
     cells = [
-        ["" if row.get(name) is None else ui.shortened(row[name], SHOWN_CELL) for name in names] for row in rows.first
+        ["" if row.get(name) is None else ui.shortened(str(row[name])[: 10 * SHOWN_CELL], SHOWN_CELL) for name in names]
+        for row in rows.first
     ]
     heads = _apart([ui.shortened(name, 40) or "?" for name in names])
     more = len(rows.columns) - len(names)

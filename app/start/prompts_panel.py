@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import streamlit as st
 
 from app.shared import components as ui
@@ -32,8 +34,8 @@ def draw(question: Question, found: Taken | None, settings: Settings, model: str
     texts, said = _texts(question, found, settings, reading)
     if texts:
         st.caption(said)
-    texts = [(item, _cut(ui.plain(text))) for item, text in texts]
-    height = "content" if all(len(text) < SHORT for _, text in texts) else 300
+    texts = [(item, ui.plain(_cut(text))) for item, text in texts]
+    height: int | Literal["content"] = "content" if all(len(text) < SHORT for _, text in texts) else 300
     for place, (item, text) in zip(st.columns(len(texts) or 1, gap="medium"), texts, strict=False):
         with place:
             st.code(text, language=None, wrap_lines=True, height=height)

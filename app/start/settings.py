@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import streamlit as st
 
@@ -104,7 +105,7 @@ def settings() -> Settings:
     """All of it folded, as it is rarely set."""
     with st.expander("Rarely set: layers, length of an answer, prompt", icon=":material/tune:"):
         layers, tokens, pooling = st.columns(3)
-        found = {
+        found: dict[str, Any] = {
             "layers": layers.text_input("Layers", placeholder="all there are", help="As 8,15,22.", key="new_run_layers"),
             "tokens": _whole(
                 tokens.number_input(
@@ -129,7 +130,7 @@ def limit() -> int | None:
     )  # fmt: skip
 
 
-def _prompt_settings() -> dict:
+def _prompt_settings() -> dict[str, Any]:
     """How a prompt is put to the model: the same while fitting, measuring and steering."""
     chat, shots, system = st.columns([1, 1, 1])
     return {

@@ -13,7 +13,7 @@ from app.start.settings import Pairing, Settings
 from corrsteer_core.base import jobs
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import seconds
-from corrsteer_core.runs import pace
+from corrsteer_core.storage import pace
 from corrsteer_core.tasks.preview import Taken
 
 STARTED = "start_job"  # the job that this tab started last

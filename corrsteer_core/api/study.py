@@ -55,13 +55,12 @@ def fit(
     `judge` scores in place of the task's rules. `model` is what `load_model` returns or takes (None: the embedded one);
     `sae` names the SAEs (a folder, "release/id", "owner/repository/folder"), of which `layers` picks some. `limit` is how
     many items, `shots` how many of them are shown with their answers before every prompt, `progress(stage, done, total)` is
-    called with how far it is.
-    The same arguments give the same run; what is in the cache is not done again, but for the ranking. Raises
-    CorrSteerError for a task, model, SAE or pairing that is not there or cannot be right.
+    called with how far it is. The same arguments give the same run; what is in the cache is not done again, but for the
+    ranking. Raises CorrSteerError for a task, model, SAE or pairing that is not there or cannot be right.
     """
     from corrsteer_core.method import collecting, run_setup
 
-    prompting: dict[str, Any] = {"chat": chat, "system": system, "shots": shots}
+    words: dict[str, Any] = {"chat": chat, "system": system, "shots": shots, "scorer": scorer, "judge": judge}
     setup = run_setup.set_up(
         _with_columns(_asked(task, scorer, data, max_new_tokens), columns, data),
         model=_loaded(model),
@@ -72,9 +71,7 @@ def fit(
         max_new_tokens=max_new_tokens,
         pooling=pooling,
         seed=seed,
-        scorer=scorer,
-        judge=judge,
-        **prompting,
+        **words,
     )
     collecting.collect(setup, batch_size=batch_size, progress=progress)
     collecting.refit(setup.run, settings, progress)

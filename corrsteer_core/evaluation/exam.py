@@ -97,9 +97,7 @@ def exam_for(
         _check_there(own_file, data, steering.run)
         asked, task, seed, length = task.columns, _as_fitted(fitted, task), fitted.seed, fitted.max_new_tokens
         task = replace(task, columns=asked) if asked else task  # else of another file too what the run's has
-    remarks = [data.name] if data and not _same_file(data, own_file or task.file) else []
-    if fitted and task.columns != fitted.columns:
-        remarks.append(f"columns {written(task.columns)}")
+    remarks = _of_file(task, data, own_file, fitted)
     data = data or own_file
     shown = (*style.shots, *(of_run.style.shots if of_run else ()))
     wanted = load_shifted(task, data=data, seed=seed) if split == SHIFTED else load_items(task, data=data, seed=seed)
@@ -129,6 +127,12 @@ def _check_there(own_file: Path | None, data: Path | None, run: str) -> None:
             f"The file {own_file}, from which the run {run} has its samples, is not there any more; put it "
             f"back, or measure on a copy of it with evaluate --data."
         )
+
+
+def _of_file(task: Task, data: Path | None, own_file: Path | None, fitted: RunConfig | None) -> list[str]:
+    """What to remark of the file: that it is another one, or read otherwise, than the run's or the task's."""
+    found = [data.name] if data and not _same_file(data, own_file or task.file) else []
+    return [*found, f"columns {written(task.columns)}"] if fitted and task.columns != fitted.columns else found
 
 
 def _same_file(one: Path, other: Path | None) -> bool:

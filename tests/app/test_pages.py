@@ -404,6 +404,7 @@ def test_what_stopping_leaves_is_said_of_each_kind_of_work(monkeypatch, command,
 
 
 def test_work_that_another_window_has_put_away_is_no_error_here(monkeypatch):
+    ready_runs.make_run()
     monkeypatch.setattr(jobs, "jobs", lambda: [job("cancelled")])  # as it was when the page was drawn
     test = press(opened(), "Dismiss")
     assert not test.exception

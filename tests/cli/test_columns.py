@@ -10,7 +10,7 @@ from corrsteer_core.cli import main
 from corrsteer_core.evaluation.exam import exam_for
 from corrsteer_core.method import run_setup
 from corrsteer_core.runs import run_facts, stored_run
-from corrsteer_core.runs.pace import pace
+from corrsteer_core.storage.pace import pace
 from corrsteer_core.storage.reading import query
 from corrsteer_core.tasks import custom_task
 from tests.made.models import random_sae, tiny

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from corrsteer_core.runs.pace import ENOUGH, Pace, alike, pace
+from corrsteer_core.storage.pace import ENOUGH, Pace, alike, pace
 from corrsteer_core.storage.writing import Writer
 from tests.made import fabricated
 
