@@ -85,24 +85,25 @@ def _jobs() -> None:
 
 def _job(job: jobs.Job) -> None:
     with st.container(border=True):
-        text, *buttons = st.columns([6, 1.3, 1.3], vertical_alignment="center")
+        text, right = st.columns([5, 2.6], vertical_alignment="center")
+        buttons = right.container(horizontal=True, horizontal_alignment="right")
         text.markdown(f"**{ui.for_markdown(job.title)}**")
         if job.state == "running":
             st.progress(job.share, text=_progress(job))
             label = "Stop now" if job.stopping else "Cancel"
-            buttons[1].button(
+            buttons.button(
                 label,
                 key=f"cancel-{job.id}",
                 help=jobs.if_stopped(job.arguments[0]),
-                width="stretch",
                 on_click=jobs.cancel,
                 args=(job.id,),
             )
             return
         text.markdown(_ending(job))
-        with buttons[0]:
+        with buttons:
             _next(job)
-        if buttons[1].button("Dismiss", key=f"forget-{job.id}", width="stretch"):
+            put_away = st.button("Dismiss", key=f"forget-{job.id}")
+        if put_away:
             jobs.forget(job.id)
             st.rerun()
 
@@ -111,13 +112,13 @@ def _next(job: jobs.Job) -> None:
     """What can be done after a job has ended: nothing where the same would only fail again."""
     if job.state == "finished":
         run = run_jobs.run_of(job)
-        if run and st.button("Look at it", key=f"look-at-{job.id}", width="stretch"):
+        if run and st.button("Look at it", key=f"look-at-{job.id}"):
             state.go_to("overview", run=run)
         return
     if job.state == "failed" and not job.again:
         return
     label = "Go on" if job.state == "cancelled" else "Try again"
-    if st.button(label, key=f"resume-{job.id}", width="stretch"):
+    if st.button(label, key=f"resume-{job.id}"):
         jobs.resume(job.id)
         st.rerun()
 

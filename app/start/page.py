@@ -43,7 +43,7 @@ def page() -> None:
     with how:
         chosen = settings.settings()
     with go.container(border=True):
-        button, limit, time = st.columns([1.1, 1.2, 3.4], vertical_alignment="center")
+        button, limit, time = st.columns([1.1, 1.5, 3.2], vertical_alignment="center")
         with limit:
             chosen = replace(chosen, limit=settings.limit())
         found = asked.taken(chosen.limit, chosen.shots)

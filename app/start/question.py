@@ -148,10 +148,8 @@ def _checked(found: Question) -> None:
         _summary(taken_)
         return
     others = taken_.wrong - len(taken_.problems)
-    for problem in taken_.problems:
-        ui.problem(problem)
-    if others > 0:
-        st.caption(f"and {ui.counted(others, 'more row')} that cannot be used")
+    more = [f"And {ui.counted(others, 'more row')} that cannot be used."] if others > 0 else []
+    ui.problem(*taken_.problems, *more)
 
 
 def _summary(found: Taken | None) -> None:

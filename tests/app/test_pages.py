@@ -218,6 +218,25 @@ def test_a_constant_outcome_is_said_plainly():
         assert "the outcome never changes" in words(opened(page))
 
 
+@pytest.mark.parametrize("page", ["overview", "features"])
+def test_rates_by_kind_of_answer_are_one_click_away(page):
+    run = ready_runs.make_run(classes=True)
+    summary = run_facts.headline(run)
+    test = opened(page)
+    (popover,) = (one for one in test.get("popover") if one.proto.popover.label == "By kind of answer")
+    (shown,) = popover.dataframe
+    want = [(row["class"], f"{row['unsteered_rate']:.1%}", f"{row['steered_rate']:.1%}") for row in summary["classes"]]
+    got = shown.value[["Class", "Right unsteered", "Right steered"]].itertuples(index=False, name=None)
+    assert list(got) == want
+    assert "on Negative 40% to 84%, on Positive 83% to 77%" in words(test)
+
+
+@pytest.mark.parametrize("page", ["overview", "features"])
+def test_without_classes_there_is_nothing_to_open(page):
+    ready_runs.make_run()
+    assert not [one for one in opened(page).get("popover") if one.proto.popover.label == "By kind of answer"]
+
+
 def test_an_unfinished_run_can_be_gone_on_with(started):
     run = ready_runs.make_run(collected=0.4, fitted=False, measured=False)
     test = opened()
