@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import streamlit as st
 
 from app.shared import components as ui
@@ -17,7 +15,7 @@ from corrsteer_core.tasks.preview import Taken
 SHOWN = 2
 BEGINNING, END = 1_600, 400
 """Characters of a long prompt that are shown."""
-SHORT = 500  # characters: longer ones scroll
+HEIGHT = 240  # pixels, whatever is in it: what stands below must not move when the words arrive
 POLL = 0.5  # seconds between looks whether the words are there
 
 
@@ -35,10 +33,9 @@ def draw(question: Question, found: Taken | None, settings: Settings, model: str
     if texts:
         st.caption(said)
     texts = [(item, ui.plain(_cut(text))) for item, text in texts]
-    height: int | Literal["content"] = "content" if all(len(text) < SHORT for _, text in texts) else 300
     for place, (item, text) in zip(st.columns(len(texts) or 1, gap="medium"), texts, strict=False):
         with place:
-            st.code(text, language=None, wrap_lines=True, height=height)
+            st.code(text, language=None, wrap_lines=True, height=HEIGHT)
             st.caption(_about(item))
     if reading and not reading.ready:
         _look_again(reading)

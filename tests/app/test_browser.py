@@ -456,6 +456,8 @@ def test_hostile_files_are_read_as_text_or_refused(watched, first_start, demo, t
     rarely_set(page)
     fill(page, "Layers", str(config.saes[0].layer))
     fill(page, "Longest answer (tokens)", "4")
+    page.get_by_text("will read them, with its chat template").wait_for(timeout=WITH_MODEL)
+    unmoved(page)
     before, jobs_before = set(run_folder.run_names()), {job.id for job in jobs.jobs()}
     page.get_by_role("button", name="Start", exact=True).click()
     finished(page, "collect and rank", jobs_before)
