@@ -24,10 +24,8 @@ def page() -> None:
     st.title("Features")
     run = state.current_run()
     if run is None:
-        ui.nothing_yet(
-            "There is no run yet, so no features.", "Start one on the Overview page; it takes a few minutes."
-        )
-        state.link_to("overview", "Open Overview")
+        ui.nothing_yet("There is no run yet, so no features.", "Start one; the built-in tasks take a few minutes.")
+        state.link_to("start", "Start a run")
         return
     facts: run_facts.RunFacts = ask(run_facts.facts, run)
     if facts.fit is None:

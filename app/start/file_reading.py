@@ -16,6 +16,7 @@ from corrsteer_core.tasks.columns import Columns
 from corrsteer_core.tasks.preview import Rows, Taken, suited, taken
 from corrsteer_core.tasks.preview import rows_of as rows_in
 
+FORGOTTEN = 1800.0  # seconds: a file may hold many samples, and nobody says when its tab is closed
 LAX = "refusal"
 """A scorer that takes any target, and none, to see which there are."""
 
@@ -56,7 +57,7 @@ def task_of(scorer: str) -> Task:
 # Kept by the upload's id alone: what begins with an underscore is not looked at.
 
 
-@st.cache_resource(max_entries=8, show_spinner="Reading the file …")
+@st.cache_resource(max_entries=8, ttl=FORGOTTEN, show_spinner="Reading the file …")
 def _rows(id: str, _upload: Upload) -> Rows | str:
     try:
         with uploads.passing(_upload.name, _upload.content()) as path:
@@ -65,7 +66,7 @@ def _rows(id: str, _upload: Upload) -> Rows | str:
         return str(error)
 
 
-@st.cache_resource(max_entries=16, show_spinner="Checking every row …")
+@st.cache_resource(max_entries=6, ttl=FORGOTTEN, show_spinner="Checking every row …")
 def _taken(id: str, _upload: Upload, scorer: str, columns: Columns, limit: int | None, shots: int) -> Taken:
     try:
         with uploads.passing(_upload.name, _upload.content()) as path:
