@@ -91,6 +91,7 @@ OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z-]*)")
 FIELDS = {
     "--task": "Task",
     "--data": "Your samples",
+    "--columns": "Which column is what",
     "--scorer": "What counts as success",
     "--preset": "Model and its SAEs",
     "--model": "Model",
@@ -150,9 +151,10 @@ def in_words_of_the_page(text: str) -> str:
     return OPTION.sub(lambda found: f"“{FIELDS[found[1]]}”" if found[1] in FIELDS else found[0], presenting.said(text))
 
 
-def problem(error: Exception | str) -> None:
-    """One sentence about something the user can fix."""
-    st.error(for_markdown(in_words_of_the_page(str(error))), icon=":material/error:")
+def problem(*errors: Exception | str) -> None:
+    """A sentence about something the user can fix; of several things, a line each."""
+    lines = (for_markdown(in_words_of_the_page(str(error))) for error in errors)
+    st.error("\n\n".join(lines), icon=":material/error:")
 
 
 def nothing_yet(what: str, next_step: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from corrsteer_core.base.paths import EMBEDDED
 from corrsteer_core.cli import choices, values
 from corrsteer_core.runs.poolings import DEFAULT_POOLING
+from corrsteer_core.tasks.columns import FIELDS
 
 DEFAULT_LONGEST = 0.05
 # Named again where the strategies are, which loads SciPy; a test holds the two equal.
@@ -88,6 +89,13 @@ def own_task(parser: argparse.ArgumentParser) -> None:
         help=f"for a task of your own (--data): how an answer is scored: {choices.listed(choices.scorers())}",
     )
     parser.add_argument("--data", type=Path, help="file with prompt (and target) instead of the task's own items")
+    parser.add_argument(
+        "--columns",
+        type=values.columns,
+        default=(),
+        metavar="FIELD=COLUMN,...",
+        help=f"what the file of --data calls {', '.join(FIELDS)}, as prompt=question,target=answer; also as JSON",
+    )
 
 
 def candidates(parser: argparse.ArgumentParser, per_layer: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from corrsteer_core.base.errors import CorrSteerError
@@ -51,11 +52,18 @@ def task_of(options: argparse.Namespace) -> Task:
     if not options.scorer:
         if options.task is None:
             raise CorrSteerError("Name a task with --task, or give your own with --data FILE --scorer NAME.")
-        return get_task(options.task)
+        return with_columns(get_task(options.task), options)
     if options.data is None:
         raise CorrSteerError("A task of your own needs its file; add --data FILE.")
     tokens = {"max_new_tokens": options.max_new_tokens} if options.max_new_tokens else {}
-    return custom_task(options.scorer, options.data, **tokens)
+    return custom_task(options.scorer, options.data, columns=options.columns, **tokens)
+
+
+def with_columns(task: Task, options: argparse.Namespace) -> Task:
+    """The task, with its fields in the columns that --columns names. Raises CorrSteerError where there is no file to have them."""
+    if options.columns and options.data is None:
+        raise CorrSteerError("--columns says what a file calls its columns; name the file with --data.")
+    return replace(task, columns=options.columns) if options.columns else task
 
 
 def model_and_saes(options: argparse.Namespace) -> tuple[str, list[str]]:
