@@ -22,6 +22,8 @@ log = logging.getLogger("corrsteer.app")
 
 MOST_TOKENS = 1_000
 """Of an answer that the pages ask for; a run that was made with more is answered at its own length."""
+APOLOGY = "Sorry, something went wrong on this page that should not have."
+"""Of a bug."""
 LARGEST_LOG = 1_000_000  # bytes; as much of what is older is kept beside it
 STYLE = """<style>
 [class*="st-key-icon-"] button [data-testid=stMarkdownContainer], [class*="st-key-look-"] a em { position: absolute;
@@ -115,8 +117,8 @@ def page_of(view: Callable[[], None]) -> Callable[[], None]:
         except Exception as error:  # Streamlit's own stop and rerun are not Exceptions
             log.exception("the page %s failed: %s", view.__name__, error)
             st.error(
-                "Sorry, something went wrong on this page that should not have. Your runs are safe; reload the page to "
-                f"go on. What happened is in {for_markdown(presenting.named(log_file()))}.",
+                f"{APOLOGY} Your runs are safe; reload the page to go on. What happened is in "
+                f"{for_markdown(presenting.named(log_file()))}.",
                 icon=":material/error:",
             )
 
