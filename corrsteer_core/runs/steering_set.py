@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from numbers import Real
 from pathlib import Path
@@ -131,10 +131,11 @@ class SteeringSet:
         layers = {row.layer for row in self.active_rows}
         return tuple(sae for sae in self.saes if sae.layer in layers)
 
-    def to_json(self) -> str:
-        """The set as JSON: model, SAEs with hook points, features, coefficients, scale."""
+    def to_json(self, evidence: Mapping[str, Any] | None = None) -> str:
+        """The set as JSON: model, SAEs with hook points, features, coefficients, scale; beside it what proves its effect."""
         body = asdict(self)
         body["rows"] = [asdict(row) for row in self.rows]
+        body |= {} if evidence is None else {"evidence": dict(evidence)}
         return json.dumps({"format": FORMAT, "version": VERSION, **body}, indent=1, allow_nan=False)
 
     @classmethod
@@ -150,6 +151,7 @@ class SteeringSet:
             raise CorrSteerError(f'{where} is not a steering set: it lacks "format": "{FORMAT}".')
         if (version := body.pop("version", None)) != VERSION:
             raise CorrSteerError(f"{where} has version {version!r}; this tool reads version {VERSION}.")
+        body.pop("evidence", None)  # of the set, not in it: see proof.evidence
         try:
             body["saes"] = tuple(_typed(SaeRef, sae) for sae in body["saes"])
             body["rows"] = tuple(_typed(SteeringRow, row) for row in body["rows"])

@@ -29,6 +29,7 @@ ROOMS = (
     "evaluation",
     "inspection",
     "method",
+    "proof",
     "api",
     "cli",
 )
