@@ -106,8 +106,8 @@ def _compared(steering: SteeringSet, evidence: Evidence, exam: Exam, model: Mode
         _same("model", evidence.model_fingerprint, model.fingerprint),
         _same("SAEs", evidence.sae_fingerprints, [sae.fingerprint for sae in steering.active_saes]),
         _same("computed in", evidence.dtype, model.arithmetic),
-        _same("samples", evidence.n, len(exam.items)),
-        _same("items", evidence.items, digest(found.evaluation.samples)),
+        _same("number of samples", evidence.n, len(exam.items)),
+        _same("samples", evidence.items, digest(found.evaluation.samples)),
     ]
     if not all(row.agrees for row in rows[-2:]):  # other samples: there is nothing to compare one by one
         return Replay(rows, 0)

@@ -401,7 +401,13 @@ def test_the_chart_holds_the_set_and_its_controls_with_their_intervals():
     test = opened()
     (chart,) = test.get("plotly_chart")
     figure = json.loads(chart.proto.spec)
-    assert [trace["y"][0] for trace in figure["data"]] == ["unsteered", "V", "random 1", "random 2", "sign flipped"]
+    assert [trace["y"][0] for trace in figure["data"]] == [
+        "unsteered",
+        "V",
+        "random 1",
+        "random 2",
+        "sign turned round",
+    ]
     assert "No controls were measured" not in said(test)
 
 
@@ -547,7 +553,7 @@ def test_constants_and_matched_sets_stand_in_the_chart():
     traces = {trace["y"][0]: trace for trace in json.loads(chart.proto.spec)["data"]}
     assert list(traces) == [
         *("unsteered", "V", verdict.UNSTEERED_OFFSET, verdict.STEERED_OFFSET),
-        *("random 1", "random 2", "sign flipped", "matched 1"),
+        *("random 1", "random 2", verdict.TURNED, "matched 1"),
     ]
     symbols = {label: trace["marker"]["symbol"] for label, trace in traces.items()}
     assert symbols[verdict.UNSTEERED_OFFSET] == symbols[verdict.STEERED_OFFSET] == "diamond"

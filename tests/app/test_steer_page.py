@@ -634,7 +634,7 @@ def test_a_set_that_has_changed_since_takes_no_place(run):
     [
         (None, "is silent in the training samples"),
         ({"coefficient": 0.0}, "fires in no successful training sample"),
-        ({"coefficient": 2.0}, "Now 0.0 times its usual strength"),
+        ({"coefficient": 2.0}, "Now 0.0 times its usual coefficient"),
     ],
 )
 def test_a_row_that_does_nothing_says_why(monkeypatch, found, said_of_it):

@@ -184,7 +184,7 @@ def test_what_was_measured_is_found_again(proven, file, capsys, tmp_path):
     assert found["differing"] == 0
     what = {row["what"]: row for row in found["compared"]}
     assert list(what) == [
-        "model", "SAEs", "computed in", "samples", "items", "unsteered", "steered", "won", "lost", "samples that differ",
+        "model", "SAEs", "computed in", "number of samples", "samples", "unsteered", "steered", "won", "lost", "samples that differ",
     ]  # fmt: skip
     assert all(row["agrees"] for row in what.values())
     assert not (tmp_path / "cache" / "runs").exists(), "nothing is kept of it"
@@ -224,8 +224,8 @@ def test_other_samples_are_found(proven, file, capsys):
     file.write_text(file.read_text().replace("say 3", "say three"))
     status, found, err = verified(proven, file, capsys)
     assert status == 1
-    assert "items" in err
-    assert found["compared"][-1]["what"] == "items"
+    assert "does not hold: samples." in err
+    assert found["compared"][-1]["what"] == "samples"
 
 
 def test_hashes_that_were_tampered_with_are_found(proven, file, capsys):

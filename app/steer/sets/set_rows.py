@@ -59,10 +59,10 @@ def _where_from(run: str, row: SteeringRow) -> str:
     found = resources.ask(feature_facts.one_feature, run, row.layer, row.feature)
     usual = (found or {}).get("coefficient")
     if usual:
-        now = f"Now {row.coefficient / usual:.1f} times its usual strength."
+        now = f"Now {row.coefficient / usual:.1f} times its usual coefficient."
     else:
         where = "fires in no successful training sample" if found else "is silent in the training samples"
-        now = f"This feature {where}, so it has no usual strength."
+        now = f"This feature {where}, so it has no usual coefficient."
         now += "" if row.coefficient else " With coefficient 0 it does nothing."
     said = (row.note, "" if "alone" in row.note else _effect_alone(found or {}), now)
     return " ".join(part if part.endswith(".") else f"{part}." for part in said if part)
