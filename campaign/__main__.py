@@ -14,16 +14,16 @@ from campaign.tally import Bounds, Tally, table
 
 MINUTES = {"full": 20.0, "quick": 2.0}
 SHARES = {
-    "kills": 0.15,
-    "kills-at": 0.14,
-    "faults": 0.14,
+    "kills": 0.14,
+    "kills-at": 0.13,
+    "faults": 0.13,
     "full-files": 0.07,
     "power-cuts": 0.05,
     "database-cuts": 0.07,
-    "low-memory": 0.06,
+    "low-memory": 0.05,
     "damage": 0.08,
     "fuzz": 0.05,
-    "links": 0.08,
+    "links": 0.12,
     "together": 0.04,
     "sessions": 0.04,
     "browsers": 0.03,
