@@ -10,7 +10,6 @@ from app.features import drawing, shades, waiting
 from app.shared import components as ui
 from app.shared.resources import ask_fit
 from corrsteer_core.base.text_diff import escaped, shared_ends, visible
-from corrsteer_core.reporting.palette import UNSTEERED
 from corrsteer_core.runs import feature_facts, run_facts
 from corrsteer_core.runs.poolings import said_plainly
 
@@ -115,7 +114,7 @@ def _text_card(row: Any, start: int = 0, end: int = 0) -> str:
         f'<div style="display:flex;gap:1rem;padding:.55rem 0;border-bottom:1px solid rgba(128,128,128,.25)">'
         f'<div style="{value}">{row.value:.2f}</div><div style="{words}">'
         f'<span style="opacity:.75">{_shown(own)}</span> '
-        f'<span style="color:{UNSTEERED};font-weight:600">{_shown(row.output)}</span></div>'
+        f'<span class="cs-own-words">{_shown(row.output)}</span></div>'
         f'<div style="{aside}">{outcome} · {escaped(row.split)}</div></div>'
     )
 

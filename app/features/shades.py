@@ -28,7 +28,7 @@ STYLE = f"""<style>
 .cs-shaded span[title] {{border-radius:3px;padding:1px 0}}
 .cs-shaded .cs-counts {{border-bottom:2px dotted #8a8f98}}
 .cs-shaded .cs-answer {{border-bottom:2px solid #4f7cac;font-weight:600}}
-.cs-shaded .cs-word {{font-size:.72em;font-weight:600;letter-spacing:.02em;color:#fff;background:#4f7cac;
+.cs-shaded .cs-word {{font-size:.72em;font-weight:600;letter-spacing:.02em;color:#fff;background:#41699a;
 border-radius:3px;padding:1px 5px;margin:0 3px;vertical-align:1px;white-space:nowrap}}
 .cs-shaded .cs-gap {{opacity:.55}}
 .cs-row {{display:flex;gap:1rem;padding:.55rem 0;border-bottom:1px solid rgba(128,128,128,.25)}}

@@ -55,7 +55,7 @@ def steering_set(parser: argparse.ArgumentParser, *, several: bool = False) -> N
 def split(parser: argparse.ArgumentParser) -> None:
     """Which part of the items is measured on."""
     parser.add_argument(
-        "--split", choices=choices.splits(), default="test", help="which items to measure on (default: %(default)s)"
+        "--split", choices=choices.splits(), default="test", help="which samples to measure on (default: %(default)s)"
     )
 
 
@@ -88,7 +88,7 @@ def own_task(parser: argparse.ArgumentParser) -> None:
         default="",
         help=f"for a task of your own (--data): how an answer is scored: {choices.listed(choices.scorers())}",
     )
-    parser.add_argument("--data", type=Path, help="file with prompt (and target) instead of the task's own items")
+    parser.add_argument("--data", type=Path, help="file with prompt (and target) instead of the task's own samples")
     parser.add_argument(
         "--columns",
         type=values.columns,
@@ -169,7 +169,7 @@ def prompt_style(parser: argparse.ArgumentParser) -> None:
         type=values.count,
         default=0,
         metavar="N",
-        help="show N train items with their answers before every prompt",
+        help="show N training samples with their answers before every prompt",
     )
 
 

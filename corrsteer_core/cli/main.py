@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +17,7 @@ from corrsteer_core.base.paths import cache_dir
 from corrsteer_core.base.progress import Reporter
 from corrsteer_core.cli import arguments as shared
 from corrsteer_core.cli import inputs
-from corrsteer_core.cli.printing import human, plain, say
+from corrsteer_core.cli.printing import say, show
 from corrsteer_core.cli.table import COMMANDS
 
 CANCELLED = 130
@@ -93,7 +92,7 @@ def _run(words: list[str]) -> None:
             result = COMMANDS[options.name].run(options, report)
     finally:
         report.finish()
-    print(json.dumps(plain(result), allow_nan=False) if options.json else human(result), flush=True)
+    show(result, as_json=options.json)
 
 
 def _interrupted(error: BaseException) -> bool:

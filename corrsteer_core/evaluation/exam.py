@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.models.loading import Model
@@ -61,11 +62,18 @@ class Exam:
     """Items of the training split, which examples in a prompt may be taken from; none of them is in `items`."""
     chosen_on: bool = False
     """Whether the set was fitted or chosen on these very items: what is measured on them is no evidence."""
+    balance: Balance | None = None
+    """What items were left out for."""
 
     @property
     def name(self) -> str:
         """The task's name with the remarks: what was measured otherwise is another thing and stands beside it."""
         return f"{self.task.name} ({', '.join(self.remarks)})" if self.remarks else self.task.name
+
+    def asked(self) -> dict[str, Any]:
+        """What it takes to put it again, beside split and number of items; ready for JSON."""
+        balance = None if self.balance is None else [self.balance.share, self.balance.seed]
+        return {"task": self.task.name, "max_new_tokens": self.max_new_tokens, "balance": balance}
 
 
 def exam_for(
@@ -117,7 +125,7 @@ def exam_for(
     training, validation = (tuple(item for item in rest if item.split == part) for part in ("train", "validation"))
     used = {item.prompt for item in known if item.split in ("train", "validation")}
     chosen_on = (own and split in ("train", "validation")) or bool(measured & used)
-    return Exam(task, split, items, style, tokens, tuple(remarks), validation, training, chosen_on)
+    return Exam(task, split, items, style, tokens, tuple(remarks), validation, training, chosen_on, balance)
 
 
 def _check_there(own_file: Path | None, data: Path | None, run: str) -> None:

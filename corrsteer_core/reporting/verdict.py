@@ -41,6 +41,8 @@ Kind = Literal[
 
 FLIPPED = "sign flipped"
 """Name of the control that turns the set's sign round."""
+TURNED = "sign turned round"
+"""What readers are told it is called."""
 UNIGRAM = "unigram"
 """Name of the control that adds the set's mean push on words to the logits, as one constant; see `evaluation.unigram`."""
 NOT_RANDOM = (FLIPPED, UNIGRAM)
@@ -321,7 +323,7 @@ def _rate_rows(summary: Mapping[str, Any], name: str) -> Iterator[dict[str, Any]
 
 def shown_as(control: str) -> str:
     """What a chart calls a control."""
-    return "constant push on words" if control == UNIGRAM else control
+    return {UNIGRAM: "constant push on words", FLIPPED: TURNED}.get(control, control)
 
 
 def with_flips(samples: pd.DataFrame) -> pd.DataFrame:

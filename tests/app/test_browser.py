@@ -235,7 +235,7 @@ def test_a_set_built_from_nothing_and_found_again_by_its_link(browser, page, fir
     strong = f"{times * float(best['coefficient']):.2f}"
     strength.fill(strong)
     strength.press("Enter")
-    page.get_by_text(f"Now {times:.1f} times its usual strength").wait_for()
+    page.get_by_text(f"Now {times:.1f} times its usual coefficient").wait_for()
     expect(page.get_by_role("spinbutton", name="Global scale")).to_have_value("1.00")
 
     page.get_by_text("My own", exact=True).click()

@@ -30,6 +30,7 @@ ROOMS = (
     "evaluation",
     "inspection",
     "method",
+    "proof",
     "api",
     "cli",
 )
