@@ -94,6 +94,7 @@ class SteeringRow:
 
 
 def where_is(row: SteeringRow, name: str) -> str:
+    """A row and its set, for a sentence that says what is wrong with it."""
     return f"feature {row.feature} of layer {row.layer} in the steering set {name!r}"
 
 
