@@ -14,7 +14,7 @@ from campaign.tally import Bounds, Tally, table
 
 MINUTES = {"full": 20.0, "quick": 2.0}
 SHARES = {
-    "kills": 0.2,
+    "kills": 0.15,
     "kills-at": 0.18,
     "faults": 0.17,
     "full-files": 0.08,
@@ -24,6 +24,7 @@ SHARES = {
     "fuzz": 0.07,
     "together": 0.04,
     "sessions": 0.04,
+    "workers": 0.05,
 }
 """Of the time, by kind; a kind that is done sooner leaves the rest unused."""
 MOST = 1000
@@ -51,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _tallies(folder: Path, options: argparse.Namespace, seconds: float) -> Iterator[Tally]:
-    from campaign import damage, fuzz, interruptions, low_memory, power_cut, sessions, together
+    from campaign import damage, dead_workers, fuzz, interruptions, low_memory, power_cut, sessions, together
     from campaign.actions import prepared
 
     place = prepared(folder)
@@ -66,6 +67,7 @@ def _tallies(folder: Path, options: argparse.Namespace, seconds: float) -> Itera
         "damage": partial(damage.damaged_files, place, options.seed),
         "fuzz": partial(fuzz.calls, place, options.seed),
         "together": lambda bounds: together.readers_and_writers(place, bounds.seconds),
+        "workers": partial(dead_workers.dead_workers, place, known, options.seed),
         "sessions": lambda bounds: sessions.sessions(place, options.seed, bounds.seconds),
     }
     for name in options.only or SHARES:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from app.features import feature_panel, pictures, prediction_panel, ranking_table
+from app.features.fires import pane as fires
 from app.shared import components as ui
 from app.shared import state
 from app.shared.resources import ask
 from corrsteer_core.reporting import ranking_words
 from corrsteer_core.runs import feature_lists, run_facts
 
-TABLE, EFFECT, LAYERS, HEAT, CLOUD = "Table", "r and effect", "r by layer", "r by rank", "r and frequency"
-SAMPLES, PREDICTED = "Samples needed", "Predicted against measured"
-PANES = (TABLE, EFFECT, PREDICTED, LAYERS, HEAT, CLOUD, SAMPLES)
+PANES: dict[str, Callable[[str, run_facts.RunFacts], None]] = {
+    "Table": ranking_table.draw,
+    "Your text": fires.draw,
+    "r and effect": pictures.effects,
+    "Predicted against measured": prediction_panel.draw,
+    "r by layer": pictures.layers,
+    "r by rank": pictures.ranks,
+    "r and frequency": pictures.cloud,
+    "Samples needed": pictures.convergence,
+}
+"""What the features are shown as, the first unless something else is chosen."""
 
 
 def page() -> None:
@@ -43,19 +54,10 @@ def _ranking(run: str, facts: run_facts.RunFacts) -> None:
     """All features: what the ranking amounts to, then the table or one of the pictures."""
     _what_it_amounts_to(run, facts)
     pane = st.segmented_control(
-        "Show", PANES, default=TABLE, required=True, key="pane", label_visibility="collapsed",
+        "Show", list(PANES), default=next(iter(PANES)), required=True, key="pane", label_visibility="collapsed",
         persist_state="session",
     )  # fmt: skip
-    panes = (
-        ranking_table.draw,
-        pictures.effects,
-        prediction_panel.draw,
-        pictures.layers,
-        pictures.ranks,
-        pictures.cloud,
-        pictures.convergence,
-    )
-    dict(zip(PANES, panes, strict=True))[pane](run, facts)
+    PANES[pane](run, facts)
 
 
 def _what_it_amounts_to(run: str, facts: run_facts.RunFacts) -> None:

@@ -72,6 +72,13 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def description(text: object, source: object) -> str | None:
+    """A description, our own guess marked by a question mark."""
+    if missing(text):
+        return None
+    return shortened(text, 120) + (" (?)" if source == "own" else "")
+
+
 def feature_name(layer: int, feature: int) -> str:
     """A feature as people read it: layer 8 · 1234."""
     return f"layer {layer} · feature {feature}"

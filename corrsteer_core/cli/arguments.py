@@ -24,6 +24,16 @@ def common() -> argparse.ArgumentParser:
         choices=choices.dtypes(),
         help="type a model computes in (default: bfloat16 where the hardware has it)",
     )
+    parser.add_argument(
+        "--quantize", choices=choices.quantized(), help="keep a model's weights in so many bits (needs bitsandbytes)"
+    )
+    parser.add_argument(
+        "--workers",
+        type=values.positive,
+        metavar="N",
+        help="share the work among N processes, through Ray: one per GPU, or per N-th of the cores",
+    )
+    parser.add_argument("--ray", metavar="ADDRESS", help="share the work in the Ray cluster at this address (or: auto)")
     parser.add_argument("--progress-file", type=Path, help="also write progress to this file, as JSON")
     return parser
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from corrsteer_core.base.errors import CorrSteerError
@@ -64,6 +66,20 @@ def model_and_saes(options: argparse.Namespace) -> tuple[str, list[str]]:
         raise CorrSteerError("A preset brings its own SAEs; give --preset or --sae, not both.")
     preset = get_preset(options.preset)
     return options.model or preset.model, preset.sources(options.layers)
+
+
+@contextmanager
+def workers(options: argparse.Namespace) -> Iterator[None]:
+    """The workers that --workers and --ray ask for, which share what is computed while the context is open."""
+    if not options.workers and not options.ray:
+        yield
+        return
+    quiet_libraries()
+    from corrsteer_core.workers.pool import spread_over
+    from corrsteer_core.workers.ray_pool import RayPool
+
+    with RayPool(options.workers, options.ray) as pool, spread_over(pool):
+        yield
 
 
 def quiet_libraries() -> None:

@@ -17,6 +17,7 @@ from corrsteer_core.base.hub_errors import first_line
 from corrsteer_core.base.paths import cache_dir
 from corrsteer_core.base.progress import Reporter
 from corrsteer_core.cli import arguments as shared
+from corrsteer_core.cli import inputs
 from corrsteer_core.cli.printing import human, plain, say
 from corrsteer_core.cli.table import COMMANDS
 
@@ -81,8 +82,11 @@ def _run(words: list[str]) -> None:
         os.environ["CORRSTEER_DEVICE"] = options.device  # whatever loads a model looks there
     if options.dtype:
         os.environ["CORRSTEER_DTYPE"] = options.dtype
+    if options.quantize:
+        os.environ["CORRSTEER_QUANTIZE"] = options.quantize
     try:
-        result = COMMANDS[options.name].run(options, report)
+        with inputs.workers(options):
+            result = COMMANDS[options.name].run(options, report)
     finally:
         report.finish()
     print(json.dumps(plain(result), allow_nan=False) if options.json else human(result), flush=True)

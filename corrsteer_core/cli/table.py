@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corrsteer_core.cli.command import Command
-from corrsteer_core.cli.commands import cache, feature, fitting, measuring, runs, saes, sets, starting
+from corrsteer_core.cli.commands import cache, feature, firing, fitting, measuring, planning, runs, saes, sets, starting
 
 COMMANDS: dict[str, Command] = {
     command.name: command
@@ -11,6 +11,7 @@ COMMANDS: dict[str, Command] = {
         starting.SETUP,
         starting.APP,
         starting.DEMO,
+        planning.PLAN,
         fitting.FIT,
         fitting.STUDY,
         fitting.REFIT,
@@ -19,6 +20,7 @@ COMMANDS: dict[str, Command] = {
         runs.CONVERGENCE,
         feature.DESCRIBE,
         feature.FEATURE,
+        firing.FIRES,
         sets.PREDICT,
         sets.SELECT,
         runs.EFFECTS,

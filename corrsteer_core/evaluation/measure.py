@@ -16,6 +16,7 @@ import pandas as pd
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, part_of, silent
 from corrsteer_core.engine.choosing import Choose, greedy
+from corrsteer_core.engine.fluency import fluency, mean_fluency
 from corrsteer_core.engine.generation import Vectors
 from corrsteer_core.engine.steering import check_model, variant_of
 from corrsteer_core.evaluation import near_ties
@@ -26,7 +27,7 @@ from corrsteer_core.evaluation.kept import keep
 from corrsteer_core.evaluation.multiple_choice import MEASURING, constrained_comparisons, one_token_choices
 from corrsteer_core.evaluation.prior import Offsets, class_answers, class_columns, fit_offsets, prior_of
 from corrsteer_core.evaluation.rivals import rivals_of
-from corrsteer_core.evaluation.trials import Trial, clusters_of, compare, fluency, mean_fluency, trial, unsteered_and
+from corrsteer_core.evaluation.trials import Trial, clusters_of, compare, trial, unsteered_and
 from corrsteer_core.models.loading import Model, load_model
 from corrsteer_core.models.prompts import render
 from corrsteer_core.runs.steering_set import SteeringSet

@@ -18,6 +18,9 @@ from corrsteer_core.tasks import Item
 DTYPES = ("float32", "bfloat16")
 """The types a model is loaded in. float16 does not hold the residuals of Gemma 2 and 3."""
 
+QUANTIZED = ("8bit", "4bit")
+"""What a model's weights may be kept in instead."""
+
 
 @dataclass(frozen=True)
 class RunConfig:

@@ -180,6 +180,9 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE chance ADD COLUMN within_best DOUBLE;
     ALTER TABLE chance ADD COLUMN within_p DOUBLE;
     """,
+    """
+    ALTER TABLE runs ADD COLUMN conditions JSON;  -- kind of device, threads and limits that it was begun with
+    """,
 )
 
 TABLES = frozenset(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import threading
 import zlib
 from dataclasses import replace
@@ -22,7 +23,7 @@ from app.steer.playing import LOADING, Playing, Question
 from app.steer.sets import set_rows
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.engine.steering import vectors_of
-from corrsteer_core.inspection import playground
+from corrsteer_core.inspection import playground, scale_strip
 from corrsteer_core.models.loading import Model
 from corrsteer_core.runs import stored_run
 from corrsteer_core.runs.prompt_style import PromptStyle
@@ -215,6 +216,54 @@ def test_several_scales_are_columns_and_zero_is_what_is_unsteered(run):
         assert test.session_state["desks"][run].question.scales == scales
 
 
+def strip(test: AppTest) -> Playing:
+    """Press the button for several scales, wait for the end, draw the page once more."""
+    button(test, "At several scales").click().run()
+    playing = test.session_state["playing"]
+    assert playing.wait(600)
+    test.run()
+    assert not test.exception
+    return playing
+
+
+def test_one_click_answers_at_several_scales_and_says_from_which_on_the_text_differs(run, loaded):
+    model, saes = loaded
+    test = ask(opened(), "Tell me of the sea.")
+    assert "answers side by side at scales −1, 0.5, 1, 2, 4, and says from which on the text differs." in said(test)
+    playing = strip(test)
+    steering = current(test, run)
+    expected = [
+        playground.side_by_side(steering, "Tell me of the sea.", scale=scale, model=model, saes=saes)
+        for scale in (-1.0, 0.5, 1.0, 2.0, 4.0)
+    ]
+    assert playing.texts == (expected[0][0], *(steered for _, steered in expected))
+    titles = re.findall(r'class="cs-title">(.*?)<', shown(test))
+    scales = [f"Steered, scale {one}" for one in ("0.5", "1", "2", "4")]
+    assert titles == ["Steered, scale −1", "Unsteered", *scales]
+    by_scale = dict(zip((-1.0, 0.5, 1.0, 2.0, 4.0), playing.texts[1:], strict=True))
+    assert scale_strip.differing(playing.texts[0], by_scale) in said(test)
+    assert "Something has changed" not in said(test)
+
+
+def test_the_strip_goes_with_the_scale_of_the_set_and_a_change_of_the_set_is_told(run):
+    test = ask(opened(), "Tell me of the sea.")
+    test.number_input(key=f"scale-{run}").set_value(3.0).run()
+    assert strip(test).question.scales == (-3.0, 1.5, 3.0, 6.0, 12.0)
+    test.number_input(key=f"scale-{run}").set_value(2.0).run()
+    assert "Something has changed since these answers" in said(test)
+
+
+def test_a_strip_survives_a_reload_as_other_answers_do(run):
+    test = ask(opened(), "Tell me of the sea.")
+    playing = strip(test)
+    again = reloaded(test)
+    assert again.session_state["playing"] is playing
+    assert re.findall(r'class="cs-title">(.*?)<', shown(again))[:2] == ["Steered, scale −1", "Unsteered"]
+    assert scale_strip.differing(
+        playing.texts[0], dict(zip(playing.question.scales, playing.texts[1:], strict=True))
+    ) in said(again)
+
+
 def test_an_unrelated_click_leaves_the_answers_as_they_are(run):
     test = ask(opened(), "Tell me more.")
     first = generate(test)
@@ -235,11 +284,12 @@ def test_the_same_seed_gives_the_same_texts_and_another_seed_others(run):
     assert texts[0] == texts[1] != texts[2]
 
 
-def test_cancelling_keeps_what_was_written_and_leaves_the_model_unhooked(run, loaded):
+@pytest.mark.parametrize("pressed", ["Generate", "At several scales"])
+def test_cancelling_keeps_what_was_written_and_leaves_the_model_unhooked(run, loaded, pressed):
     test = ask(opened(), "Tell me more.")
     test.number_input(key=f"length-typed-{run}").set_value(200).run()
     playing = None
-    button(test, "Generate").click().run()
+    button(test, pressed).click().run()
     playing = test.session_state["playing"]
     playing.cancel()
     assert playing.wait(600)
@@ -247,6 +297,7 @@ def test_cancelling_keeps_what_was_written_and_leaves_the_model_unhooked(run, lo
     assert playing.cancelled
     assert playing.steps < 200
     assert "Stopped after" in said(test)
+    assert "The text differs" not in said(test)
     net = playing._bench.model().net
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
 

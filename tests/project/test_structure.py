@@ -25,6 +25,7 @@ ROOMS = (
     "reporting",
     "models",
     "saes",
+    "workers",
     "engine",
     "evaluation",
     "inspection",
