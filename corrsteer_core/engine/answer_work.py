@@ -26,6 +26,7 @@ from corrsteer_core.engine.generation import (
     read_opening,
     tokens_by_row,
 )
+from corrsteer_core.engine.operations import Acting
 from corrsteer_core.engine.pooling import Pooler
 from corrsteer_core.models.limits import in_halves, variants_that_fit
 from corrsteer_core.models.loading import Model
@@ -64,14 +65,17 @@ class AnswerWork:
     choose: Choose = greedy
 
     def identity(self) -> bytes:
-        """All that the answers depend on beside batch, model and conditions."""
+        """All that the answers depend on beside batch, model and conditions. Raises TypeError where variants do not just add."""
         digest = hashlib.sha256()
         about = [list(map(list, self.prompts)), self.max_new_tokens, self.pooling, self.classes]
         digest.update(json.dumps([*about, [ref.fingerprint for ref in self.sae_refs]]).encode())
         for vectors in self.variants:
             digest.update(b"variant")
             for point in sorted(vectors):
-                digest.update(point.name.encode() + vectors[point].cpu().float().numpy().tobytes())
+                vector = vectors[point]
+                if isinstance(vector, Acting):
+                    raise TypeError("what does more than add is answered in this process (see batches.answers)")
+                digest.update(point.name.encode() + vector.cpu().float().numpy().tobytes())
         return digest.digest()
 
     def ready(
