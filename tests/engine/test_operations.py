@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.engine.answer_work import AnswerWork
 from corrsteer_core.engine.batches import answers
 from corrsteer_core.engine.generation import UNSTEERED, decode, prefill, tokens_by_row
 from corrsteer_core.engine.operations import Acting
@@ -15,7 +16,9 @@ from corrsteer_core.engine.pooling import Pooler
 from corrsteer_core.engine.steering import steered, variant_of, vectors_of
 from corrsteer_core.inspection import token_probabilities
 from corrsteer_core.models.hooks import HookPoint, hooked
+from corrsteer_core.models.limits import conditions_of
 from corrsteer_core.runs.steering_set import Firing, SteeringRow
+from corrsteer_core.workers.pool import spread_over
 from tests.made import runs as tiny_run
 from tests.made.models import FAST, activations_at, prompts, random_sae, tiny
 from tests.made.operations import answered, fired
@@ -302,6 +305,28 @@ def test_an_sae_whose_features_compete_is_asked_as_a_whole():
                 with hooked({model.site(sae.point): lambda x, seen=seen: seen.append(x[0, -1].clone())}):
                     model.net(torch.tensor([prompt]))
             torch.testing.assert_close(seen[0], x[0] + (3.0 - z[feature]) * net.W_dec[feature], atol=1e-4, rtol=1e-4)
+
+
+class _Refusing:
+    """Workers that are given nothing to do."""
+
+    def results(self, *_):
+        pytest.fail("workers were asked")
+
+    def conditions(self, model):
+        return conditions_of(model)
+
+
+def test_where_there_are_workers_what_does_more_than_add_is_answered_here():
+    model, saes, steering = made("llama", ROWS["while and from token"])
+    variants = [UNSTEERED, variant_of(steering, saes)]
+    expected = by_us(model, prompts(model), variants)
+    with spread_over(_Refusing()):
+        assert by_us(model, prompts(model), variants) == expected
+        with pytest.raises(pytest.fail.Exception, match="workers were asked"):
+            by_us(model, prompts(model), variants[:1])
+    with pytest.raises(TypeError, match="answered in this process"):
+        AnswerWork(prompts(model), NEW, variants, "max").identity()
 
 
 # --- what is refused -----------------------------------------------------------------------------
