@@ -88,6 +88,8 @@ def _feature(row: Any) -> None:
             icon=":material/arrow_outward:",
             help="Open the feature's page",
         )
+        if row.does:
+            st.caption(ui.for_markdown(row.does.capitalize()))
         if row.meaning:
             st.markdown(ui.for_markdown(ui.shortened(row.meaning, 90)))
     if pressed:

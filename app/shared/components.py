@@ -24,7 +24,8 @@ MOST_TOKENS = 1_000
 """Of an answer that the pages ask for; a run that was made with more is answered at its own length."""
 LARGEST_LOG = 1_000_000  # bytes; as much of what is older is kept beside it
 STYLE = """<style>
-[class*="st-key-icon-"] button [data-testid=stMarkdownContainer], [class*="st-key-look-"] a em { position: absolute;
+[class*="st-key-icon-"] button [data-testid=stMarkdownContainer], [class*="st-key-when-"] button em,
+[class*="st-key-look-"] a em { position: absolute;
   width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 [class*="st-key-name-"] label p { font-weight: 600; }
 @media (max-width: 1100px) { [data-testid=stMainBlockContainer] { padding-left: 1.75rem; padding-right: 1.75rem; } }

@@ -64,6 +64,11 @@ def scale(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale", type=float, help="instead of the set's own global scale")
 
 
+def rows(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+    """Rows that a set is to have, in place of those of their features or beside them."""
+    parser.add_argument("--row", type=values.row, action="append", default=[], required=required, help=values.ROW_WORDS)
+
+
 def force(parser: argparse.ArgumentParser, help: str) -> None:
     """Whether files may be replaced."""
     parser.add_argument("--force", action="store_true", help=help)

@@ -24,6 +24,7 @@ COMMANDS: dict[str, Command] = {
         sets.PREDICT,
         sets.SELECT,
         runs.EFFECTS,
+        sets.EDIT,
         sets.GENERATE,
         sets.EXPORT,
         measuring.EVALUATE,

@@ -20,12 +20,12 @@ from corrsteer_core.engine.class_probabilities import ClassTokens, log_probabili
 from corrsteer_core.engine.generation import (
     Opening,
     Step,
-    Vectors,
     decode,
     prefill,
     read_opening,
     tokens_by_row,
 )
+from corrsteer_core.engine.operations import Vectors, constant_part
 from corrsteer_core.engine.pooling import Pooler
 from corrsteer_core.models.limits import in_halves, variants_that_fit
 from corrsteer_core.models.loading import Model
@@ -68,7 +68,7 @@ class AnswerWork:
         digest = hashlib.sha256()
         about = [list(map(list, self.prompts)), self.max_new_tokens, self.pooling, self.classes]
         digest.update(json.dumps([*about, [ref.fingerprint for ref in self.sae_refs]]).encode())
-        for vectors in self.variants:
+        for vectors in map(constant_part, self.variants):  # those that do more are answered by no worker
             digest.update(b"variant")
             for point in sorted(vectors):
                 digest.update(point.name.encode() + vectors[point].cpu().float().numpy().tobytes())

@@ -29,6 +29,7 @@ from corrsteer_core.reporting import (
 from corrsteer_core.reporting.glossary import GLOSSARY, Point
 from corrsteer_core.runs import feature_lists, measurements, run_facts
 from corrsteer_core.runs.poolings import said_plainly
+from corrsteer_core.runs.sets.rows import row_of
 from corrsteer_core.runs.strategies import STRATEGIES, preference
 from corrsteer_core.tasks import TASKS
 
@@ -191,7 +192,7 @@ def _set_name(name: str) -> str:
 def _sets(run: str) -> Iterator[dict[str, Any]]:
     for row in measurements.sets(run).itertuples():
         body = json.loads(row.body)
-        rows = [one for one in body["rows"] if one.get("enabled", True)]
+        rows = [row for row in map(row_of, body["rows"]) if row.enabled]
         yield {
             "name": row.name,
             "what": STRATEGIES[row.name].what if row.name in STRATEGIES else "put together by hand",
