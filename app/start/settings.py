@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import streamlit as st
@@ -53,6 +54,7 @@ class Settings:
     chat: bool | None = None
     shots: int = 0
     system: str = ""
+    workers: int | None = None
 
     def arguments(self) -> list[str]:
         """Those that are filled in, for the command line; a value cannot pass for an option.
@@ -70,6 +72,7 @@ class Settings:
         found += [f"--pooling={self.pooling}"]
         found += [] if self.chat is None else ["--chat" if self.chat else "--no-chat"]
         found += [f"--shots={self.shots}"] if self.shots else []
+        found += [f"--workers={self.workers}"] if self.workers else []
         return [*found, *([f"--system={self.system}"] if self.system else [])]
 
 
@@ -103,8 +106,8 @@ def pairing() -> Pairing:
 
 def settings() -> Settings:
     """All of it folded, as it is rarely set."""
-    with st.expander("Rarely set: layers, length of an answer, prompt", icon=":material/tune:"):
-        layers, tokens, pooling = st.columns(3)
+    with st.expander("Rarely set: layers, length of an answer, prompt, processes", icon=":material/tune:"):
+        layers, tokens, pooling, workers = st.columns(4)
         found: dict[str, Any] = {
             "layers": layers.text_input("Layers", placeholder="all there are", help="As 8,15,22.", key="new_run_layers"),
             "tokens": _whole(
@@ -117,7 +120,27 @@ def settings() -> Settings:
                 help=f"{poolings.in_words()}. The paper takes {poolings.DEFAULT_POOLING}.",
             ),
         }  # fmt: skip
-        return Settings(**found, **_prompt_settings())
+        return Settings(**found, **_prompt_settings(), workers=_workers(workers))
+
+
+def _workers(place: Any) -> int | None:
+    """How many processes share the work; None: the one that the run is."""
+    there = find_spec("ray") is not None
+    asked = place.number_input(
+        "Processes",
+        2,
+        512,
+        None,
+        placeholder="one",
+        key="new_run_workers",
+        disabled=not there,
+        help=(
+            "Share the answers among so many, through Ray: one per GPU, or per so many of the cores. The numbers are the same."
+            if there
+            else "To share the answers among several, install the package ray: pip install 'ray>=2.60'."
+        ),
+    )
+    return _whole(asked) if there else None
 
 
 def limit() -> int | None:

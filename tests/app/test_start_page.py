@@ -9,7 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.shared import components, job_panel, models
-from app.start import model_words, prompts_panel
+from app.start import model_words, prompts_panel, settings
 from app.start.settings import Settings
 from corrsteer_core.base import jobs, presenting
 from corrsteer_core.base.errors import CorrSteerError
@@ -146,6 +146,26 @@ def test_how_prompts_are_put_is_part_of_what_is_started(started):
     test.text_input(key="new_run_system").input(" --quiet ")
     press(test, "Start")
     assert started[0][-3:] == ["--chat", "--shots=3", "--system=--quiet"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_several_processes_can_be_asked_for_where_ray_is(monkeypatch, there):
+    monkeypatch.setattr(settings, "find_spec", lambda name: object() if there else None)
+    test = AppTest.from_function(_settings_alone).run()
+    field = test.number_input(key="new_run_workers")
+    assert field.disabled is not there
+    assert ("pip install" in field.help) is not there
+    if there:
+        field.set_value(4).run()
+        assert test.json[0].value.count("--workers=4") == 1
+
+
+def _settings_alone():
+    import streamlit as st
+
+    from app.start.settings import settings
+
+    st.json(settings().arguments())
 
 
 def test_what_is_typed_cannot_pass_for_an_option(started):
