@@ -14,16 +14,19 @@ from campaign.tally import Bounds, Tally, table
 
 MINUTES = {"full": 20.0, "quick": 2.0}
 SHARES = {
-    "kills": 0.15,
-    "kills-at": 0.18,
-    "faults": 0.17,
-    "full-files": 0.08,
+    "kills": 0.12,
+    "kills-at": 0.13,
+    "faults": 0.13,
+    "full-files": 0.07,
     "power-cuts": 0.05,
-    "low-memory": 0.07,
-    "damage": 0.1,
-    "fuzz": 0.07,
+    "database-cuts": 0.07,
+    "low-memory": 0.05,
+    "damage": 0.08,
+    "fuzz": 0.05,
+    "links": 0.1,
     "together": 0.04,
     "sessions": 0.04,
+    "browsers": 0.03,
     "workers": 0.05,
 }
 """Of the time, by kind; a kind that is done sooner leaves the rest unused."""
@@ -52,7 +55,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _tallies(folder: Path, options: argparse.Namespace, seconds: float) -> Iterator[Tally]:
-    from campaign import damage, dead_workers, fuzz, interruptions, low_memory, power_cut, sessions, together
+    from campaign import (
+        browsers,
+        damage,
+        database_cuts,
+        dead_workers,
+        fuzz,
+        interruptions,
+        links,
+        low_memory,
+        power_cut,
+        sessions,
+        together,
+    )
     from campaign.actions import prepared
 
     place = prepared(folder)
@@ -63,12 +78,15 @@ def _tallies(folder: Path, options: argparse.Namespace, seconds: float) -> Itera
         "faults": partial(interruptions.faults, place, known, options.seed),
         "full-files": partial(interruptions.full_files, place, known, options.seed),
         "power-cuts": partial(power_cut.power_cuts, place, known, options.seed),
+        "database-cuts": partial(database_cuts.database_cuts, place, known, options.seed),
         "low-memory": partial(low_memory.low_memory, place, known, options.seed),
         "damage": partial(damage.damaged_files, place, options.seed),
         "fuzz": partial(fuzz.calls, place, options.seed),
+        "links": lambda bounds: links.links(place, options.seed, Bounds(2 * bounds.trials, bounds.seconds)),
         "together": lambda bounds: together.readers_and_writers(place, bounds.seconds),
         "workers": partial(dead_workers.dead_workers, place, known, options.seed),
         "sessions": lambda bounds: sessions.sessions(place, options.seed, bounds.seconds),
+        "browsers": lambda bounds: browsers.browsers(place, options.seed, bounds.seconds),
     }
     for name in options.only or SHARES:
         yield kinds[name](Bounds(options.trials, SHARES[name] * seconds))

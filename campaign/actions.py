@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from campaign import tiny_embedded
 from campaign.child import Ended, fork
 from corrsteer_core.base import uploads
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.cli import main
+from corrsteer_core.cli import inputs, main
+from corrsteer_core.runs.steering_set import SteeringSet, save_set
 from corrsteer_core.storage import checking, reading, run_folder
 from corrsteer_core.storage.writing import Writer
 
@@ -86,6 +89,11 @@ def actions(place: Place) -> list[Action]:
         Action("report", ("report", run, "--out", "CACHE/r.html", "--force", "--quiet"), outputs=("r.html",)),
         Action("backup", ("backup", run, "CACHE/b.duckdb", "--force", "--quiet"), outputs=("b.duckdb",)),
         Action("upload"),
+        Action(
+            "unpack",  # the embedded model, whose first answer waits for it
+            ("generate", "--set", "CACHE/E.json", "--prompt", "x", "--max-new-tokens", "1", "--quiet"),
+            outputs=tuple(f"{tiny_embedded.FOLDER}/{name}" for name in tiny_embedded.UNPACKED),
+        ),
     ]
     for kind, ending in (("json", "json"), ("safetensors", "safetensors"), ("gguf", "gguf"), ("python", "py")):
         outputs = (f"x.{ending}", *(["x.safetensors"] if kind == "python" else []))
@@ -150,7 +158,21 @@ def prepared(folder: Path) -> Place:
         _succeeded(fork(lambda words=words: main.main(words), template).wait())  # type: ignore[misc]
     for name in ("x.json", "x.safetensors", "x.gguf", "x.py"):
         (template / name).write_bytes(b"old " * 1000)
+    _prepare_embedded(place)
     return place
+
+
+def _prepare_embedded(place: Place) -> None:
+    """The embedded model's package in miniature, and an empty set of its model."""
+    tiny_embedded.make_package(place.folder / "packages")
+    sys.path.insert(0, str(place.folder / "packages"))
+
+    def made() -> None:
+        inputs.quiet_libraries()
+        model = import_module("corrsteer_core.models.loading").load_model()
+        save_set(SteeringSet(model.name, model.fingerprint, ()), place.template / "E.json")
+
+    _succeeded(fork(made, place.folder / "unpacked").wait())
 
 
 def _made(place: Place) -> str:

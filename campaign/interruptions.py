@@ -97,10 +97,10 @@ def faults(place: Place, known: Known, seed: int, bounds: Bounds) -> Tally:
 
 
 def full_files(place: Place, known: Known, seed: int, bounds: Bounds) -> Tally:
-    """DuckDB's own writes fail: no file may grow beyond a random size."""
-    tally = Tally("DuckDB's own writes that fail")
+    """What DuckDB and safetensors write fails: no file may grow beyond a random size."""
+    tally = Tally("writes of other libraries that fail (DuckDB, safetensors)")
     rng = random.Random(seed)
-    chosen = [one for one in actions(place) if one.name in ("fit", "refit", "select", "try", "describe")]
+    chosen = [one for one in actions(place) if one.name in ("fit", "refit", "select", "try", "describe", "unpack")]
     for nth in bounds.numbers():
         action = chosen[nth % len(chosen)]
         limit = rng.randrange(20_000, 2_500_000)
@@ -142,9 +142,11 @@ def _at_operations(place: Place, known: Known, bounds: Bounds, seed: int) -> Ite
         yield nth, *pairs[nth % len(pairs)]
 
 
-def afterwards(place: Place, known: Known, action: Action, cache: Path) -> str:
-    """What is wrong after a command did not end well: what is there is whole, and the same command again finishes."""
+def afterwards(place: Place, known: Known, action: Action, cache: Path, aside: list[str] | None = None) -> str:
+    """What is wrong after a command did not end well: what is there is whole, and the same command again finishes.
 
+    Private copies that were damaged and put aside are taken note of in `aside`; without it they are wrong.
+    """
     expected = known.of(action)["content"]
     source = place.empty if action.from_empty else place.template
     whole = {name: (hashed(source / name), expected["files"].get(name)) for name in action.outputs}
@@ -164,7 +166,9 @@ def afterwards(place: Place, known: Known, action: Action, cache: Path) -> str:
     if ended.problem or ended.result is None:
         return ended.problem or f"the same command again ended with {ended.status}: {ended.printed[-300:]}"
     found = ended.result
-    if found["broken"] or found["status"] or found["aside"]:
+    if aside is not None:
+        aside += found["aside"]
+    if found["broken"] or found["status"] or (found["aside"] and aside is None):
         return f"not whole: {found['broken']} {found['aside']}, again: {found['status']} {ended.printed[-300:]}"
     if found["left"]:
         return f"left over: {found['left']}"

@@ -22,7 +22,9 @@ DRAWS = 3
 
 
 class NotingDisk(files.Disk):
-    """The disk, which notes what is asked of it. Operations: (what, path, other path or content)."""
+    """The disk, which notes what is asked of it. Operations: (what, path, content); of a name, in place of the content, the
+    name that the file was made under and the folder that holds the new one. A folder is renamed file by file.
+    """
 
     def __init__(self) -> None:
         self.noted: list[tuple[str, Path, Any]] = []
@@ -41,14 +43,16 @@ class NotingDisk(files.Disk):
         self.noted.append(("flush", path, path.read_bytes()))
 
     def replace(self, source: Path, target: Path) -> None:
-        self._remember(target)
+        inside = sorted(path.relative_to(source) for path in source.iterdir()) if source.is_dir() else [Path()]
+        for name in inside:
+            self._remember(target / name)
         super().replace(source, target)
-        self.noted.append(("name", target, source))
+        self.noted += [("name", target / name, (source / name, target.parent)) for name in inside]
 
     def link(self, source: Path, target: Path) -> None:
         self._remember(target)
         super().link(source, target)
-        self.noted.append(("name", target, source))
+        self.noted.append(("name", target, (source, target.parent)))
 
     def flush_folder(self, folder: Path) -> None:
         super().flush_folder(folder)
@@ -79,7 +83,7 @@ def after_cut(disk: NotingDisk, at: int, rng: random.Random) -> dict[Path, bytes
     """What a disk may hold under every name that was given, when the power goes after `at` operations."""
     written: dict[Path, bytes] = {}  # by the name that a file was made under
     safe: dict[Path, bytes] = {}
-    named: list[tuple[Path, Path]] = []  # (name, file), of folders that were not flushed since
+    named: list[tuple[Path, Path, Path]] = []  # (name, file, folder), of folders that were not flushed since
     kept: dict[Path, Path] = {}
     for what, path, other in disk.noted[:at]:
         if what == "create":
@@ -89,13 +93,15 @@ def after_cut(disk: NotingDisk, at: int, rng: random.Random) -> dict[Path, bytes
         elif what == "flush":
             written[path] = safe[path] = other
         elif what == "name":
-            named.append((path, other))
+            named.append((path, *other))
         else:
-            kept.update(pair for pair in named if pair[0].parent == path)
-            named = [pair for pair in named if pair[0].parent != path]
-    kept.update(named[: rng.randint(0, len(named))])
+            kept.update((name, file) for name, file, folder in named if folder == path)
+            named = [one for one in named if one[2] != path]
+    kept.update((name, file) for name, file, _ in named[: rng.randint(0, len(named))])
     held = {name: _held(safe.get(file, b""), written.get(file, b""), rng) for name, file in kept.items()}
-    moved = {other for what, _, other in disk.noted if what == "name"}  # not in their place yet: a run's private copy
+    moved = {
+        other[0] for what, _, other in disk.noted if what == "name"
+    }  # not in their place yet: a run's private copy
     return {name: content for name, content in {**disk.before, **held}.items() if name not in moved}
 
 
@@ -132,7 +138,7 @@ def _contents(disk: NotingDisk, name: Path) -> Iterator[bytes]:
         elif what == "flush":
             written[path] = other
         elif what == "name" and path == name:
-            yield written.get(other, b"")
+            yield written.get(other[0], b"")
 
 
 def power_cuts(place: Place, known: Known, seed: int, bounds: Bounds) -> Tally:

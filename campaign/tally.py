@@ -13,6 +13,8 @@ class Tally:
     kind: str
     trials: int = 0
     failures: list[str] = field(default_factory=list)
+    left_out: str = ""
+    """Why nothing of the kind was tried; empty where it was."""
 
     def note(self, what: str, problem: str) -> None:
         """One trial; `problem` is empty where everything held."""
@@ -40,6 +42,9 @@ class Bounds:
 
 def table(tallies: list[Tally]) -> str:
     """The tallies as a table in Markdown."""
-    rows = [f"| {one.kind} | {one.trials:,} | {len(one.failures)} |" for one in tallies]
+    rows = [
+        f"| {one.kind}{f' (left out: {one.left_out})' if one.left_out else ''} | {one.trials:,} | {len(one.failures)} |"
+        for one in tallies
+    ]
     total = f"| all | {sum(one.trials for one in tallies):,} | {sum(len(one.failures) for one in tallies)} |"
     return "\n".join(["| kind | trials | failures |", "| --- | ---: | ---: |", *rows, total])

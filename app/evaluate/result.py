@@ -9,8 +9,15 @@ import streamlit as st
 
 from app.evaluate import prior_panel, rate_chart, sample_table
 from app.shared import components as ui
-from app.shared import verdict_box
+from app.shared import resources, verdict_box
+from corrsteer_core.proof import evidence
 from corrsteer_core.reporting import prior_words, rival_groups, tournament_words, verdict
+from corrsteer_core.runs import measurements, stored_run
+
+EVIDENCE = (
+    "The set's file carries this measurement as evidence: download it on the Steer page, and `corrsteer verify FILE` "
+    "measures it again, sample by sample."
+)
 
 
 def draw(run: str, row: pd.Series) -> None:
@@ -27,9 +34,19 @@ def draw(run: str, row: pd.Series) -> None:
     st.markdown(ui.for_markdown(" ".join(filter(None, words))))
     if said := rival_groups.caveats(summary):
         st.caption(ui.for_markdown(said))
+    if _is_evidence(run, row):
+        st.caption(EVIDENCE)
     _comparison(summary, name)
     _tournament(summary, name)
     sample_table.draw(run, row)
+
+
+def _is_evidence(run: str, row: pd.Series) -> bool:
+    """Whether the set's file, as the Steer page gives it, carries this measurement."""
+    kept = resources.ask(stored_run.kept_sets, run).get(row["name"])
+    which = list(sample_table.WHICH)
+    best = None if kept is None else evidence.best_row(resources.ask(measurements.evaluations, run), kept)
+    return best is not None and bool((best[which] == row[which]).all())
 
 
 def _numbers(summary: dict[str, Any]) -> None:

@@ -50,7 +50,7 @@ def panel(run: str, facts: run_facts.RunFacts, layer: int, feature: int) -> None
     feature_texts.run_texts(run, facts, layer, feature, drawn)
     if drawn is not None:
         feature_texts.own_text(run, facts, layer, feature, drawn)
-        feature_tokens.neighbours(drawn)
+        feature_tokens.neighbours(run, drawn)
 
 
 def _heading(row: dict[str, Any]) -> None:
@@ -72,7 +72,7 @@ def _heading(row: dict[str, Any]) -> None:
         )  # fmt: skip
     if not row["coefficient"]:
         st.caption(
-            "It fires in no successful training sample, so it has no usual strength: in a set it does nothing until you "
+            "It fires in no successful training sample, so it has no usual coefficient: in a set it does nothing until you "
             "give it a coefficient there."
         )
     if steer.button("Open Steer", icon=":material/tune:", width="stretch", help="Your set waits there."):

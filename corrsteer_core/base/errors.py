@@ -6,6 +6,8 @@ one sentence, without a traceback.
 
 _FULL = ("out of memory", "can't allocate memory", "not enough memory", "can't start new thread")
 """The last is said where there is no room for another thread's stack."""
+_NO_ROOM_FOR_CODE = "could not create a primitive"
+"""oneDNN's, in full, where there is no room for what it compiles; of what it does not know it cannot make a descriptor."""
 
 
 class CorrSteerError(Exception):
@@ -18,4 +20,4 @@ def out_of_memory(error: BaseException) -> bool:
         return True
     # Apple's GPUs and the CPU have no kind of error of their own for it.
     said = str(error).lower()
-    return isinstance(error, RuntimeError) and any(words in said for words in _FULL)
+    return isinstance(error, RuntimeError) and (said == _NO_ROOM_FOR_CODE or any(words in said for words in _FULL))

@@ -192,12 +192,14 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def flush_files(folder: Path) -> None:
-    """What other libraries wrote into a folder is on the disk, before the folder gets its name. Raises OSError."""
-    for path in folder.iterdir():
+def move_folder(source: Path, target: Path) -> None:
+    """Rename a folder of files that other libraries wrote, flushed, to a name that is free. Raises OSError."""
+    for path in sorted(source.iterdir()):
         with path.open("rb+") as file:
             disk.flush(file)
-    disk.flush_folder(folder)
+    disk.flush_folder(source)
+    disk.replace(source, target)
+    disk.flush_folder(target.parent)
 
 
 def remove_folder(folder: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from corrsteer_core.base.paths import EMBEDDED
 from corrsteer_core.cli import choices, values
 from corrsteer_core.runs.poolings import DEFAULT_POOLING
+from corrsteer_core.tasks.columns import FIELDS
 
 DEFAULT_LONGEST = 0.05
 # Named again where the strategies are, which loads SciPy; a test holds the two equal.
@@ -54,7 +55,7 @@ def steering_set(parser: argparse.ArgumentParser, *, several: bool = False) -> N
 def split(parser: argparse.ArgumentParser) -> None:
     """Which part of the items is measured on."""
     parser.add_argument(
-        "--split", choices=choices.splits(), default="test", help="which items to measure on (default: %(default)s)"
+        "--split", choices=choices.splits(), default="test", help="which samples to measure on (default: %(default)s)"
     )
 
 
@@ -87,7 +88,14 @@ def own_task(parser: argparse.ArgumentParser) -> None:
         default="",
         help=f"for a task of your own (--data): how an answer is scored: {choices.listed(choices.scorers())}",
     )
-    parser.add_argument("--data", type=Path, help="file with prompt (and target) instead of the task's own items")
+    parser.add_argument("--data", type=Path, help="file with prompt (and target) instead of the task's own samples")
+    parser.add_argument(
+        "--columns",
+        type=values.columns,
+        default=(),
+        metavar="FIELD=COLUMN,...",
+        help=f"what the file of --data calls {', '.join(FIELDS)}, as prompt=question,target=answer; also as JSON",
+    )
 
 
 def candidates(parser: argparse.ArgumentParser, per_layer: str) -> None:
@@ -161,7 +169,7 @@ def prompt_style(parser: argparse.ArgumentParser) -> None:
         type=values.count,
         default=0,
         metavar="N",
-        help="show N train items with their answers before every prompt",
+        help="show N training samples with their answers before every prompt",
     )
 
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.paths import EMBEDDED
 from corrsteer_core.base.progress import Reporter
 from corrsteer_core.saes.presets import get_preset
-from corrsteer_core.tasks import Task, custom_task, get_task
+from corrsteer_core.tasks import TASKS, Task, custom_task, get_task
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from corrsteer_core.method.run_setup import Setup
+    from corrsteer_core.runs.steering_set import SteeringSet
 
 
 def set_up(options: argparse.Namespace, report: Reporter) -> Setup:
@@ -51,11 +55,18 @@ def task_of(options: argparse.Namespace) -> Task:
     if not options.scorer:
         if options.task is None:
             raise CorrSteerError("Name a task with --task, or give your own with --data FILE --scorer NAME.")
-        return get_task(options.task)
+        return with_columns(get_task(options.task), options)
     if options.data is None:
         raise CorrSteerError("A task of your own needs its file; add --data FILE.")
     tokens = {"max_new_tokens": options.max_new_tokens} if options.max_new_tokens else {}
-    return custom_task(options.scorer, options.data, **tokens)
+    return custom_task(options.scorer, options.data, columns=options.columns, **tokens)
+
+
+def with_columns(task: Task, options: argparse.Namespace) -> Task:
+    """The task, with its fields in the columns that --columns names. Raises CorrSteerError where there is no file to have them."""
+    if options.columns and options.data is None:
+        raise CorrSteerError("--columns says what a file calls its columns; name the file with --data.")
+    return replace(task, columns=options.columns) if options.columns else task
 
 
 def model_and_saes(options: argparse.Namespace) -> tuple[str, list[str]]:
@@ -80,6 +91,22 @@ def workers(options: argparse.Namespace) -> Iterator[None]:
 
     with RayPool(options.workers, options.ray) as pool, spread_over(pool):
         yield
+
+
+def task_named(name: str, sets: Sequence[SteeringSet]) -> Task:
+    """A named task, or the file of the user's own that one of the sets was fitted on. Raises CorrSteerError."""
+    from corrsteer_core.runs import stored_run
+    from corrsteer_core.storage.run_folder import is_cached
+
+    owner = next((one for one in sets if one.task == name and one.run), None)
+    if name in TASKS or owner is None:
+        return get_task(name)
+    if not is_cached(owner.run):
+        raise CorrSteerError(
+            f"The set {owner.name!r} was fitted on a file of your own ({name}) in the run {owner.run}, which is not "
+            f"cached; make the run again, or name another task."
+        )
+    return stored_run.task_of(stored_run.stored(owner.run)[0])
 
 
 def quiet_libraries() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from typing import Any
@@ -13,6 +14,11 @@ from corrsteer_core.base.terminal import message, printable
 def say(text: str) -> None:
     """One line on standard error: whatever is in the text, it is short and does nothing to the terminal."""
     print(message(text), file=sys.stderr)
+
+
+def show(result: Any, *, as_json: bool) -> None:
+    """A command's result on standard output."""
+    print(json.dumps(plain(result), allow_nan=False) if as_json else human(result), flush=True)
 
 
 def plain(value: Any) -> Any:

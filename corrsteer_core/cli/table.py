@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from corrsteer_core.cli.command import Command
-from corrsteer_core.cli.commands import cache, feature, firing, fitting, measuring, planning, runs, saes, sets, starting
+from corrsteer_core.cli.commands import (
+    cache,
+    feature,
+    firing,
+    fitting,
+    measuring,
+    planning,
+    proof,
+    runs,
+    saes,
+    sets,
+    starting,
+)
 
 COMMANDS: dict[str, Command] = {
     command.name: command
@@ -28,6 +40,7 @@ COMMANDS: dict[str, Command] = {
         sets.GENERATE,
         sets.EXPORT,
         measuring.EVALUATE,
+        proof.VERIFY,
         measuring.SWEEP,
         measuring.TRANSFER,
         measuring.BASELINE,

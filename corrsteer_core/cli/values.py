@@ -8,7 +8,9 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.runs.sets.rows import OPERATIONS, Firing, SteeringRow
+from corrsteer_core.tasks.columns import Columns, read
 
 LARGEST_SEED = 2**63 - 1
 # Named again where SAEs are trained, which loads torch; a test holds the two equal.
@@ -48,6 +50,14 @@ def text(given: str) -> str:
     except UnicodeEncodeError:
         raise argparse.ArgumentTypeError(f"{given!r} is not UTF-8 text") from None
     return given
+
+
+def columns(given: str) -> Columns:
+    """What a file calls our fields."""
+    try:
+        return read(text(given))
+    except CorrSteerError as error:
+        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from None
 
 
 def layers(given: str) -> tuple[int, ...]:

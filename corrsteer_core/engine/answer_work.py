@@ -20,13 +20,12 @@ from corrsteer_core.engine.class_probabilities import ClassTokens, log_probabili
 from corrsteer_core.engine.generation import (
     Opening,
     Step,
-    Vectors,
     decode,
     prefill,
     read_opening,
     tokens_by_row,
 )
-from corrsteer_core.engine.operations import Acting
+from corrsteer_core.engine.operations import Vectors, constant_part
 from corrsteer_core.engine.pooling import Pooler
 from corrsteer_core.models.limits import in_halves, variants_that_fit
 from corrsteer_core.models.loading import Model
@@ -65,17 +64,14 @@ class AnswerWork:
     choose: Choose = greedy
 
     def identity(self) -> bytes:
-        """All that the answers depend on beside batch, model and conditions. Raises TypeError where variants do not just add."""
+        """All that the answers depend on beside batch, model and conditions."""
         digest = hashlib.sha256()
         about = [list(map(list, self.prompts)), self.max_new_tokens, self.pooling, self.classes]
         digest.update(json.dumps([*about, [ref.fingerprint for ref in self.sae_refs]]).encode())
-        for vectors in self.variants:
+        for vectors in map(constant_part, self.variants):  # those that do more are answered by no worker
             digest.update(b"variant")
             for point in sorted(vectors):
-                vector = vectors[point]
-                if isinstance(vector, Acting):
-                    raise TypeError("what does more than add is answered in this process (see batches.answers)")
-                digest.update(point.name.encode() + vector.cpu().float().numpy().tobytes())
+                digest.update(point.name.encode() + vectors[point].cpu().float().numpy().tobytes())
         return digest.digest()
 
     def ready(

@@ -8,8 +8,8 @@ from dataclasses import replace
 from corrsteer_core.engine.answer_work import Answers, AnswerWork
 from corrsteer_core.engine.choosing import Choose, greedy
 from corrsteer_core.engine.class_probabilities import ClassTokens
-from corrsteer_core.engine.generation import UNSTEERED, Vectors, check_length, set_apart
-from corrsteer_core.engine.operations import acts
+from corrsteer_core.engine.generation import UNSTEERED, check_length, set_apart
+from corrsteer_core.engine.operations import Vectors, acts
 from corrsteer_core.models.limits import prompts_that_fit
 from corrsteer_core.models.loading import Model
 from corrsteer_core.runs.poolings import DEFAULT_POOLING
@@ -51,9 +51,9 @@ def answers(
     if not left:
         return
     work = AnswerWork(prompts, max_new_tokens, different, pooling, tuple(ref_of(sae) for sae in saes), classes, choose)
-    # Workers answer greedily: what is drawn at random depends on what was drawn before. They are sent vectors, and no SAEs
-    # that read while the model is steered.
-    here = choose is not greedy or any(map(acts, different))
+    # Workers answer greedily: what is drawn at random depends on what was drawn before. They add vectors: what reads
+    # features while it steers would take its SAEs along.
+    here = choose is not greedy or any(acts(vectors) for vectors in different)
     for found in done(model, saes, work, batches, on_progress, only=left, here=here):
         tokens = [[of_prompt[place] for place in places] for of_prompt in found.tokens]
         likely = [of_prompt[places] for of_prompt in found.class_logp]

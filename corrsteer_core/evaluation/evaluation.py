@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import pandas as pd
 
@@ -58,6 +59,8 @@ class Evaluation:
     """How the set was chosen; empty for one put together by hand."""
     dtype: str = ""
     """What the model computed in."""
+    asked: dict[str, Any] = field(default_factory=dict)
+    """How the samples were chosen and asked (`exam.Exam.asked`)."""
 
     @property
     def verdict(self) -> Verdict:
@@ -99,6 +102,7 @@ class Evaluation:
             "chosen_on": self.chosen_on,
             "strategy": self.strategy,
             "dtype": self.dtype,
+            "asked": self.asked,
             **(self.prior.summary() if self.prior else {}),
             **(self.answers.summary() if self.answers else {}),
             **(self.near_ties.summary() if self.near_ties else {}),

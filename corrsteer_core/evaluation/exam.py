@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.models.loading import Model
@@ -27,6 +28,7 @@ from corrsteer_core.tasks import (
     scorer_name,
     without_shots,
 )
+from corrsteer_core.tasks.columns import written
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,18 @@ class Exam:
     """Items of the training split, which examples in a prompt may be taken from; none of them is in `items`."""
     chosen_on: bool = False
     """Whether the set was fitted or chosen on these very items: what is measured on them is no evidence."""
+    balance: Balance | None = None
+    """What items were left out for."""
 
     @property
     def name(self) -> str:
         """The task's name with the remarks: what was measured otherwise is another thing and stands beside it."""
         return f"{self.task.name} ({', '.join(self.remarks)})" if self.remarks else self.task.name
+
+    def asked(self) -> dict[str, Any]:
+        """What it takes to put it again, beside split and number of items; ready for JSON."""
+        balance = None if self.balance is None else [self.balance.share, self.balance.seed]
+        return {"task": self.task.name, "max_new_tokens": self.max_new_tokens, "balance": balance}
 
 
 def exam_for(
@@ -94,8 +103,9 @@ def exam_for(
     if fitted:
         own_file = Path(fitted.data) if fitted.data else None
         _check_there(own_file, data, steering.run)
-        task, seed, length = _as_fitted(fitted, task), fitted.seed, fitted.max_new_tokens
-    remarks = [data.name] if data and not _same_file(data, own_file or task.file) else []
+        asked, task, seed, length = task.columns, _as_fitted(fitted, task), fitted.seed, fitted.max_new_tokens
+        task = replace(task, columns=asked) if asked else task  # else of another file too what the run's has
+    remarks = _of_file(task, data, own_file, fitted)
     data = data or own_file
     shown = (*style.shots, *(of_run.style.shots if of_run else ()))
     wanted = load_shifted(task, data=data, seed=seed) if split == SHIFTED else load_items(task, data=data, seed=seed)
@@ -115,7 +125,7 @@ def exam_for(
     training, validation = (tuple(item for item in rest if item.split == part) for part in ("train", "validation"))
     used = {item.prompt for item in known if item.split in ("train", "validation")}
     chosen_on = (own and split in ("train", "validation")) or bool(measured & used)
-    return Exam(task, split, items, style, tokens, tuple(remarks), validation, training, chosen_on)
+    return Exam(task, split, items, style, tokens, tuple(remarks), validation, training, chosen_on, balance)
 
 
 def _check_there(own_file: Path | None, data: Path | None, run: str) -> None:
@@ -125,6 +135,12 @@ def _check_there(own_file: Path | None, data: Path | None, run: str) -> None:
             f"The file {own_file}, from which the run {run} has its samples, is not there any more; put it "
             f"back, or measure on a copy of it with evaluate --data."
         )
+
+
+def _of_file(task: Task, data: Path | None, own_file: Path | None, fitted: RunConfig | None) -> list[str]:
+    """What to remark of the file: that it is another one, or read otherwise, than the run's or the task's."""
+    found = [data.name] if data and not _same_file(data, own_file or task.file) else []
+    return [*found, f"columns {written(task.columns)}"] if fitted and task.columns != fitted.columns else found
 
 
 def _same_file(one: Path, other: Path | None) -> bool:

@@ -253,8 +253,7 @@ def measured_sets(
     )
     seen = _with_offsets(exam, found, variants, model) if classes else None
     scoring = part_of(progress, ANSWERING_SHARE, 1 - ANSWERING_SHARE, MEASURING)
-    prompts = [render(model, item.prompt, exam.style) for item in exam.items]
-    nll = mean_fluency(fluency(model, prompts, [row[: 1 + len(sets)] for row in found.tokens], progress=scoring))
+    nll = _fluency(exam, found, 1 + len(sets), model, scoring)
     judged = found.outcomes if seen is None else seen[1].right
 
     def evaluation(place: int, one: SteeringSet) -> Evaluation:
@@ -276,9 +275,16 @@ def measured_sets(
             chosen_on=exam.chosen_on,
             strategy=_strategy_of(one),
             dtype=model.arithmetic,
+            asked=exam.asked(),
         )
 
     return [Measured(evaluation(place, one), found, judged) for place, one in enumerate(sets, 1)]
+
+
+def _fluency(exam: Exam, found: Trial, count: int, model: Model, progress: Progress) -> list[float | None]:
+    """Of the first `count` variants, each over all its texts."""
+    prompts = [render(model, item.prompt, exam.style) for item in exam.items]
+    return mean_fluency(fluency(model, prompts, [row[:count] for row in found.tokens], progress=progress))
 
 
 def _near_ties(

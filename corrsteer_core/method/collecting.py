@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from corrsteer_core.base.progress import Progress, silent
 from corrsteer_core.engine.batches import answers
 from corrsteer_core.engine.generation import check_length
@@ -32,6 +34,7 @@ def collect(setup: Setup, *, batch_size: int | None = None, progress: Progress =
             progress("reading features while the model answers", int(done + prompts_of_batch), len(prompts))
 
         on_progress(0)
+        since = time.monotonic()
         for batch in answers(
             model,
             prompts,
@@ -42,12 +45,15 @@ def collect(setup: Setup, *, batch_size: int | None = None, progress: Progress =
             skip=skip,
             on_progress=on_progress,
         ):
-            _store_batch(store, setup, batch.prompts, [row[0] for row in batch.tokens], batch.pooled or [])
+            took, since = time.monotonic() - since, time.monotonic()
+            _store_batch(store, setup, batch.prompts, [row[0] for row in batch.tokens], batch.pooled or [], took)
             done += len(batch.prompts)
             on_progress(0)
 
 
-def _store_batch(store: Writer, setup: Setup, places: list[int], tokens: list[list[int]], pooled: list) -> None:
+def _store_batch(
+    store: Writer, setup: Setup, places: list[int], tokens: list[list[int]], pooled: list, seconds: float
+) -> None:
     items = [setup.items[place] for place in places]
     outputs = [answer_text(setup.model, ids) for ids in tokens]
     store.add_batch(
@@ -56,6 +62,7 @@ def _store_batch(store: Writer, setup: Setup, places: list[int], tokens: list[li
         outcomes=[setup.task.scorer(output, item) for output, item in zip(outputs, items, strict=True)],
         tokens=[len(ids) for ids in tokens],
         active={sae.layer: sparse_rows(z) for sae, z in zip(setup.saes, pooled, strict=True)},
+        seconds=seconds,
     )
 
 

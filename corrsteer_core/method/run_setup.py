@@ -74,6 +74,7 @@ def set_up(
         seed=seed,
         limit=limit,
         data=str(data.resolve()) if data else "",
+        columns=task.columns,
         scorer=scorer,
         judge=judge,
         **asdict(repeated(task, items, data)),

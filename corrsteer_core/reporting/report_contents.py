@@ -174,11 +174,15 @@ def _ranking(facts: run_facts.RunFacts) -> ranking_words.Finding | None:
 def _task(config: Mapping[str, Any]) -> Point:
     task = TASKS.get(config["task"])
     if task and not config["scorer"]:
-        own = f" The items are from the file {Path(config['data']).name}." if config["data"] else ""
+        own = f" The samples are from the file {Path(config['data']).name}.{_columns(config)}" if config["data"] else ""
         return Point(task.title, task.description + own)
-    return Point(
-        config["task"], f"Items from {Path(config['data']).name}, scored by the rule \u201c{config['scorer']}\u201d."
-    )
+    said = f"Samples from {Path(config['data']).name}, scored by the rule \u201c{config['scorer']}\u201d."
+    return Point(config["task"], said + _columns(config))
+
+
+def _columns(config: Mapping[str, Any]) -> str:
+    named = [f"{field} from \u201c{column}\u201d" for field, column in config.get("columns") or () if column]
+    return f" Of its columns: {', '.join(named)}." if named else ""
 
 
 def _set_name(name: str) -> str:
@@ -285,7 +289,7 @@ def _limits_of(main: Measured, every: list[Measured], task: str) -> Iterator[Poi
     if len(twins) > 1:
         yield Point(
             "Several tries",
-            f"{len(twins)} sets or strengths were measured on these samples; the best of several looks better than it is.",
+            f"{len(twins)} sets or scales were measured on these samples; the best of several looks better than it is.",
         )
     elsewhere = sorted({one.task for one in every} - {task})
     yield Point(

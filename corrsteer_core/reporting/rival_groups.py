@@ -9,11 +9,10 @@ import pandas as pd
 
 from corrsteer_core.base.formatting import p_value, percent
 from corrsteer_core.reporting.rate_rows import rate_row
-from corrsteer_core.reporting.verdict import FLIPPED, NOT_RANDOM, rates
+from corrsteer_core.reporting.verdict import NOT_RANDOM, rates
 
 RANDOM = "random features"
 CHOSEN_ALIKE = "random, chosen alike"
-TURNED = "sign turned round"
 CONSTANT = "constants, no SAE"
 PROMPTS = "better prompts"
 
@@ -40,7 +39,7 @@ def _group(summary: Mapping[str, Any], label: str) -> str:
     """The group of a control."""
     if label in summary.get("matched", {}):
         return CHOSEN_ALIKE
-    return RANDOM if label.startswith("random ") else TURNED if label == FLIPPED else label
+    return RANDOM if label.startswith("random ") else label
 
 
 def _tried_first(summary: Mapping[str, Any]) -> pd.DataFrame:

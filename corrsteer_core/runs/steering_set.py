@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from numbers import Real
 from pathlib import Path
@@ -134,10 +134,11 @@ class SteeringSet:
         layers |= {row.while_fires.layer for row in self.active_rows if row.while_fires}
         return tuple(sae for sae in self.saes if sae.layer in layers)
 
-    def to_json(self) -> str:
-        """The set as JSON: model, SAEs with hook points, features, coefficients, scale."""
+    def to_json(self, evidence: Mapping[str, Any] | None = None) -> str:
+        """The set as JSON: model, SAEs with hook points, features, coefficients, scale; beside it what proves its effect."""
         body = asdict(self)
         body["rows"] = [row.body for row in self.rows]
+        body |= {} if evidence is None else {"evidence": dict(evidence)}
         version = VERSION if all(row.plain for row in self.rows) else WITH_OPERATIONS
         return json.dumps({"format": FORMAT, "version": version, **body}, indent=1, allow_nan=False)
 
@@ -156,6 +157,7 @@ class SteeringSet:
             raise CorrSteerError(
                 f"{where} has version {version!r}; this tool reads versions {VERSION} and {WITH_OPERATIONS}."
             )
+        body.pop("evidence", None)  # of the set, not in it: see proof.evidence
         try:
             body["saes"] = tuple(typed(SaeRef, sae) for sae in body["saes"])
             body["rows"] = tuple(row_of(row) for row in body["rows"])

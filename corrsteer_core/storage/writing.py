@@ -240,10 +240,11 @@ class Writer:
         outcomes: Sequence[float],
         tokens: Sequence[int],
         active: Mapping[int, tuple[np.ndarray, np.ndarray, np.ndarray]],
+        seconds: float | None = None,
     ) -> None:
         """Store one finished batch whole, or not at all.
 
-        `active` maps a layer to (row in the batch, feature, value) of its active features.
+        `active` maps a layer to (row in the batch, feature, value) of its active features; `seconds` is what it took.
         """
         done = pd.DataFrame({"sample": samples, "output": outputs, "outcome": outcomes, "tokens": tokens})
         names = np.array(samples, dtype=object)
@@ -254,6 +255,11 @@ class Writer:
                 "FROM done WHERE samples.sample = done.sample"
             )
             self.connection.unregister("done")
+            if seconds is not None:
+                self.connection.execute(
+                    "UPDATE runs SET timed = coalesce(timed, 0) + ?, seconds = coalesce(seconds, 0) + ?",
+                    [len(samples), seconds],
+                )
             for layer, (rows, features, values) in active.items():
                 frame = pd.DataFrame({"sample": names[rows], "feature": features, "value": values})
                 self._insert("activations", frame.assign(layer=layer))

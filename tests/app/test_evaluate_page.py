@@ -19,11 +19,12 @@ from app.shared import tables, verdict_box
 from corrsteer_core.base import jobs
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.cli import main
+from corrsteer_core.evaluation.measure import evaluate_set
 from corrsteer_core.reporting import prior_words, tournament_words, verdict
 from corrsteer_core.runs import measurements, run_facts, stored_run
 from corrsteer_core.runs.steering_set import SteeringSet, load_set
 from corrsteer_core.storage.writing import Writer
-from corrsteer_core.tasks import TASKS, has_shifted
+from corrsteer_core.tasks import TASKS, get_task, has_shifted
 from tests.app import ready_runs
 from tests.made import fabricated
 from tests.made import runs as tiny
@@ -400,7 +401,13 @@ def test_the_chart_holds_the_set_and_its_controls_with_their_intervals():
     test = opened()
     (chart,) = test.get("plotly_chart")
     figure = json.loads(chart.proto.spec)
-    assert [trace["y"][0] for trace in figure["data"]] == ["unsteered", "V", "random 1", "random 2", "sign flipped"]
+    assert [trace["y"][0] for trace in figure["data"]] == [
+        "unsteered",
+        "V",
+        "random 1",
+        "random 2",
+        "sign turned round",
+    ]
     assert "No controls were measured" not in said(test)
 
 
@@ -572,7 +579,7 @@ def test_constants_and_matched_sets_stand_in_the_chart():
     traces = {trace["y"][0]: trace for trace in json.loads(chart.proto.spec)["data"]}
     assert list(traces) == [
         *("unsteered", "V", verdict.UNSTEERED_OFFSET, verdict.STEERED_OFFSET),
-        *("random 1", "random 2", "sign flipped", "matched 1"),
+        *("random 1", "random 2", verdict.TURNED, "matched 1"),
     ]
     symbols = {label: trace["marker"]["symbol"] for label, trace in traces.items()}
     assert symbols[verdict.UNSTEERED_OFFSET] == symbols[verdict.STEERED_OFFSET] == "diamond"
@@ -688,3 +695,16 @@ def test_a_sweep_names_the_task_that_has_no_shifted_samples(started):
     press(test, "Measure")
     assert f"no shifted samples of {TASKS[without].title}" in said(test)
     assert not started
+
+
+def test_the_measurement_that_the_sets_file_carries_is_told(cache):
+    model, saes = tiny.load()
+    run = tiny.make_run(model, saes)
+    steering = stored_run.kept_sets(run)["A"]
+    told = "The set's file carries this measurement as evidence"
+    evaluate_set(steering, get_task("sentiment"), scale=2.0, limit=4, model=model, saes=saes)
+    assert told not in " ".join(one.value for one in opened().caption), "at another scale than the set's own"
+    evaluate_set(steering, get_task("sentiment"), limit=4, model=model, saes=saes)
+    assert told in " ".join(one.value for one in opened().caption)
+    stored_run.keep_set(run, steering.with_rows(steering.rows[:1]), "A")
+    assert told not in " ".join(one.value for one in opened().caption), "the set was changed since"

@@ -23,6 +23,7 @@ from app.steer.playing import LOADING, Playing, Question
 from app.steer.sets import set_rows
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.engine.steering import vectors_of
+from corrsteer_core.evaluation.measure import evaluate_set
 from corrsteer_core.inspection import playground, scale_strip
 from corrsteer_core.models.loading import Model
 from corrsteer_core.runs import stored_run
@@ -31,6 +32,7 @@ from corrsteer_core.runs.steering_set import Firing, SteeringRow, SteeringSet
 from corrsteer_core.saes.sae import Sae
 from corrsteer_core.storage import deleting
 from corrsteer_core.storage.writing import PATIENCE, Writer
+from corrsteer_core.tasks import get_task
 from tests.app import ready_runs
 from tests.made import runs as tiny
 
@@ -769,7 +771,7 @@ def test_a_set_that_has_changed_since_takes_no_place(run):
     [
         (None, "is silent in the training samples"),
         ({"coefficient": 0.0}, "fires in no successful training sample"),
-        ({"coefficient": 2.0}, "Now 0.0 times its usual strength"),
+        ({"coefficient": 2.0}, "Now 0.0 times its usual coefficient"),
     ],
 )
 def test_a_row_that_does_nothing_says_why(monkeypatch, found, said_of_it):
@@ -900,6 +902,18 @@ def test_the_set_is_exported_for_other_programs_when_asked_for(run, loaded):
     test.number_input(key=f"scale-{run}").set_value(2.0).run()  # another set: what was made is not offered any more
     assert "Python script" not in [one.label for one in test.get("download_button")]
     assert file_stem(replace(steering, name="../a\\b/\u202ec")) == "-a-b-c"
+
+
+def test_the_file_of_a_measured_set_carries_its_evidence(run, loaded):
+    model, saes = loaded
+
+    def help_of_download():
+        (found,) = [one.proto for one in opened().get("download_button") if one.label == "Download the set"]
+        return found.help
+
+    assert help_of_download() == ""
+    evaluate_set(stored_run.kept_sets(run)["A"], get_task("sentiment"), limit=4, model=model, saes=saes)
+    assert "carries its measurement as evidence" in help_of_download()
 
 
 def test_an_export_with_nothing_switched_on_is_refused_in_words(run):

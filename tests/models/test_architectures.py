@@ -230,3 +230,12 @@ def test_a_state_that_the_configuration_does_not_tell_of_is_found(monkeypatch):
     monkeypatch.setattr(hook_check, "_refuse_states", lambda name, net: None)
     with pytest.raises(CorrSteerError, match="when another stands beside it|could not be read"):
         checked("it", net)
+
+
+def test_lack_of_memory_is_not_taken_for_another_architecture(monkeypatch):
+    def full(*_):
+        raise RuntimeError("could not create a primitive")
+
+    monkeypatch.setattr(hook_check, "_read", full)
+    with pytest.raises(RuntimeError, match="primitive"):
+        hook_check._tried("tiny", tiny("llama").net, architectures.LAYOUTS["llama"])

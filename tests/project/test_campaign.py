@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import subprocess
 import sys
+from types import SimpleNamespace
+from unittest.mock import Mock
 
+import pytest
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+
+from app.shared import components
+from campaign import browsers, links, served
+from campaign.database_cuts import HEADERS, PAGE, after_cut
 from campaign.tally import Bounds, Tally, table
 from tests.made.places import ROOT
 
@@ -26,12 +36,15 @@ def test_a_campaign_of_a_few_trials_is_clean():
         "KILL, TERM, INT",
         "killed at a file operation",
         "ENOSPC",
-        "DuckDB's own",
-        "power cuts",
+        "other libraries",
+        "power cuts, played back",
+        "power cuts in what DuckDB writes",
         "too little memory",
         "sessions at once",
         "damaged files",
-        "nonsense",
+        "calls with nonsense",
+        "links with nonsense",
+        "tabs of Chromium",
     ):
         assert kind in ended.stdout
     assert "| all |" in ended.stdout
@@ -61,5 +74,69 @@ def test_the_table_counts_trials_and_failures():
     one.note("x", "")
     two.note("y", "lost")
     assert table([one, two]).splitlines()[2:] == ["| a | 1 | 0 |", "| b | 1 | 1 |", "| all | 2 | 1 |"]
+    assert table([Tally("a", left_out="no disk")]).splitlines()[2] == "| a (left out: no disk) | 0 | 0 |"
     assert list(Bounds(3, 60).numbers()) == [0, 1, 2]
     assert list(Bounds(3, 0).numbers()) == [0]
+
+
+def test_without_chromium_that_kind_is_left_out_in_a_plain_line(monkeypatch):
+    monkeypatch.setattr(browsers.shutil, "which", lambda name: None)
+    tally = browsers.browsers(None, 0, 1.0)
+    assert (tally.trials, tally.left_out) == (0, "chromium is not installed")
+
+
+def test_a_page_that_apologises_is_a_failure(monkeypatch):
+    def answers(*said):
+        return SimpleNamespace(
+            send=lambda asked: None, recv=Mock(side_effect=[one.SerializeToString() for one in said])
+        )
+
+    fine, sorry, thrown = ForwardMsg(), ForwardMsg(), ForwardMsg()
+    fine.delta.new_element.markdown.body = "fine"
+    sorry.delta.new_element.alert.body = components.APOLOGY
+    thrown.delta.new_element.exception.message = "KeyError"
+    end, broken = ForwardMsg(script_finished=0), ForwardMsg(script_finished=1)
+    assert served.drawn(answers(fine, end), "steer", "") == ""
+    assert served.drawn(answers(end), "steer", "") == "nothing was drawn"
+    assert "went wrong" in served.drawn(answers(fine, sorry, end), "steer", "")
+    assert "KeyError" in served.drawn(answers(thrown, end), "steer", "")
+    assert "ended with 1" in served.drawn(answers(fine, broken), "steer", "")
+
+
+def test_links_are_nonsense_of_many_kinds_and_can_be_sent():
+    words = {"run": ["r"], "layer": ["1"], "feature": ["2"], "set": ["S"]}
+    words["page"] = [
+        links._packed(json.dumps({"format": "f", "version": 1, "set": {"rows": []}, "question": "x" * 300}).encode())
+    ]
+    rng = random.Random(1)
+    made = [links.hostile(rng, words) for _ in range(500)]
+    assert len(set(made)) > 450
+    assert all(one.encode() for one in made), "half a surrogate pair cannot be sent"
+    assert sum("page=" in one for one in made) > 50
+    assert sum("run=r" in one for one in made) > 200
+
+
+# --- power cuts in what DuckDB writes ------------------------------------------------------------
+
+FILE, LOG = "runs/r/writing.duckdb", "runs/r/writing.duckdb.wal"
+HEADER = b"h" * HEADERS
+
+
+def test_with_one_header_any_page_that_differs_may_be_the_old_one_and_the_log_may_end_anywhere():
+    first = {FILE: HEADER + b"a" * 4 * PAGE, LOG: b"one", "S.json": b"old"}
+    then = {FILE: HEADER + b"b" * 6 * PAGE, LOG: b"one two", "S.json": b"new"}
+    found = [after_cut(first, then, random.Random(seed)) for seed in range(200)]
+    assert all(held["S.json"] == b"new" for held in found)
+    assert all(held[FILE].startswith(HEADER) for held in found)
+    pages = {held[FILE][HEADERS : HEADERS + 4 * PAGE] for held in found}
+    assert len(pages) == 2**4, "each of four pages is the one or the other"
+    assert all(set(page) <= set(b"ab") for page in pages)
+    assert {held[LOG] for held in found} == {b"one two"[:end] for end in range(3, 8)}
+    assert {len(held[FILE]) for held in found} <= set(range(HEADERS + 4 * PAGE, HEADERS + 6 * PAGE + 1))
+    assert len({len(held[FILE]) for held in found}) > 100
+
+
+@pytest.mark.parametrize("first", [{}, {FILE: b"g" * HEADERS + b"a"}])
+def test_with_another_header_all_pages_were_flushed_before(first):
+    then = {FILE: HEADER + b"b" * PAGE, LOG: b"x"}
+    assert all(after_cut(first, then, random.Random(seed)) == then for seed in range(20))

@@ -50,3 +50,24 @@ def test_a_file_that_is_renamed_before_it_is_flushed_may_be_torn(disk, tmp_path)
         disk.replace(scratch, tmp_path / "x")
         disk.flush_folder(tmp_path)
     assert wrong(disk)
+
+
+def folder_of(files_in, tmp_path):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    for name, content in files_in.items():
+        (scratch / name).write_bytes(content)
+    return scratch
+
+
+def test_a_folder_that_is_moved_is_whole_file_by_file(disk, tmp_path):
+    files.move_folder(folder_of({"a": b"1" * 100, "b": b"2" * 100}, tmp_path), tmp_path / "model")
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {"a", "b"}
+    assert wrong(disk) == []
+
+
+def test_a_folder_whose_files_are_not_flushed_may_be_torn(disk, tmp_path, monkeypatch):
+    scratch = folder_of({"a": b"1" * 100}, tmp_path)
+    disk.replace(scratch, tmp_path / "model")
+    disk.flush_folder(tmp_path)
+    assert wrong(disk)

@@ -30,11 +30,12 @@ ROOMS = (
     "evaluation",
     "inspection",
     "method",
+    "proof",
     "api",
     "cli",
 )
 WITHOUT_TORCH = ROOMS[:7]
-APP_ROOMS = ("shared", "overview", "features", "steer", "evaluate", "blind", "report")
+APP_ROOMS = ("shared", "overview", "start", "features", "steer", "evaluate", "blind", "report")
 
 
 LONGEST_MODULE = 350

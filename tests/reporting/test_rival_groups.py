@@ -8,7 +8,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from corrsteer_core.inspection import descriptions
 from corrsteer_core.reporting import figures, rival_groups
-from corrsteer_core.reporting.verdict import FLIPPED, UNIGRAM
+from corrsteer_core.reporting.verdict import FLIPPED, TURNED, UNIGRAM
 from corrsteer_core.runs import feature_facts, measurements
 from corrsteer_core.runs.steering_set import SteeringSet
 from tests.made import fabricated
@@ -30,7 +30,7 @@ def summary(**more):
 def test_each_rival_stands_in_its_group_and_all_rates_are_the_measured_ones():
     rows = rival_groups.grouped(summary(offset={"rate": 0.66}, beyond_prior={"steered_rate": 0.71}), "set V")
     assert rows["group"].tolist() == [
-        "unsteered", "set V", rival_groups.CONSTANT, rival_groups.RANDOM, rival_groups.RANDOM, rival_groups.TURNED,
+        "unsteered", "set V", rival_groups.CONSTANT, rival_groups.RANDOM, rival_groups.RANDOM, TURNED,
         rival_groups.CHOSEN_ALIKE,
     ]  # fmt: skip
     assert rows["rate"].tolist() == [0.5, 0.7, 0.66, 0.5, 0.52, 0.3, 0.55]

@@ -24,7 +24,7 @@ def by_number(desk: Desk) -> None:
             editing.STRONGEST,
             None,
             key=COEFFICIENT,
-            placeholder="its usual strength",
+            placeholder="its usual coefficient",
             help="How much of it is added, in units of its own activation. Empty: its mean over successful answers.",
         )
         st.form_submit_button(
@@ -39,10 +39,10 @@ def _added(desk: Desk) -> None:
     if coefficient is None and not (coefficient := found.get("coefficient")):
         raise CorrSteerError(
             f"Feature {feature} of layer {layer} fired in no successful training sample of this run, so it has no usual "
-            f"strength; give a coefficient."
+            f"coefficient; give one."
         )
     desk.editor.add(layer, feature, coefficient, _note(found))
-    st.session_state[COEFFICIENT] = None  # the next feature has a strength of its own
+    st.session_state[COEFFICIENT] = None  # the next feature has a coefficient of its own
 
 
 def take_picked(desk: Desk) -> None:

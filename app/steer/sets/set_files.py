@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import streamlit as st
 
-from app.shared import components
+from app.shared import components, resources
 from app.steer import editing, snapshot
 from app.steer.desk import Desk, handed_out, kept_sets
 from app.steer.sets import exporting, keeping
 from corrsteer_core.base import presenting
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.proof import evidence
 from corrsteer_core.runs import stored_run
 from corrsteer_core.runs.steering_set import SteeringSet
 from corrsteer_core.runs.strategies import STRATEGIES
@@ -72,14 +73,16 @@ def save(desk: Desk) -> None:
     current = desk.editor.current
     if not presenting.on():
         _save_with_the_run(desk)
+    known = resources.ask(evidence.kept_evidence, desk.run, current)
     st.download_button(
         "Download the set",
-        handed_out(current).to_json(),
+        evidence.set_text(handed_out(current), known),
         f"{exporting.file_stem(current)}.json",
         "application/json",
         width="stretch",
         on_click="ignore",
         icon=":material/download:",
+        help="It carries its measurement as evidence: corrsteer verify FILE measures it again." if known else None,
     )
     keeping.draw(desk)
     try:

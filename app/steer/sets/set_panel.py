@@ -48,7 +48,7 @@ def _title(editor: Editor) -> None:
             f"Set: {components.for_markdown(components.shortened(editor.current.name, 40))}",
             anchor=False,
             width="stretch",
-            help="A steering set: features of the model's inner workings, each added with a strength of its own "
+            help="A steering set: features in the model's inner state, each added with a coefficient of its own "
             "while the model answers.",
         )
         components.icon_button(

@@ -65,10 +65,10 @@ def _where_from(run: str, row: SteeringRow) -> str:
         now = ""
     elif usual:
         held = {"clamp": "held at ", "cap": "held at most at "}.get(row.operation, "")
-        now = f"Now {held}{row.coefficient / usual:.1f} times its usual strength."
+        now = f"Now {held}{row.coefficient / usual:.1f} times its usual coefficient."
     else:
         where = "fires in no successful training sample" if found else "is silent in the training samples"
-        now = f"This feature {where}, so it has no usual strength."
+        now = f"This feature {where}, so it has no usual coefficient."
         now += "" if row.coefficient or row.operation != "add" else " With coefficient 0 it does nothing."
     said = (
         row.note,

@@ -119,6 +119,9 @@ def _ranked(run: str, top: int) -> list[dict[str, Any]]:
 
 FIT = Command("fit", "run a model on a task, read its features while it answers, and rank them", _fit_arguments, _fit)
 STUDY = Command(
-    "study", "the whole method on one task: fit, every strategy, controls and a baseline", _study_arguments, _study
+    "study",
+    "the whole method on one task: fit, every strategy, controls and the difference of activations",
+    _study_arguments,
+    _study,
 )
 REFIT = Command("refit", "fit a collected run again, from the cache alone, without the model", _refit_arguments, _refit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +51,9 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"for a set that P or V chose: compare with N sets chosen alike among random features (default: {MATCHED} with controls)",
     )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="write the set here with what was measured as evidence (see verify)"
+    )
     _rival_arguments(parser)
 
 
@@ -94,6 +97,8 @@ def _evaluate(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     inputs.quiet_libraries()
     from corrsteer_core.evaluation.exam import Balance
     from corrsteer_core.method.evaluating import evaluate
+    from corrsteer_core.proof import evidence
+    from corrsteer_core.proof.evidence import save_set
     from corrsteer_core.reporting.verdict import verdict
     from corrsteer_core.runs.steering_set import load_set
 
@@ -101,7 +106,7 @@ def _evaluate(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     named = [options.task] if options.task is not None else None
     found = evaluate(
         steering,
-        inputs.task_of(options) if options.scorer else _tasks_for([steering], named)[0],
+        inputs.task_of(options) if options.scorer else inputs.with_columns(_tasks_for([steering], named)[0], options),
         split=options.split,
         data=options.data,
         scale=options.scale,
@@ -115,6 +120,9 @@ def _evaluate(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
         progress=report,
     )
     summary = found.summary()
+    if options.out:
+        at_scale = replace(steering, scale=found.scale)
+        save_set(at_scale, options.out, evidence.of_measurement(at_scale, summary, found.samples))
     return {**summary, "verdict": asdict(verdict(summary))}
 
 
@@ -167,23 +175,7 @@ def _tasks_for(sets: Sequence[SteeringSet], names: Sequence[str] | None) -> list
     names = names or sorted({one.task for one in sets if one.task})
     if not names:
         raise CorrSteerError("No set says which task it was fitted on; name the tasks to measure on with --task.")
-    return [_task_named(name, sets) for name in names]
-
-
-def _task_named(name: str, sets: Sequence[SteeringSet]) -> Task:
-    from corrsteer_core.runs import stored_run
-    from corrsteer_core.storage.run_folder import is_cached
-    from corrsteer_core.tasks import TASKS, get_task
-
-    owner = next((one for one in sets if one.task == name and one.run), None)
-    if name in TASKS or owner is None:
-        return get_task(name)
-    if not is_cached(owner.run):
-        raise CorrSteerError(
-            f"The set {owner.name!r} was fitted on a file of your own ({name}) in the run {owner.run}, which is not "
-            f"cached; name the tasks to measure on with --task, or make the run again."
-        )
-    return stored_run.task_of(stored_run.stored(owner.run)[0])
+    return [inputs.task_named(name, sets) for name in names]
 
 
 def _measured_row(one: Any) -> dict[str, Any]:

@@ -159,6 +159,7 @@ def _export(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any
     from corrsteer_core.engine.export_formats import get_format
     from corrsteer_core.engine.steering import check_model
     from corrsteer_core.models.loading import load_model
+    from corrsteer_core.proof import evidence
     from corrsteer_core.runs.steering_set import load_set
     from corrsteer_core.saes import named_saes
 
@@ -167,12 +168,14 @@ def _export(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any
     check_ending(out, f"An export as {options.format}", get_format(options.format).suffix)
     if not options.force:
         exports.refuse_existing(exports.files_of(options.format, out))
-    model, saes = None, []
     if get_format(options.format).make is not None:
         model = load_model(steering.model, report=report.note)
         check_model(steering, model)
         saes = named_saes.saes_of(steering.active_saes, model)
-    files = exports.exported(steering, options.format, out.stem, model, saes)
+        files = exports.exported(steering, options.format, out.stem, model, saes)
+    else:
+        known = evidence.kept_evidence(steering.run, steering) or evidence.carried_by(options.set, steering)
+        files = {out.name: evidence.set_text(steering, known).encode()}
     paths = exports.write_new(out.parent, files, replace=options.force)
     return [{"file": str(path), "bytes": path.stat().st_size} for path in paths]
 

@@ -1,0 +1,1 @@
+"""What a set's file says of how it was measured, and measuring it again to see whether that holds."""
