@@ -64,7 +64,7 @@ class AnswerWork:
     choose: Choose = greedy
 
     def identity(self) -> bytes:
-        """All that the answers depend on beside batch, model and conditions. Raises TypeError where variants do not just add."""
+        """All that the answers depend on beside batch, model and conditions."""
         digest = hashlib.sha256()
         about = [list(map(list, self.prompts)), self.max_new_tokens, self.pooling, self.classes]
         digest.update(json.dumps([*about, [ref.fingerprint for ref in self.sae_refs]]).encode())

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.engine.answer_work import AnswerWork
 from corrsteer_core.engine.batches import answers
 from corrsteer_core.engine.generation import UNSTEERED, decode, prefill, tokens_by_row
 from corrsteer_core.engine.operations import Acting
@@ -325,8 +324,6 @@ def test_where_there_are_workers_what_does_more_than_add_is_answered_here():
         assert by_us(model, prompts(model), variants) == expected
         with pytest.raises(pytest.fail.Exception, match="workers were asked"):
             by_us(model, prompts(model), variants[:1])
-    with pytest.raises(TypeError, match="answered in this process"):
-        AnswerWork(prompts(model), NEW, variants, "max").identity()
 
 
 # --- what is refused -----------------------------------------------------------------------------
