@@ -16,7 +16,7 @@ from benchmarks.measure import Row
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 ENGINE = ("collection", "wide", "steered", "sweep", "candidates", "side_by_side")
-ROWS = (*ENGINE, "fit", "memory", "pages")
+ROWS = (*ENGINE, "fit", "memory", "workers", "pages")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -69,7 +69,8 @@ def _measures(quick: bool) -> Iterator[tuple[str, Callable[[], Iterator[Row]]]]:
     for name in ENGINE:
         yield name, partial(_engine_rows, name, quick)
     yield "fit", partial(_in_a_cache_of_its_own, "fitting", "fit_from_cache", quick)
-    yield "memory", partial(_in_this_cache, quick)
+    yield "memory", partial(_in_this_cache, "memory", "peak", quick)
+    yield "workers", partial(_in_this_cache, "workers", "spread", quick)
     yield "pages", partial(_in_a_cache_of_its_own, "pages", "interactive", quick)
 
 
@@ -109,10 +110,12 @@ def _in_a_cache_of_its_own(module: str, function: str, quick: bool) -> Iterator[
                 os.environ["CORRSTEER_CACHE"] = before
 
 
-def _in_this_cache(quick: bool) -> Iterator[Row]:
-    from benchmarks import memory
+def _in_this_cache(module: str, function: str, quick: bool) -> Iterator[Row]:
+    """Rows that take the embedded model from where it lies."""
+    from importlib import import_module
 
-    yield from memory.peak(memory.QUICK if quick else memory.Sizes())
+    found = import_module(f"benchmarks.{module}")
+    yield from getattr(found, function)(found.QUICK if quick else found.Sizes())
 
 
 if __name__ == "__main__":

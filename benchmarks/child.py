@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -96,11 +97,47 @@ def collect(subject: str, samples: str, new: str) -> dict:
     return {"stored": stored, "peak": own_peak()}
 
 
+def store(samples: str) -> dict:
+    """What a sample costs beside the model, in a run of so many: seconds to store, to go on from, to read; peak memory."""
+    import tempfile
+
+    from benchmarks import fabricate
+    from corrsteer_core.engine.batches import plan
+    from corrsteer_core.runs.fit import training_activations
+    from corrsteer_core.storage.reading import Reader
+    from corrsteer_core.storage.writing import Writer
+
+    count = int(samples)
+    with tempfile.TemporaryDirectory(prefix="corrsteer-bench-") as folder:
+        os.environ["CORRSTEER_CACHE"] = folder
+        started = time.perf_counter()
+        run = fabricate.make_run(samples=count, layers=2, d_sae=1000, rows=40 * count)
+        stored = time.perf_counter()
+        with Writer(run) as opened:
+            finished = set(opened.query("SELECT sample FROM samples WHERE outcome IS NOT NULL")["sample"])
+            batches = plan([[1] * (20 + number % 30) for number in range(count)], 64, 24)
+            done = frozenset(range(len(finished)))
+            assert all(done.issuperset(batch) for batch in batches)
+        planned = time.perf_counter()
+        with Reader(run) as reader:
+            training_activations(reader, 0, 1000)
+        read = time.perf_counter()
+    seconds = (stored - started, planned - stored, read - planned)
+    names = ("storing and publishing", "resuming and planning", "reading")
+    return {name: one / count for name, one in zip(names, seconds, strict=True)} | {"peak": own_peak()}
+
+
 def idle() -> dict:
     """Nothing: what the process itself takes."""
     return {"peak": own_peak()}
 
 
 if __name__ == "__main__":
-    measures: dict[str, Callable[..., dict]] = {"fit": fit, "dense": dense, "collect": collect, "idle": idle}
+    measures: dict[str, Callable[..., dict]] = {
+        "fit": fit,
+        "dense": dense,
+        "collect": collect,
+        "idle": idle,
+        "store": store,
+    }
     print(json.dumps(measures[sys.argv[1]](*sys.argv[2:])))

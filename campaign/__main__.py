@@ -14,7 +14,7 @@ from campaign.tally import Bounds, Tally, table
 
 MINUTES = {"full": 20.0, "quick": 2.0}
 SHARES = {
-    "kills": 0.14,
+    "kills": 0.12,
     "kills-at": 0.13,
     "faults": 0.13,
     "full-files": 0.07,
@@ -23,10 +23,11 @@ SHARES = {
     "low-memory": 0.05,
     "damage": 0.08,
     "fuzz": 0.05,
-    "links": 0.12,
+    "links": 0.1,
     "together": 0.04,
     "sessions": 0.04,
     "browsers": 0.03,
+    "workers": 0.05,
 }
 """Of the time, by kind; a kind that is done sooner leaves the rest unused."""
 MOST = 1000
@@ -58,6 +59,7 @@ def _tallies(folder: Path, options: argparse.Namespace, seconds: float) -> Itera
         browsers,
         damage,
         database_cuts,
+        dead_workers,
         fuzz,
         interruptions,
         links,
@@ -82,6 +84,7 @@ def _tallies(folder: Path, options: argparse.Namespace, seconds: float) -> Itera
         "fuzz": partial(fuzz.calls, place, options.seed),
         "links": lambda bounds: links.links(place, options.seed, Bounds(2 * bounds.trials, bounds.seconds)),
         "together": lambda bounds: together.readers_and_writers(place, bounds.seconds),
+        "workers": partial(dead_workers.dead_workers, place, known, options.seed),
         "sessions": lambda bounds: sessions.sessions(place, options.seed, bounds.seconds),
         "browsers": lambda bounds: browsers.browsers(place, options.seed, bounds.seconds),
     }

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from corrsteer_core.api.study import fit as fit
     from corrsteer_core.api.study import generate as generate
     from corrsteer_core.base.errors import CorrSteerError as CorrSteerError
+    from corrsteer_core.runs.sets.rows import Firing as Firing
+    from corrsteer_core.runs.sets.rows import SteeringRow as SteeringRow
 
 __version__ = "0.1.0"
 
@@ -32,6 +34,8 @@ os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 _HOME = {
     "CorrSteerError": "base.errors",
+    "Firing": "runs.sets.rows",
+    "SteeringRow": "runs.sets.rows",
     "Run": "api.run",
     "Steering": "api.steering",
     "evaluate": "api.study",

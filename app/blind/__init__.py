@@ -2,4 +2,4 @@
 
 from app.shared.pages import PageInfo
 
-PAGE = PageInfo("Blind test", ":material/visibility_off:", 5)
+PAGE = PageInfo("Blind test", ":material/visibility_off:", 6)

@@ -2,4 +2,4 @@
 
 from app.shared.pages import PageInfo
 
-PAGE = PageInfo("Evaluate", ":material/science:", 4)
+PAGE = PageInfo("Evaluate", ":material/science:", 5)

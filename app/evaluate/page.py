@@ -25,7 +25,7 @@ def page() -> None:
     )
     run = state.current_run()
     if run is None:
-        ui.nothing_yet("There is nothing to measure yet.", "Start a run on the Overview page first.")
+        ui.nothing_yet("There is nothing to measure yet.", "Start a run first, on the page of that name.")
         return
     found = resources.ask(measurements.evaluations, run)
     measurable = not presenting.on() and _measuring(run, expanded=found.empty)

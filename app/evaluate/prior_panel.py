@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
+from app.shared import by_class
 from app.shared import components as ui
-from app.shared import tables
 from corrsteer_core.reporting import prior_words
 
 
@@ -27,20 +26,11 @@ def draw(summary: dict[str, Any]) -> None:
             place.caption(ui.for_markdown(one.note))
         if words.sentence:
             st.markdown(ui.for_markdown(words.sentence))
-        _table(words.classes)
+        by_class.table(words.classes)
         if words.remark:
             st.caption(ui.for_markdown(words.remark))
         if words.confusion:
             with st.expander("Which classes were answered where which are right"):
                 for table in words.confusion:
                     st.caption(table.title)
-                    _table(table)
-
-
-def _table(table: prior_words.Table) -> None:
-    """A table of the words as they are: names of classes may be a user's own."""
-    heads = [ui.plain(head) for head in table.heads]
-    rows = [[ui.plain(cell) for cell in row] for row in table.rows]
-    right = {head: st.column_config.TextColumn(alignment="right") for head in heads[1:]}
-    frame = pd.DataFrame(rows, columns=heads)
-    st.dataframe(tables.harmless(frame), hide_index=True, width="stretch", alt=table.title, column_config=right)
+                    by_class.table(table)

@@ -15,6 +15,13 @@ from corrsteer_core.base.text_diff import differences, escaped, marked, parting,
 from corrsteer_core.reporting import verdict
 from corrsteer_core.runs import measurements
 
+BECAME = {
+    "won": "won (success only when steered)",
+    "lost": "lost (success only without)",
+    "changed": "with another text but the same outcome",
+    "same": "unchanged",
+}
+"""What became of a sample, in words."""
 PAGE = 20  # samples shown at once
 WHICH = ("name", "content", "task", "split", "scale", "n")  # what tells one evaluation from another
 
@@ -30,26 +37,55 @@ def draw(run: str, row: pd.Series) -> None:
         )
     )
     key = f"flips-{run}-{'-'.join(str(row[name]) for name in WHICH)}"
+    st.markdown(in_short(samples))
     wanted = _wanted(samples, key)
     chosen = wanted.of(samples)
     if chosen.empty:
         st.caption("No sample is like this; search for something else, or choose others.")
         return
+    # Folded until it is asked for, by opening it or by looking for something: it is the longest part of the page.
+    with st.expander(_label(chosen, samples, wanted), key=_opened(key), on_change="rerun"):
+        at = _page(chosen, wanted, key)
+        st.html(side_by_side.STYLE + _table(chosen.iloc[PAGE * (at - 1) : PAGE * at], samples["prompt"].tolist()))
+
+
+def in_short(samples: pd.DataFrame) -> str:
+    """What became of all samples, in a line."""
+    counts = samples["flip"].value_counts()
+    became = [f"{counts[kind]:,} {words}" for kind, words in BECAME.items() if counts.get(kind)]
+    return f"Of {ui.counted(len(samples), 'sample')}: {', '.join(became)}."
+
+
+def _label(chosen: pd.DataFrame, samples: pd.DataFrame, wanted: Wanted) -> str:
+    """What is behind the fold."""
+    if len(chosen) == len(samples):
+        return f"All {ui.counted(len(samples), 'sample')} with both answers"
+    kind = f" ({FLIPS[wanted.flip].lower()})" if wanted.flip != ANY else ""
+    return f"{len(chosen):,} of {ui.counted(len(samples), 'sample')}{kind} with both answers"
+
+
+def _opened(key: str) -> str:
+    """Where it is kept whether the samples are unfolded."""
+    return f"{key}-opened"
+
+
+def _open(key: str) -> None:
+    st.session_state[_opened(key)] = True
+
+
+def _page(chosen: pd.DataFrame, wanted: Wanted, key: str) -> int:
+    """Which page of the chosen samples is shown, from 1."""
     pages = math.ceil(len(chosen) / PAGE)
-    at = 1
-    if pages > 1 or wanted.text or wanted.right != ANY:
-        place = st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute")
-        place.caption(f"{len(chosen):,} of {ui.counted(len(samples), 'sample')}", width="content")
-        if pages > 1:  # the page of one choice is none of another's
-            at = place.number_input(
-                f"Page, of {pages}",
-                1,
-                pages,
-                1,
-                key=f"{key}-{wanted.flip}-{wanted.right}-{wanted.text}-page",
-                width=140,
-            )
-    st.html(side_by_side.STYLE + _table(chosen.iloc[PAGE * (at - 1) : PAGE * at], samples["prompt"].tolist()))
+    if pages == 1:
+        return 1
+    return st.number_input(
+        f"Page, of {pages}",
+        1,
+        pages,
+        1,
+        key=f"{key}-{wanted.flip}-{wanted.right}-{wanted.text}-page",  # the page of one choice is none of another's
+        width=140,
+    )
 
 
 def _wanted(samples: pd.DataFrame, key: str) -> Wanted:
@@ -66,6 +102,8 @@ def _wanted(samples: pd.DataFrame, key: str) -> Wanted:
         key=key,
         label_visibility="collapsed",
         format_func=labels.__getitem__,
+        on_change=_open,
+        args=(key,),
     )
     right = ANY
     if known := classes(samples):
@@ -75,8 +113,13 @@ def _wanted(samples: pd.DataFrame, key: str) -> Wanted:
             format_func=lambda one: "Any" if one == ANY else ui.shortened(one, 40),
             key=f"{key}-right",
             width=170,
+            on_change=_open,
+            args=(key,),
         )
-    text = place.text_input("Search", key=f"{key}-text", max_chars=200, placeholder="in prompts and answers", width=210)
+    text = place.text_input(
+        "Search", key=f"{key}-text", max_chars=200, placeholder="in prompts and answers", width=210, on_change=_open,
+        args=(key,),
+    )  # fmt: skip
     return Wanted(kind, right, text)
 
 

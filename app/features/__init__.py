@@ -2,4 +2,4 @@
 
 from app.shared.pages import PageInfo
 
-PAGE = PageInfo("Features", ":material/leaderboard:", 2)
+PAGE = PageInfo("Features", ":material/leaderboard:", 3)

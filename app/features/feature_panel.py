@@ -50,7 +50,7 @@ def panel(run: str, facts: run_facts.RunFacts, layer: int, feature: int) -> None
     feature_texts.run_texts(run, facts, layer, feature, drawn)
     if drawn is not None:
         feature_texts.own_text(run, facts, layer, feature, drawn)
-        feature_tokens.neighbours(drawn)
+        feature_tokens.neighbours(run, drawn)
 
 
 def _heading(row: dict[str, Any]) -> None:

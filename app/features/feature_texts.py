@@ -9,7 +9,7 @@ import streamlit as st
 from app.features import drawing, shades, waiting
 from app.shared import components as ui
 from app.shared.resources import ask_fit
-from corrsteer_core.base.text_diff import escaped, visible
+from corrsteer_core.base.text_diff import escaped, shared_ends, visible
 from corrsteer_core.runs import feature_facts, run_facts
 from corrsteer_core.runs.poolings import said_plainly
 
@@ -33,7 +33,8 @@ def run_texts(run: str, facts: run_facts.RunFacts, layer: int, feature: int, dra
         st.caption(
             "The prompt in grey, the model's own (unsteered) answer in blue, the feature's activation on the left."
         )
-        st.html("".join(_text_card(row) for row in strongest.itertuples()))
+        ends = shared_ends(found["prompt"].tolist())
+        st.html("".join(_text_card(row, *ends) for row in strongest.itertuples()))
         return
     st.caption(
         "The deeper a token's shade, the more active the feature; hover over it for the number. The answer is "
@@ -45,15 +46,25 @@ def run_texts(run: str, facts: run_facts.RunFacts, layer: int, feature: int, dra
     if not parts:
         st.caption("It fired in no answer.")
         return
+    fold = _fold(drawn)
     for tab, part in zip(st.tabs([part.capitalize() for part in parts]), parts, strict=True):
         some = [one for one in drawn.samples if one.part == part]
-        tab.html("".join(_shaded_row(one, drawn.highest, facts.config["pooling"]) for one in some))
+        tab.html("".join(_shaded_row(one, drawn.highest, facts.config["pooling"], fold) for one in some))
     ui.table_behind(_token_table(drawn.samples[0], facts.config["pooling"]), "The strongest text token by token")
 
 
-def _shaded_row(one: SampleActivations, highest: float, pooling: Any) -> str:
+def _fold(drawn: FeatureProfile) -> tuple[int, int]:
+    """What all prompts begin and end with, to be left out unless whole texts are asked for."""
+    alike = shades.shared([one.activations for one in drawn.samples])
+    if not any(alike):
+        return alike
+    whole = st.toggle("Whole prompts", key="whole_prompts", help="Also what all of these prompts begin and end with.")
+    return (0, 0) if whole else alike
+
+
+def _shaded_row(one: SampleActivations, highest: float, pooling: Any, fold: tuple[int, int]) -> str:
     outcome = "correct" if one.outcome > 0.5 else "incorrect"
-    return shades.row(one.activations, highest, one.stored, f"{outcome} · {one.split}", pooling)
+    return shades.row(one.activations, highest, one.stored, f"{outcome} · {one.split}", pooling, fold)
 
 
 def _token_table(one: SampleActivations, pooling: Any) -> pd.DataFrame:
@@ -92,8 +103,9 @@ def own_text(run: str, facts: run_facts.RunFacts, layer: int, feature: int, draw
         ui.table_behind(table, "Your text token by token")
 
 
-def _text_card(row: Any) -> str:
-    """One text as HTML, everything in it escaped."""
+def _text_card(row: Any, start: int = 0, end: int = 0) -> str:
+    """One text as HTML, everything in it escaped; of its prompt what is not in all of them."""
+    own = f"{'… ' if start else ''}{row.prompt[start : len(row.prompt) - end]}{' …' if end else ''}"
     outcome = "" if ui.missing(row.outcome) else ("correct" if row.outcome > 0.5 else "incorrect")
     value = "min-width:3.5rem;text-align:right;font-variant-numeric:tabular-nums;font-weight:600"
     words = "flex:1;white-space:pre-wrap;overflow-wrap:anywhere"
@@ -101,7 +113,7 @@ def _text_card(row: Any) -> str:
     return (
         f'<div style="display:flex;gap:1rem;padding:.55rem 0;border-bottom:1px solid rgba(128,128,128,.25)">'
         f'<div style="{value}">{row.value:.2f}</div><div style="{words}">'
-        f'<span style="opacity:.75">{_shown(row.prompt)}</span> '
+        f'<span style="opacity:.75">{_shown(own)}</span> '
         f'<span class="cs-own-words">{_shown(row.output)}</span></div>'
         f'<div style="{aside}">{outcome} · {escaped(row.split)}</div></div>'
     )

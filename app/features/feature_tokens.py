@@ -10,7 +10,12 @@ import streamlit as st
 from app.features import shades
 from app.shared import components as ui
 from app.shared import state
-from corrsteer_core.base.text_diff import escaped
+from app.shared.resources import ask
+from corrsteer_core.base.text_diff import escaped, visible
+from corrsteer_core.runs import feature_facts
+
+LONGEST = 80
+"""Characters of what is said of a neighbour."""
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,27 +56,40 @@ def _bars(title: str, tokens: Sequence[TokenScore]) -> str:
     return f'<div style="font-size:.9em"><div style="opacity:.75;margin-bottom:.2rem">{title}</div>{rows}</div>'
 
 
-def neighbours(drawn: FeatureProfile) -> None:
+def neighbours(run: str, drawn: FeatureProfile) -> None:
     st.markdown("**Features like it**")
     st.caption(
-        "Those whose directions point most nearly the same way; the number is the cosine, 1 for the same direction."
+        "Those whose directions point most nearly the same way; the number is the cosine, 1 for the same direction. "
+        "Below it what the feature is said to mean, or the tokens it makes likelier."
     )
-    left, right = st.columns(2)
-    _links(left, f"In layer {drawn.layer}", drawn.within)
-    _links(right, "In other layers", drawn.elsewhere)
+    left, right = st.columns(2, gap="medium")
+    _links(run, left, f"In layer {drawn.layer}", drawn.within)
+    _links(run, right, "In other layers", drawn.elsewhere)
 
 
-def _links(place: Any, title: str, neighbours: Sequence[Neighbour]) -> None:
+def _links(run: str, place: Any, title: str, neighbours: Sequence[Neighbour]) -> None:
     place.caption(title)
     if not neighbours:
         place.caption("None that can be compared.")
         return
-    with place.container(horizontal=True, gap="small"):
-        for one in neighbours:
+    for one in neighbours:
+        with place.container(gap=None):
             st.button(
                 f"{one.layer} · {one.feature}  ({one.cosine:.2f})",
                 key=f"like-{one.layer}-{one.feature}",
+                type="tertiary",
+                icon=":material/arrow_outward:",
                 help=f"Open layer {one.layer} · feature {one.feature}",
                 on_click=state.open_feature,
                 args=(one.layer, one.feature),
             )
+            st.markdown(ui.for_markdown(_said(run, one)))
+
+
+def _said(run: str, one: Neighbour) -> str:
+    """What a neighbour is said to mean, else the tokens it makes likelier."""
+    known = ask(feature_facts.meaning, run, one.layer, one.feature)
+    if known:
+        return ui.shortened(known, LONGEST)
+    named = ", ".join(f"“{visible(text.strip())}”" for text in one.promotes if text.strip())
+    return f"Makes {ui.shortened(named, LONGEST)} likelier" if named else ""

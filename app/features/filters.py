@@ -31,35 +31,36 @@ def draw(facts: run_facts.RunFacts) -> feature_lists.FeatureFilter:
 
 def _words_and_order(facts: run_facts.RunFacts) -> dict[str, Any]:
     """Words, layers and order, as named arguments of `FeatureFilter`."""
-    one, two, three, four = st.columns([2.2, 1.6, 1.6, 1.2])
-    text = one.text_input(
-        "Words or number", key="filter_text", max_chars=200, placeholder="in descriptions, tokens, top texts",
-        help=(
-            "Features with these words in their description or promoted tokens, or that are most active on a text "
-            f"with them (the top {feature_lists.TOP_TEXTS} of each); or the feature of this number."
-        ),
-        **KEPT,
-    )  # fmt: skip
-    layers = two.multiselect("Layers", facts.layers, key="filter_layers", placeholder="all", **KEPT)
     known = sorts()
-    sort = three.selectbox("Sort by", list(known), format_func=known.__getitem__, key="filter_sort", **KEPT)
-    order = four.selectbox("Order", [DOWN, UP], key="filter_order", **KEPT)
+    with st.container(horizontal=True):
+        text = st.text_input(
+            "Words or number", key="filter_text", max_chars=200, placeholder="in descriptions, tokens, texts", width=250,
+            help=(
+                "Features with these words in their description or promoted tokens, or that are most active on a text "
+                f"with them (the top {feature_lists.TOP_TEXTS} of each); or the feature of this number."
+            ),
+            **KEPT,
+        )  # fmt: skip
+        layers = st.multiselect("Layers", facts.layers, key="filter_layers", placeholder="all", width=200, **KEPT)
+        sort = st.selectbox("Sort by", list(known), format_func=known.__getitem__, key="filter_sort", width=250, **KEPT)
+        order = st.selectbox("Order", [DOWN, UP], key="filter_order", width=170, **KEPT)
     return {"text": text, "layers": tuple(layers), "sort": sort, "descending": order == DOWN}
 
 
 def _strength(facts: run_facts.RunFacts) -> dict[str, Any]:
     """How much is known of a feature, as named arguments of `FeatureFilter`."""
     floor = int((facts.fit or {})["floor"])
-    one, two, three, four = st.columns([2.2, 1.6, 1.2, 1.4], vertical_alignment="bottom")
-    low, high = one.slider("r between", -1.0, 1.0, (-1.0, 1.0), 0.05, key="filter_r", **KEPT)
-    support = two.number_input(
-        "Least support (samples)", 0, None, floor, key=f"filter_support-{facts.run}",
-        help=f"Training samples in which it fired. The floor of this run is {floor}.", **KEPT,
-    )  # fmt: skip
-    q = three.selectbox("q at most", [ANY, 0.01, 0.05, 0.1, 0.2], key="filter_q", help=q_help(), **KEPT)
-    tried = four.toggle(
-        "Only those tried", key="filter_tried", help="Only features whose effect has been measured.", **KEPT
-    )
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        low, high = st.slider("r between", -1.0, 1.0, (-1.0, 1.0), 0.05, key="filter_r", width=250, **KEPT)
+        support = st.number_input(
+            "Least support (samples)", 0, None, floor, key=f"filter_support-{facts.run}", width=200,
+            help=f"Training samples in which it fired. The floor of this run is {floor}.", **KEPT,
+        )  # fmt: skip
+        q = st.selectbox("q at most", [ANY, 0.01, 0.05, 0.1, 0.2], key="filter_q", help=q_help(), width=130, **KEPT)
+        tried = st.toggle(
+            "Only those tried", key="filter_tried", width="content",
+            help="Only features whose effect has been measured.", **KEPT,
+        )  # fmt: skip
     high_q = q if isinstance(q, float) else None
     return {"r_low": low, "r_high": high, "support": int(support), "q_high": high_q, "tried": tried}
 

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import streamlit as st
 
 from app.features import feature_panel, pictures, prediction_panel, ranking_table
+from app.features.fires import pane as fires
+from app.shared import by_class, state
 from app.shared import components as ui
-from app.shared import state
 from app.shared.resources import ask
-from corrsteer_core.reporting import ranking_words
+from corrsteer_core.reporting import prior_words, ranking_words
 from corrsteer_core.runs import feature_lists, run_facts
 
-TABLE, EFFECT, LAYERS, HEAT, CLOUD = "Table", "r and effect", "r by layer", "r by rank", "r and frequency"
-SAMPLES, PREDICTED = "Samples needed", "Predicted against measured"
-PANES = (TABLE, EFFECT, PREDICTED, LAYERS, HEAT, CLOUD, SAMPLES)
+PANES: dict[str, Callable[[str, run_facts.RunFacts], None]] = {
+    "Table": ranking_table.draw,
+    "Your text": fires.draw,
+    "r and effect": pictures.effects,
+    "Predicted against measured": prediction_panel.draw,
+    "r by layer": pictures.layers,
+    "r by rank": pictures.ranks,
+    "r and frequency": pictures.cloud,
+    "Samples needed": pictures.convergence,
+}
+"""What the features are shown as, the first unless something else is chosen."""
 
 
 def page() -> None:
@@ -21,10 +33,8 @@ def page() -> None:
     st.title("Features")
     run = state.current_run()
     if run is None:
-        ui.nothing_yet(
-            "There is no run yet, so no features.", "Start one on the Overview page; it takes a few minutes."
-        )
-        state.link_to("overview", "Open Overview")
+        ui.nothing_yet("There is no run yet, so no features.", "Start one; the built-in tasks take a few minutes.")
+        state.link_to("start", "Start a run")
         return
     facts: run_facts.RunFacts = ask(run_facts.facts, run)
     if facts.fit is None:
@@ -43,19 +53,10 @@ def _ranking(run: str, facts: run_facts.RunFacts) -> None:
     """All features: what the ranking amounts to, then the table or one of the pictures."""
     _what_it_amounts_to(run, facts)
     pane = st.segmented_control(
-        "Show", PANES, default=TABLE, required=True, key="pane", label_visibility="collapsed",
+        "Show", list(PANES), default=next(iter(PANES)), required=True, key="pane", label_visibility="collapsed",
         persist_state="session",
     )  # fmt: skip
-    panes = (
-        ranking_table.draw,
-        pictures.effects,
-        prediction_panel.draw,
-        pictures.layers,
-        pictures.ranks,
-        pictures.cloud,
-        pictures.convergence,
-    )
-    dict(zip(PANES, panes, strict=True))[pane](run, facts)
+    PANES[pane](run, facts)
 
 
 def _what_it_amounts_to(run: str, facts: run_facts.RunFacts) -> None:
@@ -68,6 +69,18 @@ def _what_it_amounts_to(run: str, facts: run_facts.RunFacts) -> None:
         st.warning(ui.for_markdown(ranking.sentence), icon=":material/casino:")
     if said := " ".join(ranking_words.of_repeats(facts.config)):
         st.caption(ui.for_markdown(said))
+    measured = ask(run_facts.headline, run)
     tried = ranking_words.of_effects(ask(feature_lists.best_effects, run))
     if tried is not None and not fit["constant"]:
         st.markdown(f"**What steering showed:** {ui.for_markdown(tried.sentence)}")
+    if measured is not None and prior_words.class_changes(measured):
+        _by_kind(measured)
+
+
+def _by_kind(measured: Mapping[str, Any]) -> None:
+    """What the best measured set does to each kind of answer."""
+    rates = f"{ui.percent(measured['unsteered_rate'])} to {ui.percent(measured['steered_rate'])}"
+    said = f"**Best measured set ({ui.for_markdown(measured['set'])}):** {ui.for_markdown(rates)}"
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"{said}. {ui.for_markdown(prior_words.where_they_part(measured))}".rstrip(), width="content")
+        by_class.draw(measured)

@@ -86,7 +86,7 @@ def _for_show(rows: pd.DataFrame, columns: list[Column], *, predicted: bool) -> 
     words = {
         **{name: [_points(value) for value in rows[name]] for name in ("effect", *predictions)},
         "between": [_between(row.r_low, row.r_high) for row in rows.itertuples()],
-        "described": [_description(row.description, row.description_source) for row in rows.itertuples()],
+        "described": [ui.description(row.description, row.description_source) for row in rows.itertuples()],
     }
     first = [name for name in ("r", "r_within", "between", "q", "effect", *predictions) if name in {**kept, **words}]
     shown = rows.assign(**{name: _values(column, rows[name]) for name, column in kept.items()}, **words)
@@ -105,13 +105,6 @@ def _points(value: float) -> str | None:
 
 def _between(low: float, high: float) -> str | None:
     return None if ui.missing(low) else f"{ui.signed(low)} to {ui.signed(high)}"
-
-
-def _description(text: object, source: object) -> str | None:
-    """A description, our own guess marked by a question mark."""
-    if ui.missing(text):
-        return None
-    return ui.shortened(text, 120) + (" (?)" if source == "own" else "")
 
 
 def _columns() -> dict[str, Any]:

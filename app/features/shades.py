@@ -6,7 +6,8 @@ the token's title. The answer is underlined and announced by a word, since colou
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 HUE = "140,107,177"
 DEEPEST = 0.75  # opacity at the highest activation: text stays readable on it in light and dark
+LOUD = 0.5  # of the highest activation: a token as active as this is shown wherever it stands
+LEAST_FOLDED = 4  # pieces: fewer are not worth a gap
 BEFORE, AFTER = 90, 50  # pieces of a long prompt kept around its peak and before the answer
 
 STYLE = f"""<style>
@@ -37,19 +40,42 @@ background:linear-gradient(90deg,rgba({HUE},0),rgba({HUE},{DEEPEST}))}}
 </style>"""
 
 
-def row(found: FeatureActivations, highest: float, value: float, aside: str, pooling: str = "max") -> str:
-    """One text with its pooled activation before it and a remark (plain text) behind it."""
+def shared(texts: Sequence[FeatureActivations]) -> tuple[int, int]:
+    """How many pieces all prompts begin and end with, which says nothing of any: the task's and the chat's template."""
+    prompts = [[span.text for span in one.spans if not one.is_answer(span)] for one in texts]
+    if len(prompts) < 2:
+        return 0, 0
+    start = _alike(prompts)
+    end = _alike([list(reversed(one)) for one in prompts])
+    if start + end >= min(map(len, prompts)):
+        return 0, 0
+    return tuple(count if count >= LEAST_FOLDED else 0 for count in (start, end))  # type: ignore[return-value]
+
+
+def _alike(rows: Sequence[Sequence[str]]) -> int:
+    return sum(1 for _ in takewhile(lambda pieces: len(set(pieces)) == 1, zip(*rows, strict=False)))
+
+
+def row(
+    found: FeatureActivations,
+    highest: float,
+    value: float,
+    aside: str,
+    pooling: str = "max",
+    fold: tuple[int, int] = (0, 0),
+) -> str:
+    """One text with its pooled activation before it and a remark (plain text) behind it; for `fold` see `shared`."""
     return (
-        f'<div class="cs-row"><div class="cs-number">{value:.2f}</div>{shaded(found, highest, pooling)}'
+        f'<div class="cs-row"><div class="cs-number">{value:.2f}</div>{shaded(found, highest, pooling, fold)}'
         f'<div class="cs-aside">{escaped(aside)}</div></div>'
     )
 
 
-def shaded(found: FeatureActivations, highest: float, pooling: str = "max") -> str:
-    """A text, each token's background as deep as its activation is close to `highest`."""
+def shaded(found: FeatureActivations, highest: float, pooling: str = "max", fold: tuple[int, int] = (0, 0)) -> str:
+    """A text, each token's background as deep as its activation is close to `highest`; what is folded is a gap."""
     spans = found.spans
     first_answer = next((place for place, span in enumerate(spans) if found.is_answer(span)), len(spans))
-    shown = _shown(found, first_answer)
+    shown = _shown(found, first_answer) - _folded(found, first_answer, fold, highest)
     out, skipped = [], False
     for place, span in enumerate(spans):
         if place == first_answer:
@@ -87,6 +113,13 @@ def _token(found: FeatureActivations, span: Span, highest: float, pooling: str) 
     style = f' style="background:rgba({HUE},{alpha:.2f})"' if alpha >= 0.01 else ""
     kind = ' class="cs-answer"' if answer else ' class="cs-counts"' if counts == "counts" else ""
     return f'<span title="{title}"{kind}{style}>{escaped(span.text)}</span>'
+
+
+def _folded(found: FeatureActivations, first_answer: int, fold: tuple[int, int], highest: float) -> set[int]:
+    """The pieces that all prompts share, but for those that are active and the last, from which the answer begins."""
+    start, end = fold
+    alike = {*range(start), *range(first_answer - end, first_answer - 1)}
+    return {place for place in alike if found.value(found.spans[place]) < LOUD * highest or highest <= 0}
 
 
 def _shown(found: FeatureActivations, first_answer: int) -> set[int]:

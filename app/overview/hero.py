@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from app.shared import by_class, resources, state, verdict_box
 from app.shared import components as ui
-from app.shared import resources, state, verdict_box
 from corrsteer_core.reporting import figures, rival_groups
 from corrsteer_core.reporting.palette import STEERED, UNSTEERED
 from corrsteer_core.reporting.verdict import WORDS, verdict
@@ -27,6 +27,7 @@ def draw(run: str, measured: Mapping[str, Any]) -> None:
         with left:
             st.caption(f"Set {ui.for_markdown(name)} on {measured['n']:,} unseen samples")
             st.html(_before_and_after(measured))
+            by_class.draw(measured)
             _features(run, name)
         with right:
             rows = rival_groups.grouped(measured, f"set {name}")
@@ -87,6 +88,8 @@ def _feature(row: Any) -> None:
             icon=":material/arrow_outward:",
             help="Open the feature's page",
         )
+        if row.does:
+            st.caption(ui.for_markdown(row.does.capitalize()))
         if row.meaning:
             st.markdown(ui.for_markdown(ui.shortened(row.meaning, 90)))
     if pressed:

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from app.demo import DEMO
-from app.overview import hero, job_panel, run_comparison, run_form
+from app.overview import hero, run_comparison
 from app.shared import components as ui
-from app.shared import resources, state, tables
+from app.shared import job_panel, resources, run_jobs, state, tables
 from app.shared.names import task_title
 from corrsteer_core.base import jobs, presenting
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.base.paths import EMBEDDED
 from corrsteer_core.reporting import ranking_words
 from corrsteer_core.runs import feature_lists, measurements, run_facts
 from corrsteer_core.runs.strategies import BY_RATE
-from corrsteer_core.saes.presets import PRESETS
 from corrsteer_core.storage import deleting
 
-DECIDING = ("--task", "--scorer", "--data", "--model", "--limit", "--pooling", "--shots")
-"""Options of `fit` that tell a run from another and are always written in the same way."""
 WHAT_THIS_IS = (
     "Thousands of small **features** inside a language model each react to something in the text. This tool finds those "
     "that are active when the model succeeds at a task, adds them to its activations while it writes (**steering**), and "
@@ -33,8 +28,7 @@ WHAT_THIS_IS = (
 
 def page() -> None:
     """Draw the page."""
-    st.title("CorrSteer Explorer")
-    st.markdown(WHAT_THIS_IS)
+    _top()
     if not presenting.on():
         job_panel.draw()
     runs = resources.runs()
@@ -44,15 +38,22 @@ def page() -> None:
     elif runs.empty and not jobs.jobs():
         ui.nothing_yet(
             "There is no run yet.",
-            "A run is one task, answered by one model, with everything measured from it. Start one below; the "
-            "built-in task "
-            "*Sentiment of reviews* takes a few minutes and needs no network.",
+            "A run is one task, answered by one model, with everything measured from it. *Start a run* "
+            "leads to the choice; the built-in task *Sentiment of reviews* takes a few minutes and needs no network.",
         )
-    st.header("Runs")
     if not runs.empty:
+        st.header("Runs")
         run_table(runs)
-    if not presenting.on():
-        run_form.draw()
+
+
+def _top() -> None:
+    """What this is, and the one thing to begin with."""
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.title("CorrSteer Explorer", width="content")
+        begin = not presenting.on() and st.button("Start a run", type="primary", icon=":material/add:")
+    if begin:
+        state.go_to("start")
+    st.markdown(WHAT_THIS_IS)
 
 
 # --- what the current run found ------------------------------------------------------------------
@@ -87,41 +88,16 @@ def _in_short(facts: run_facts.RunFacts) -> str:
 
 def _unfinished(facts: run_facts.RunFacts) -> None:
     arguments = run_facts.fit_arguments(facts.run)
-    if any(_makes(job, facts) for job in jobs.jobs() if job.state == "running"):
+    if any(run_jobs.makes(job, facts) for job in jobs.jobs() if job.state == "running"):
         st.info(
             "This run is still being collected; its features are ranked when it is done.",
             icon=":material/hourglass_top:",
         )
         return
     st.info("This run was not finished, so its features are not ranked yet.", icon=":material/pause_circle:")
-    if not presenting.on() and st.button("Go on with it", type="primary", icon=":material/play_arrow:"):
+    if not presenting.on() and st.button("Go on with it", icon=":material/play_arrow:"):
         jobs.start(arguments, f"{facts.config['task']}: collect and rank")
         st.rerun()
-
-
-def _makes(job: jobs.Job, facts: run_facts.RunFacts) -> bool:
-    """Whether a job is the one that collects and fits a run: what it asks for is what the run was made with."""
-    config = facts.config
-    if job.arguments == DEMO:
-        return config["task"] == run_facts.DEMO_TASK and config["model"] == EMBEDDED
-    if job.arguments[0] != "fit":
-        return False
-    asked, own = _options(job.arguments), _options(run_facts.fit_arguments(facts.run))
-    if preset := PRESETS.get(asked.get("--preset", "")):
-        asked["--model"] = preset.model
-    layers = set(asked["--layers"].split(",")) if "--layers" in asked else set(map(str, facts.layers))
-    length = asked.get("--max-new-tokens", own["--max-new-tokens"])
-    return (
-        all(asked.get(name) == own.get(name) for name in DECIDING)
-        and layers == set(map(str, facts.layers))
-        and length == own["--max-new-tokens"]
-    )
-
-
-def _options(arguments: Sequence[str]) -> dict[str, str]:
-    """The options of a command line that have a value, by name."""
-    found = (one.partition("=") for one in arguments)
-    return {name: value for name, equals, value in found if equals}
 
 
 def _found(run: str, facts: run_facts.RunFacts) -> None:
@@ -190,7 +166,7 @@ def _offer_trial(run: str, facts: run_facts.RunFacts) -> None:
     busy = jobs.running(arguments) or jobs.running(DEMO)
     if busy:
         st.caption("This waits for the work at the top of the page.")
-    if st.button("Try them", type="primary", disabled=bool(busy or constant)):
+    if st.button("Try them", disabled=bool(busy or constant)):
         jobs.start(arguments, f"{facts.config['task']}: try features one by one")
         st.rerun()
 
@@ -249,7 +225,7 @@ def _readable_runs(readable: pd.DataFrame) -> None:
         return
     run = str(readable["run"][rows[0]])
     look, delete, _ = st.columns([1.2, 1.2, 5])
-    if look.button("Look at it", type="primary", disabled=run == state.current_run(), width="stretch"):
+    if look.button("Look at it", disabled=run == state.current_run(), width="stretch"):
         state.choose_run(run)
         st.rerun()
     if not presenting.on() and delete.button("Delete …", width="stretch"):

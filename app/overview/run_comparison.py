@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from app.overview import feature_pairs
 from app.shared import components as ui
 from app.shared import tables
 from app.shared.resources import ask
@@ -41,6 +42,7 @@ def draw(runs: Sequence[str]) -> None:
             width="stretch",
             height="content",
         )
+    feature_pairs.draw(runs)
 
 
 def compared(runs: Sequence[str]) -> pd.DataFrame:

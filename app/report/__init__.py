@@ -2,4 +2,4 @@
 
 from app.shared.pages import PageInfo
 
-PAGE = PageInfo("Report", ":material/description:", 6)
+PAGE = PageInfo("Report", ":material/description:", 7)

@@ -22,7 +22,7 @@ def page() -> None:
     )
     run = state.current_run()
     if run is None:
-        components.nothing_yet("There is nothing to report yet.", "Start a run on the Overview page first.")
+        components.nothing_yet("There is nothing to report yet.", "Start a run first, on the page of that name.")
         return
     at = resources.stamp(run)
     whole = _html(at)

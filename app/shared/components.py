@@ -26,7 +26,8 @@ APOLOGY = "Sorry, something went wrong on this page that should not have."
 """Of a bug."""
 LARGEST_LOG = 1_000_000  # bytes; as much of what is older is kept beside it
 STYLE = """<style>
-[class*="st-key-icon-"] button [data-testid=stMarkdownContainer], [class*="st-key-look-"] a em { position: absolute;
+[class*="st-key-icon-"] button [data-testid=stMarkdownContainer], [class*="st-key-when-"] button em,
+[class*="st-key-look-"] a em { position: absolute;
   width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 [class*="st-key-name-"] label p { font-weight: 600; }
 [data-testid=stCaptionContainer] { opacity: .72; }
@@ -77,6 +78,13 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def description(text: object, source: object) -> str | None:
+    """A description, our own guess marked by a question mark."""
+    if missing(text):
+        return None
+    return shortened(text, 120) + (" (?)" if source == "own" else "")
+
+
 def feature_name(layer: int, feature: int) -> str:
     """A feature as people read it: layer 8 · 1234."""
     return f"layer {layer} · feature {feature}"
@@ -89,6 +97,7 @@ OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z-]*)")
 FIELDS = {
     "--task": "Task",
     "--data": "Your samples",
+    "--columns": "Which column is what",
     "--scorer": "What counts as success",
     "--preset": "Model and its SAEs",
     "--model": "Model",
@@ -148,9 +157,10 @@ def in_words_of_the_page(text: str) -> str:
     return OPTION.sub(lambda found: f"“{FIELDS[found[1]]}”" if found[1] in FIELDS else found[0], presenting.said(text))
 
 
-def problem(error: Exception | str) -> None:
-    """One sentence about something the user can fix."""
-    st.error(for_markdown(in_words_of_the_page(str(error))), icon=":material/error:")
+def problem(*errors: Exception | str) -> None:
+    """A sentence about something the user can fix; of several things, a line each."""
+    lines = (for_markdown(in_words_of_the_page(str(error))) for error in errors)
+    st.error("\n\n".join(lines), icon=":material/error:")
 
 
 def nothing_yet(what: str, next_step: str) -> None:

@@ -10,6 +10,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 import app
+from corrsteer_core.base import presenting
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,13 @@ class PageInfo:
     """As Streamlit names it: ":material/home:"."""
     place: int
     """Pages stand in the order of their places; the first is opened when the link names none."""
+    writes: bool = False
+    """It only starts what writes: where the app is read-only, it is not there."""
 
 
 def pages() -> dict[str, PageInfo]:
     """The pages by the name of their folder, in their order."""
     folders = [one.name for one in iter_modules(app.__path__) if one.ispkg]
     found = {name: getattr(import_module(f"app.{name}"), "PAGE", None) for name in folders}
-    known = {name: page for name, page in found.items() if page is not None}
+    known = {name: page for name, page in found.items() if page and not (page.writes and presenting.on())}
     return dict(sorted(known.items(), key=lambda one: one[1].place))

@@ -2,4 +2,4 @@
 
 from app.shared.pages import PageInfo
 
-PAGE = PageInfo("Steer", ":material/tune:", 3)
+PAGE = PageInfo("Steer", ":material/tune:", 4)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.runs.run_config import RunConfig
-from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
+from corrsteer_core.runs.steering_set import Firing, SteeringRow, SteeringSet
 from corrsteer_core.runs.strategies import STRATEGIES
 
 REMEMBERED = 200
@@ -77,6 +77,14 @@ class Editor:
     def strengthen(self, layer: int, feature: int, coefficient: float) -> None:
         """Give one row another coefficient."""
         self._row(layer, feature, lambda row: replace(row, coefficient=float(coefficient)))
+
+    def operate(self, layer: int, feature: int, operation: str) -> None:
+        """Do something else with the feature of one row; its coefficient stays."""
+        self._row(layer, feature, lambda row: replace(row, operation=operation))
+
+    def wait(self, layer: int, feature: int, from_token: int, while_fires: Firing | None) -> None:
+        """Say when one row acts. Raises CorrSteerError for a condition that cannot be."""
+        self._row(layer, feature, lambda row: replace(row, from_token=from_token, while_fires=while_fires))
 
     def switch(self, layer: int, feature: int, enabled: bool) -> None:
         """Switch one row on or off."""
@@ -165,7 +173,10 @@ def _check_bounds(steering: SteeringSet, where: str) -> None:
             f"{where} has the coefficient {row.coefficient:g} for feature {row.feature} of layer {row.layer}; this page "
             f"takes up to {STRONGEST:,.0f} either way."
         )
+    if high := [row.while_fires for row in steering.rows if row.while_fires and row.while_fires.above > STRONGEST]:
+        raise CorrSteerError(f"{where} waits until {high[0]}; this page takes up to {STRONGEST:,.0f}.")
 
 
 def _used(steering: SteeringSet) -> set[int]:
-    return {row.layer for row in steering.rows}
+    waited_for = {row.while_fires.layer for row in steering.rows if row.while_fires}
+    return {row.layer for row in steering.rows} | waited_for

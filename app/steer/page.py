@@ -17,7 +17,7 @@ def page() -> None:
     if run is None:
         components.nothing_yet(
             "There is nothing to steer yet.",
-            "Start a run on the Overview page; it finds the features that go with success.",
+            "Start a run, on the page of that name; it finds the features that go with success.",
         )
         return
     with st.spinner("Getting ready …", show_time=False):

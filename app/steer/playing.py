@@ -14,7 +14,7 @@ from app.shared.models import Bench
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, silent
 from corrsteer_core.engine.choosing import sampled
-from corrsteer_core.engine.steering import vectors_of
+from corrsteer_core.engine.steering import variant_of
 from corrsteer_core.inspection import playground
 from corrsteer_core.inspection.token_probabilities import TokenStep, steps
 from corrsteer_core.models.prompts import Message, render, resolve_style
@@ -118,7 +118,7 @@ class Playing:
             sharing = self._bench.sharing(progress)
             with self._bench.lock:
                 self._token_steps[place] = steps(
-                    model, vectors_of(steering, saes), prompt, self.tokens[place], progress=sharing
+                    model, variant_of(steering, saes), prompt, self.tokens[place], progress=sharing
                 )
         return self._token_steps[place]
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
 from corrsteer_core.api.models import held, in_memory
-from corrsteer_core.api.run_pictures import RunPictures
+from corrsteer_core.api.run_pictures import Place, RunPictures
 from corrsteer_core.api.steering import Steering
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, silent
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Run(RunPictures):
-    """One run in the cache. What it says is read from the cache at each call; only `select` may need the model."""
+    """One run in the cache. What it says is read from the cache at each call; only `select` and `fires` may need the model."""
 
     def __init__(self, name: str, setup: Setup | None = None) -> None:
         run_path(name)
@@ -77,6 +77,32 @@ class Run(RunPictures):
         `value` is the pooled activation, in the feature's own units. Empty if it never fired.
         """
         return feature_facts.top_texts(self.name, layer, feature, limit)
+
+    def fires(
+        self, text: str, *, answer: bool = False, layers: Sequence[int] = (), among: Iterable[Place] | None = None,
+        first: bool = True, everywhere: bool = True, where: Literal["all", "generation"] = "all", ranked: bool = False, sort: str = "value",
+        top: int = 50,
+    ) -> pd.DataFrame:  # fmt: skip
+        """The features that fire on a text: layer, feature, value, share, token, tokens, r, coefficient, support, effect, at, meaning.
+
+        `text` is read as it is, or with `answer` as a prompt of the run, together with the model's answer to it. `value`
+        is the largest activation, in the feature's own units, `share` that of the largest in its layer, `at` the piece of
+        text there, `tokens` at how many tokens it fires. Only `layers` and features `among` some count, and every token,
+        but the very first if `first` is False; `where` "generation": only the positions that a run looks at. `everywhere`
+        False leaves out features that fire at more than half of them. `ranked`
+        leaves out features without an r. `sort` is "value", "share", "r" or "tokens", the largest first. Loads the model
+        if nobody holds it. Raises CorrSteerError for an empty text and one that is too long.
+        """
+        from corrsteer_core.inspection import fired_features, firing
+
+        setup = self._opened()
+        members = None if among is None else frozenset(among)
+        wanted = firing.Wanted(tuple(layers), where, first=first, everywhere=everywhere, among=members)
+        found = firing.read_for(self.name, text, setup.model, setup.saes, answer=answer)
+        rows = fired_features.table(self.name, found, wanted, ranked=ranked, sort=sort).head(top)
+        return fired_features.named(found, rows, setup.model, setup.saes).drop(
+            columns=["description", "description_source"]
+        )
 
     def samples(self, splits: Sequence[str] = (), limit: int | None = None) -> pd.DataFrame:
         """The run's samples: sample, split, prompt, target, output, outcome (0 to 1; null where not answered yet)."""

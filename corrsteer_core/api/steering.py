@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from corrsteer_core.models.loading import Model
+    from corrsteer_core.saes.sae import Sae
 
 
 @dataclass(frozen=True)
 class Steering(SteeringSet):
-    """Features with coefficients, tied to one model and its SAEs: what is added to the model at generation positions.
+    """Features with coefficients, tied to one model and its SAEs: what is done to the model at generation positions.
 
-    A value: `2 * v`, `-v`, `v + w` and `v - w` are sets too, of the same model and SAEs. Coefficients are in units of
+    A value: `2 * v`, `-v`, `v + w` and `v - w` are sets too, of the same model and SAEs, and so is `v.with_row(row)`, with
+    another row, which may also clamp, cap or ablate its feature (see `runs.sets.rows`). Coefficients are in units of
     the features' activations; a vector is in the units of the model's own residual stream.
     """
 
@@ -34,12 +36,16 @@ class Steering(SteeringSet):
         return cls(**{one.name: getattr(steering, one.name) for one in fields(SteeringSet)})
 
     def table(self) -> pd.DataFrame:
-        """One row per feature: layer, feature, coefficient, enabled, note, and added (scale x coefficient; 0 if off)."""
+        """One row per feature: layer, feature, coefficient, enabled, note, does (in words), and added.
+
+        `added` is scale x coefficient, 0 if off; nan for a row that does not add.
+        """
         rows = pd.DataFrame(
-            [(row.layer, row.feature, row.coefficient, row.enabled, row.note) for row in self.rows],
-            columns=["layer", "feature", "coefficient", "enabled", "note"],
+            [(row.layer, row.feature, row.coefficient, row.enabled, row.note, row.does) for row in self.rows],
+            columns=["layer", "feature", "coefficient", "enabled", "note", "does"],
         )
-        return rows.assign(added=self.scale * rows["coefficient"] * rows["enabled"].astype(float))
+        added = self.scale * rows["coefficient"] * rows["enabled"].astype(float)
+        return rows.assign(added=added.where([row.operation == "add" or not row.enabled for row in self.rows]))
 
     def save(self, path: str | Path) -> None:
         """Write the set as JSON, which `load_set` reads. Raises CorrSteerError if the file cannot be written."""
@@ -48,9 +54,13 @@ class Steering(SteeringSet):
     def vectors(self, model: Any, tokenizer: Any = None) -> dict[str, Tensor]:
         """What the set adds, by hook point ("blocks.8.hook_resid_post"): (d,) float32 each, scale included.
 
-        Loads the set's SAEs. Raises CorrSteerError for another model or SAE than the set's.
+        Loads the set's SAEs. Raises CorrSteerError for another model or SAE than the set's, and for a set that does not
+        just add vectors at every generation position.
         """
-        return {point.name: vector for point, vector in _vectors(self, _model(self, model, tokenizer)).items()}
+        from corrsteer_core.engine.steering import vectors_of
+
+        found = _model(self, model, tokenizer)
+        return {point.name: vector for point, vector in vectors_of(self, _saes(self, found)).items()}
 
     @contextmanager
     def applied(self, model: Any, tokenizer: Any = None) -> Iterator[None]:
@@ -60,12 +70,13 @@ class Steering(SteeringSet):
         transformers' own `generate` is then steered at generation positions only: the last prompt token, then every
         generated token, in each row of a left-padded batch and in each beam or sample.
         Raises CorrSteerError for another model than the set was made for, for other SAEs, and inside the block for what
-        cannot be steered exactly: padding on the right, no cache of keys and values, an assistant model.
+        cannot be steered exactly: padding on the right, no cache of keys and values, an assistant model; where a row acts
+        from a generated token on, also a cache from before.
         """
-        from corrsteer_core.engine.steering import steered
+        from corrsteer_core.engine.steering import steered, variant_of
 
         found = _model(self, model, tokenizer)
-        with steered(found, _vectors(self, found)):
+        with steered(found, variant_of(self, _saes(self, found))):
             yield
 
 
@@ -74,13 +85,11 @@ def load_set(path: str | Path) -> Steering:
     return Steering.of(steering_set.load_set(Path(path)))
 
 
-def _vectors(steering: SteeringSet, model: Model) -> dict[Any, Tensor]:
-    from corrsteer_core.engine.steering import vectors_of
+def _saes(steering: SteeringSet, model: Model) -> list[Sae]:
     from corrsteer_core.saes.named_saes import saes_of
 
     # SAEs are recognised by the model's name; a checked model goes by the name that the set knows it by.
-    known = replace(model, name=steering.model)
-    return vectors_of(steering, saes_of(steering.active_saes, known))
+    return list(saes_of(steering.active_saes, replace(model, name=steering.model)))
 
 
 def _model(steering: SteeringSet, model: Any, tokenizer: Any) -> Model:

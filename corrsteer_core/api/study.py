@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from corrsteer_core.runs.steering_set import SteeringSet
 from corrsteer_core.runs.stored_run import stored, task_of
 from corrsteer_core.storage.run_folder import is_cached
 from corrsteer_core.tasks import TASKS, Task, custom_task, get_task
+from corrsteer_core.tasks.columns import as_columns
 
 if TYPE_CHECKING:
     from corrsteer_core.evaluation.evaluation import Evaluation
@@ -39,6 +41,7 @@ def fit(
     chat: bool | None = None,
     system: str = "",
     shots: int = 0,
+    columns: Mapping[str, str] | None = None,
     scorer: str = "",
     judge: str = "",
     settings: FitSettings = FitSettings(),
@@ -48,18 +51,18 @@ def fit(
     """Run a model on a task, read its features while it answers, and rank them; goes on where it stopped.
 
     `task` is a task's name; `data`, a file (JSON lines, CSV, Parquet), replaces its items, and with a `scorer` ("letter",
-    ...) is a task of its own: leave `task` out. `judge` scores in place of the task's rules. `model` is what `load_model` returns or
-    takes (None: the embedded one); `sae` names the SAEs (a folder, "release/id", "owner/repository/folder"), of which
-    `layers` picks some. `limit` is how many items, `shots` how many of them are shown with their answers before every
-    prompt, `progress(stage, done, total)` is called with how far it is.
-    The same arguments give the same run; what is in the cache is not done again, but for the ranking. Raises
-    CorrSteerError for a task, model, SAE or pairing that is not there or cannot be right.
+    ...) is a task of its own: leave `task` out. `columns` says what the file calls our fields ({"prompt": "question"}).
+    `judge` scores in place of the task's rules. `model` is what `load_model` returns or takes (None: the embedded one);
+    `sae` names the SAEs (a folder, "release/id", "owner/repository/folder"), of which `layers` picks some. `limit` is how
+    many items, `shots` how many of them are shown with their answers before every prompt, `progress(stage, done, total)` is
+    called with how far it is. The same arguments give the same run; what is in the cache is not done again, but for the
+    ranking. Raises CorrSteerError for a task, model, SAE or pairing that is not there or cannot be right.
     """
     from corrsteer_core.method import collecting, run_setup
 
-    prompting: dict[str, Any] = {"chat": chat, "system": system, "shots": shots}
+    words: dict[str, Any] = {"chat": chat, "system": system, "shots": shots, "scorer": scorer, "judge": judge}
     setup = run_setup.set_up(
-        _asked(task, scorer, data, max_new_tokens),
+        _with_columns(_asked(task, scorer, data, max_new_tokens), columns, data),
         model=_loaded(model),
         sae=[sae] if isinstance(sae, str) else list(sae),
         layers=layers,
@@ -68,9 +71,7 @@ def fit(
         max_new_tokens=max_new_tokens,
         pooling=pooling,
         seed=seed,
-        scorer=scorer,
-        judge=judge,
-        **prompting,
+        **words,
     )
     collecting.collect(setup, batch_size=batch_size, progress=progress)
     collecting.refit(setup.run, settings, progress)
@@ -182,6 +183,12 @@ def _asked(task: str | None, scorer: str, data: str | Path | None, max_new_token
         raise CorrSteerError(f"The scorer {scorer} needs the file that it is for; add data=.")
     tokens: dict[str, Any] = {"max_new_tokens": max_new_tokens} if max_new_tokens else {}
     return custom_task(scorer, Path(data), **tokens)
+
+
+def _with_columns(task: Task, columns: Mapping[str, str] | None, data: str | Path | None) -> Task:
+    if columns and data is None:
+        raise CorrSteerError("columns= says what a file calls its columns; name the file with data=.")
+    return replace(task, columns=as_columns(columns)) if columns else task
 
 
 def _task_of(steering: SteeringSet, asked: str | None) -> Task:

@@ -71,6 +71,8 @@ class Job:
     """UTC."""
     stopping: bool = False
     """It has been asked to stop and has not yet."""
+    again: bool = True
+    """If it failed, the same may go well another time: what is wrong is not in what was asked for."""
     instance: str = ""
     """Of the app, where it was started from (see INSTANCE)."""
 
@@ -232,6 +234,7 @@ def _job(folder: Path) -> Job | None:
         error=_error(folder) if state == "failed" else "",
         started=started,
         stopping=stopping,
+        again=_read(folder / "exit").get("again") is not False,
         instance=str(about.get("instance", "")),
     )
 

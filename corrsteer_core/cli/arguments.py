@@ -8,6 +8,7 @@ from pathlib import Path
 from corrsteer_core.base.paths import EMBEDDED
 from corrsteer_core.cli import choices, values
 from corrsteer_core.runs.poolings import DEFAULT_POOLING
+from corrsteer_core.tasks.columns import FIELDS
 
 DEFAULT_LONGEST = 0.05
 # Named again where the strategies are, which loads SciPy; a test holds the two equal.
@@ -24,6 +25,16 @@ def common() -> argparse.ArgumentParser:
         choices=choices.dtypes(),
         help="type a model computes in (default: bfloat16 where the hardware has it)",
     )
+    parser.add_argument(
+        "--quantize", choices=choices.quantized(), help="keep a model's weights in so many bits (needs bitsandbytes)"
+    )
+    parser.add_argument(
+        "--workers",
+        type=values.positive,
+        metavar="N",
+        help="share the work among N processes, through Ray: one per GPU, or per N-th of the cores",
+    )
+    parser.add_argument("--ray", metavar="ADDRESS", help="share the work in the Ray cluster at this address (or: auto)")
     parser.add_argument("--progress-file", type=Path, help="also write progress to this file, as JSON")
     return parser
 
@@ -53,6 +64,11 @@ def scale(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale", type=float, help="instead of the set's own global scale")
 
 
+def rows(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+    """Rows that a set is to have, in place of those of their features or beside them."""
+    parser.add_argument("--row", type=values.row, action="append", default=[], required=required, help=values.ROW_WORDS)
+
+
 def force(parser: argparse.ArgumentParser, help: str) -> None:
     """Whether files may be replaced."""
     parser.add_argument("--force", action="store_true", help=help)
@@ -73,6 +89,13 @@ def own_task(parser: argparse.ArgumentParser) -> None:
         help=f"for a task of your own (--data): how an answer is scored: {choices.listed(choices.scorers())}",
     )
     parser.add_argument("--data", type=Path, help="file with prompt (and target) instead of the task's own samples")
+    parser.add_argument(
+        "--columns",
+        type=values.columns,
+        default=(),
+        metavar="FIELD=COLUMN,...",
+        help=f"what the file of --data calls {', '.join(FIELDS)}, as prompt=question,target=answer; also as JSON",
+    )
 
 
 def candidates(parser: argparse.ArgumentParser, per_layer: str) -> None:

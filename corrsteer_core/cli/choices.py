@@ -46,6 +46,13 @@ def architectures() -> tuple[str, ...]:
     return tuple(ARCHITECTURES)
 
 
+def quantized() -> tuple[str, ...]:
+    """What weights may be kept in."""
+    from corrsteer_core.runs.run_config import QUANTIZED
+
+    return QUANTIZED
+
+
 def dtypes() -> tuple[str, ...]:
     """Types that a model computes in."""
     return DTYPES

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from corrsteer_core.base.errors import CorrSteerError
@@ -52,11 +55,18 @@ def task_of(options: argparse.Namespace) -> Task:
     if not options.scorer:
         if options.task is None:
             raise CorrSteerError("Name a task with --task, or give your own with --data FILE --scorer NAME.")
-        return get_task(options.task)
+        return with_columns(get_task(options.task), options)
     if options.data is None:
         raise CorrSteerError("A task of your own needs its file; add --data FILE.")
     tokens = {"max_new_tokens": options.max_new_tokens} if options.max_new_tokens else {}
-    return custom_task(options.scorer, options.data, **tokens)
+    return custom_task(options.scorer, options.data, columns=options.columns, **tokens)
+
+
+def with_columns(task: Task, options: argparse.Namespace) -> Task:
+    """The task, with its fields in the columns that --columns names. Raises CorrSteerError where there is no file to have them."""
+    if options.columns and options.data is None:
+        raise CorrSteerError("--columns says what a file calls its columns; name the file with --data.")
+    return replace(task, columns=options.columns) if options.columns else task
 
 
 def model_and_saes(options: argparse.Namespace) -> tuple[str, list[str]]:
@@ -67,6 +77,20 @@ def model_and_saes(options: argparse.Namespace) -> tuple[str, list[str]]:
         raise CorrSteerError("A preset brings its own SAEs; give --preset or --sae, not both.")
     preset = get_preset(options.preset)
     return options.model or preset.model, preset.sources(options.layers)
+
+
+@contextmanager
+def workers(options: argparse.Namespace) -> Iterator[None]:
+    """The workers that --workers and --ray ask for, which share what is computed while the context is open."""
+    if not options.workers and not options.ray:
+        yield
+        return
+    quiet_libraries()
+    from corrsteer_core.workers.pool import spread_over
+    from corrsteer_core.workers.ray_pool import RayPool
+
+    with RayPool(options.workers, options.ray) as pool, spread_over(pool):
+        yield
 
 
 def task_named(name: str, sets: Sequence[SteeringSet]) -> Task:

@@ -15,17 +15,23 @@ from corrsteer_core.cli import main
 def run(folder: Path) -> int:
     """Run the command that a job's folder asks for, when it is its turn, and leave its exit status there."""
     arguments = json.loads((folder / "job.json").read_text(encoding="utf-8"))["arguments"]
-    status = 1
+    status, again = 1, True
+
+    def failed(error: BaseException) -> None:
+        nonlocal again
+        again = main.may_pass(error)
+
     try:
         job_queue.await_turn(folder)
-        status = main.main([*arguments, "--progress-file", str(folder / "progress.json")])
+        status = main.main([*arguments, "--progress-file", str(folder / "progress.json")], failed)
     except SystemExit as error:  # argparse's way of refusing arguments
+        failed(error)
         status = error.code if isinstance(error.code, int) else 1
     except KeyboardInterrupt:
         status = main.CANCELLED
     finally:
         try:
-            write_text(folder / "exit", json.dumps({"status": status}))
+            write_text(folder / "exit", json.dumps({"status": status, "again": again}))
         except OSError as error:  # whoever looks finds the process gone and this line in its log
             print(f"error: {not_written('How the job ended', folder, error)}", file=sys.stderr)
     return status

@@ -6,7 +6,7 @@ import argparse
 import errno
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,6 +16,7 @@ from corrsteer_core.base.hub_errors import first_line
 from corrsteer_core.base.paths import cache_dir
 from corrsteer_core.base.progress import Reporter
 from corrsteer_core.cli import arguments as shared
+from corrsteer_core.cli import inputs
 from corrsteer_core.cli.printing import say, show
 from corrsteer_core.cli.table import COMMANDS
 
@@ -52,8 +53,11 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
     return made
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status. No traceback reaches the user for anything they can fix."""
+def main(arguments: Sequence[str] | None = None, failed: Callable[[BaseException], None] = lambda error: None) -> int:
+    """Run one command; returns the exit status. No traceback reaches the user for anything they can fix.
+
+    `failed` is called with the error that the command ended with, if it did.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         _run(words)
@@ -64,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             left = jobs.if_stopped(words[0]) if words and words[0] in COMMANDS else ""
             say(f"stopped; run the same command again to go on. {left}".rstrip())
             return CANCELLED
+        failed(error)
         sentence = _sentence(error)
         if sentence is None:
             raise
@@ -80,8 +85,11 @@ def _run(words: list[str]) -> None:
         os.environ["CORRSTEER_DEVICE"] = options.device  # whatever loads a model looks there
     if options.dtype:
         os.environ["CORRSTEER_DTYPE"] = options.dtype
+    if options.quantize:
+        os.environ["CORRSTEER_QUANTIZE"] = options.quantize
     try:
-        result = COMMANDS[options.name].run(options, report)
+        with inputs.workers(options):
+            result = COMMANDS[options.name].run(options, report)
     finally:
         report.finish()
     show(result, as_json=options.json)
@@ -123,6 +131,30 @@ def _sentence(error: BaseException) -> str | None:
             f"name another --device."
         )
     return None
+
+
+PASSING = {
+    "ConnectionError", "ConnectError", "Timeout", "TimeoutException", "TimeoutError",  # the network; another who writes
+    "LocalEntryNotFoundError", "OfflineModeIsEnabled",  # the hub cannot be reached
+    "IOException", "ChildProcessError",
+}  # fmt: skip
+"""Kinds of errors, libraries' own among them, that another time need not meet."""
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same command may go well another time: not where a sentence says what is wrong with what was asked for."""
+    if isinstance(error, SystemExit):  # argparse's way of refusing
+        return False
+    if not isinstance(error, CorrSteerError):
+        return True
+    return any(_passing(one) for one in _with_causes(error))
+
+
+def _passing(error: BaseException) -> bool:
+    """Network, disk, memory, another process: what is not in what was asked for."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    on_disk = isinstance(error, OSError) and error.errno in DISK
+    return on_disk or out_of_memory(error) or bool(kinds & PASSING)
 
 
 def _longest_name(error: OSError) -> str:

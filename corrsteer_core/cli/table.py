@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from corrsteer_core.cli.command import Command
-from corrsteer_core.cli.commands import cache, feature, fitting, measuring, proof, runs, saes, sets, starting
+from corrsteer_core.cli.commands import (
+    cache,
+    feature,
+    firing,
+    fitting,
+    measuring,
+    planning,
+    proof,
+    runs,
+    saes,
+    sets,
+    starting,
+)
 
 COMMANDS: dict[str, Command] = {
     command.name: command
@@ -11,6 +23,7 @@ COMMANDS: dict[str, Command] = {
         starting.SETUP,
         starting.APP,
         starting.DEMO,
+        planning.PLAN,
         fitting.FIT,
         fitting.STUDY,
         fitting.REFIT,
@@ -19,9 +32,11 @@ COMMANDS: dict[str, Command] = {
         runs.CONVERGENCE,
         feature.DESCRIBE,
         feature.FEATURE,
+        firing.FIRES,
         sets.PREDICT,
         sets.SELECT,
         runs.EFFECTS,
+        sets.EDIT,
         sets.GENERATE,
         sets.EXPORT,
         measuring.EVALUATE,

@@ -4,11 +4,43 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.runs.sets.rows import OPERATIONS, Firing, SteeringRow
+from corrsteer_core.tasks.columns import Columns, read
+
 LARGEST_SEED = 2**63 - 1
 # Named again where SAEs are trained, which loads torch; a test holds the two equal.
+
+
+_FEATURE = r"(\d{1,9})/(\d{1,9})"
+_NUMBER = r"([-+.\deE]{1,40})"
+_ROW = re.compile(
+    rf"{_FEATURE}\s+(?:(add|clamp|cap)\s+{_NUMBER}|(ablate))(?:\s+from\s+(\d{{1,9}}))?"
+    rf"(?:\s+while\s+{_FEATURE}(?:\s*>\s*{_NUMBER})?)?"
+)
+ROW_WORDS = (
+    "what is done with a feature, LAYER/FEATURE first: '12/7 add 3', '12/7 clamp 4', '12/7 cap 1.5' or '12/7 ablate'; then, if it "
+    "is not always to act, 'from 2' (the second generated token) and 'while 8/99 > 0.5' (another feature is active); repeat"
+)
+
+
+def row(given: str) -> SteeringRow:
+    """A row of a steering set in words, like 12/7 clamp 4 from 2 while 8/99 > 0.5; see ROW_WORDS."""
+    found = _ROW.fullmatch(given.strip())
+    numbers = [_number(found[group] or "0") for group in (4, 9)] if found else []
+    if not found or not all(map(math.isfinite, numbers)):
+        raise argparse.ArgumentTypeError(
+            f"{given[:80]!r} is not a row like '12/7 clamp 4 from 2 while 8/99 > 0.5'; what can be done is {', '.join(OPERATIONS)}"
+        )
+    waits = Firing(int(found[7]), int(found[8]), numbers[1]) if found[7] else None
+    operation, start = found[3] or found[5], int(found[6] or 0)
+    return SteeringRow(
+        int(found[1]), int(found[2]), numbers[0], operation=operation, from_token=start, while_fires=waits
+    )
 
 
 def text(given: str) -> str:
@@ -18,6 +50,14 @@ def text(given: str) -> str:
     except UnicodeEncodeError:
         raise argparse.ArgumentTypeError(f"{given!r} is not UTF-8 text") from None
     return given
+
+
+def columns(given: str) -> Columns:
+    """What a file calls our fields."""
+    try:
+        return read(text(given))
+    except CorrSteerError as error:
+        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from None
 
 
 def layers(given: str) -> tuple[int, ...]:

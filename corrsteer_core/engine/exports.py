@@ -29,11 +29,23 @@ def exported(
     another model or SAE, one with nothing switched on, and one that the format cannot express.
     """
     chosen = get_format(wanted)
+    check_expressible(steering, wanted)
     if chosen.make is None:
         return {f"{stem}{chosen.suffix}": (steering.to_json() + "\n").encode()}
     if model is None:
         raise CorrSteerError(f"The export of {steering.name!r} as {wanted} needs the model {steering.model}; load it.")
     return chosen.make(Material(steering, stem, model, _vectors(steering, model, saes)))
+
+
+def check_expressible(steering: SteeringSet, wanted: str) -> None:
+    """Raise CorrSteerError where some row does not just add and the format, all but JSON, can say nothing else."""
+    row = steering.not_plain
+    if row is not None and get_format(wanted).make is not None:
+        raise CorrSteerError(
+            f"An export as {wanted} can only add the same vector at every generated token, but in the steering set "
+            f"{steering.name!r} the row for feature {row.feature} of layer {row.layer} does not ({row.does}); export it as json, "
+            f"or switch that row off."
+        )
 
 
 def write_new(folder: Path, files: Mapping[str, bytes], *, replace: bool = False) -> list[Path]:

@@ -14,7 +14,7 @@ Rows are numbered prompt by prompt: row = prompt * number of variants + variant.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,11 +24,10 @@ from torch import Tensor
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.engine.choosing import Choose, greedy
 from corrsteer_core.engine.keys_and_values import ALL, empty_cache, masks, repeated, select_rows
-from corrsteer_core.models.hooks import LOGITS, Action, HookPoint, Site, hooked
+from corrsteer_core.engine.operations import Acting, Vectors, acting, acts, constant_part
+from corrsteer_core.models.hooks import LOGITS, Action, Site, hooked, together
 from corrsteer_core.models.loading import Model
 
-Vectors = Mapping[HookPoint, Tensor]
-"""One variant's steering: what is added at each hook point, (d,) each; at LOGITS to the logits. Empty: unsteered."""
 UNSTEERED: Vectors = {}
 
 
@@ -42,7 +41,7 @@ def set_apart(variants: Sequence[Vectors]) -> tuple[list[Vectors], list[int]]:
     places: list[int] = []
     unsteered: int | None = None
     for vectors in variants:
-        nothing = not any(bool(vector.any()) for vector in vectors.values())
+        nothing = not any(isinstance(one, Acting) or bool(one.any()) for one in vectors.values())
         if nothing and unsteered is not None:
             places.append(unsteered)
             continue
@@ -175,7 +174,8 @@ def decode(
     for index in range(max_new_tokens):
         with torch.inference_mode():
             rows, alive = block.rows.flatten(), block.alive.flatten()
-            actions = _both(watch.step_actions(rows, alive) if watch else {}, steering.actions(block.variant))
+            looking = watch.step_actions(rows, alive) if watch else {}
+            actions = together(looking, *steering.actions(block.variant, index))
             masks = block.masks(model)
             with hooked(actions):
                 logits = model.net(
@@ -278,43 +278,32 @@ def check_length(model: Model, prompts: Sequence[Sequence[int]], max_new_tokens:
         )
 
 
-def _both(first: dict[Site, Action], second: dict[Site, Action]) -> dict[Site, Action]:
-    """Actions of two kinds; where they meet, the first only looks, then the second changes."""
-
-    def chained(look: Action, change: Action) -> Action:
-        def action(activation: Tensor) -> Tensor | None:
-            look(activation)
-            return change(activation)
-
-        return action
-
-    merged = {**first, **second}
-    for site in first.keys() & second.keys():
-        merged[site] = chained(first[site], second[site])
-    return merged
-
-
 class _Steering:
-    """The vectors of all variants as one matrix per hook point, to be added row by row."""
+    """The vectors of all variants as one matrix per hook point, to be added row by row, and what else some of them do."""
 
     def __init__(self, model: Model, variants: Sequence[Vectors]) -> None:
+        self.model = model
         self.matrices: dict[Site, Tensor] = {}
-        self.pushes = {place: vectors[LOGITS].float() for place, vectors in enumerate(variants) if LOGITS in vectors}
-        for point in sorted({point for vectors in variants for point in vectors} - {LOGITS}):
+        constants = [constant_part(vectors) for vectors in variants]
+        self.acting = {place: vectors for place, vectors in enumerate(variants) if acts(vectors)}
+        self.pushes = {place: vectors[LOGITS].float() for place, vectors in enumerate(constants) if LOGITS in vectors}
+        for point in sorted({point for vectors in constants for point in vectors} - {LOGITS}):
             width = model.width(point.kind)
             blank = torch.zeros(width)
-            matrix = torch.stack([vectors.get(point, blank).cpu().float() for vectors in variants])
+            matrix = torch.stack([vectors.get(point, blank).cpu().float() for vectors in constants])
             self.matrices[model.site(point)] = matrix.to(model.device_of(point), model.dtype)  # (variants, d)
 
-    def actions(self, variant: Tensor) -> dict[Site, Action]:
-        """Actions for the queries of these variants, (prompts, queries)."""
+    def actions(self, variant: Tensor, index: int) -> Iterator[dict[Site, Action]]:
+        """Actions for the queries of these variants, (prompts, queries), at a step; first what reads the activation."""
 
         def adding(matrix: Tensor) -> Action:
             added = matrix[variant.to(matrix.device)]  # (prompts, queries, d)
             # Before a layer its input may still be on the device of the one before.
             return lambda activation: activation + added.to(activation.device)
 
-        return {site: adding(matrix) for site, matrix in self.matrices.items()}
+        for place, vectors in self.acting.items():
+            yield acting(self.model, vectors, variant == place, index)
+        yield {site: adding(matrix) for site, matrix in self.matrices.items()}
 
     def pushed(self, logits: Tensor, variant: Tensor) -> Tensor:
         """The logits (rows, vocabulary) of rows of these variants, with what some of them add to theirs."""

@@ -14,11 +14,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from corrsteer_core.engine.batches import in_halves, plan, prompts_that_fit
+from corrsteer_core.engine.batches import plan
 from corrsteer_core.engine.class_probabilities import ClassTokens
 from corrsteer_core.engine.continuing import forced
 from corrsteer_core.engine.generation import Opening, Prefix, check_length, prefill, read_opening
 from corrsteer_core.models.hooks import Action, HookPoint, hooked
+from corrsteer_core.models.limits import in_halves, prompts_that_fit
 from corrsteer_core.models.loading import Model
 
 T = TypeVar("T")

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import torch
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.reporting.rival_groups import LIKE
+from corrsteer_core.reporting.verdict import FLIPPED
 from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
 from corrsteer_core.saes.sae import Sae
 
@@ -25,7 +27,8 @@ def random_like(
     """Sets in which every feature is replaced by a random one of its layer, of like frequency and equal norm.
 
     `features` needs layer, feature and frequency, and support where only those of support `floor` or more are drawn.
-    Coefficients are set so that what is added in each layer is as long as the original's there, in the same proportions.
+    Coefficients are set so that what is added in each layer is as long as the original's there, in the same proportions. A
+    random feature is used as the original is: same operation, same conditions, a unit of it as long.
     No set shares a feature with the original, and no two do while there are others left.
     """
     rng = np.random.default_rng(seed)
@@ -47,21 +50,24 @@ def random_like(
 
 
 def _as_long(own: Sequence[SteeringRow], others: Sequence[int], sae: Sae) -> list[SteeringRow]:
-    """Rows of other features, each as long as its original, then together as long as the originals together."""
-    layer = own[0].layer
+    """Rows of other features, each as long as its original, then additions together as long as the originals together."""
     directions = sae.directions([row.feature for row in own])
     random = sae.directions(others)
     coefficients = directions.new_tensor([row.coefficient for row in own])
     alike = coefficients * directions.norm(dim=-1) / random.norm(dim=-1)
-    together, sum_of_others = (coefficients @ directions).norm(), (alike @ random).norm()
+    adding = directions.new_tensor([row.operation == "add" for row in own])
+    together, sum_of_others = ((coefficients * adding) @ directions).norm(), ((alike * adding) @ random).norm()
     if float(sum_of_others):  # else the originals cancel, or have no length
-        alike = alike * together / sum_of_others
-    return [SteeringRow(layer, other, float(c)) for other, c in zip(others, alike, strict=True)]
+        alike = torch.where(adding > 0, alike * together / sum_of_others, alike)
+    return [
+        replace(row, feature=other, coefficient=float(c), note="")
+        for row, other, c in zip(own, others, alike, strict=True)
+    ]
 
 
 def flipped(steering: SteeringSet) -> SteeringSet:
     """The set with its sign turned round."""
-    return replace(-steering, name="sign flipped")
+    return replace(-steering, name=FLIPPED)
 
 
 def _like(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from corrsteer_core.tasks import (
     scorer_name,
     without_shots,
 )
+from corrsteer_core.tasks.columns import written
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,9 @@ def exam_for(
     if fitted:
         own_file = Path(fitted.data) if fitted.data else None
         _check_there(own_file, data, steering.run)
-        task, seed, length = _as_fitted(fitted, task), fitted.seed, fitted.max_new_tokens
-    remarks = [data.name] if data and not _same_file(data, own_file or task.file) else []
+        asked, task, seed, length = task.columns, _as_fitted(fitted, task), fitted.seed, fitted.max_new_tokens
+        task = replace(task, columns=asked) if asked else task  # else of another file too what the run's has
+    remarks = _of_file(task, data, own_file, fitted)
     data = data or own_file
     shown = (*style.shots, *(of_run.style.shots if of_run else ()))
     wanted = load_shifted(task, data=data, seed=seed) if split == SHIFTED else load_items(task, data=data, seed=seed)
@@ -133,6 +135,12 @@ def _check_there(own_file: Path | None, data: Path | None, run: str) -> None:
             f"The file {own_file}, from which the run {run} has its samples, is not there any more; put it "
             f"back, or measure on a copy of it with evaluate --data."
         )
+
+
+def _of_file(task: Task, data: Path | None, own_file: Path | None, fitted: RunConfig | None) -> list[str]:
+    """What to remark of the file: that it is another one, or read otherwise, than the run's or the task's."""
+    found = [data.name] if data and not _same_file(data, own_file or task.file) else []
+    return [*found, f"columns {written(task.columns)}"] if fitted and task.columns != fitted.columns else found
 
 
 def _same_file(one: Path, other: Path | None) -> bool:

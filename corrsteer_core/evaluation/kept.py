@@ -32,8 +32,11 @@ def keep(steering: SteeringSet, result: Evaluation) -> None:
         before = json.loads(known["summary"][0]) if len(known) else {}
         if before and _same_flips(before, summary):
             stay: tuple[str, ...] = () if result.controls else OF_RIVALS
-            stay += () if result.tournament else ("tournament", "left_out")
+            stay += () if result.tournament else ("tournament",)
             summary |= {name: before[name] for name in stay if name in before}
+            if not result.tournament:
+                earlier = before.get("left_out") or []
+                summary["left_out"] = [*earlier, *(one for one in summary["left_out"] if one not in earlier)]
         row = {
             "name": steering.name,
             "content": result.content,

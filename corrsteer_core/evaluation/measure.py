@@ -16,8 +16,9 @@ import pandas as pd
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, part_of, silent
 from corrsteer_core.engine.choosing import Choose, greedy
+from corrsteer_core.engine.fluency import fluency, mean_fluency
 from corrsteer_core.engine.generation import Vectors
-from corrsteer_core.engine.steering import check_model, vectors_of
+from corrsteer_core.engine.steering import check_model, variant_of
 from corrsteer_core.evaluation import near_ties
 from corrsteer_core.evaluation.class_view import ClassView, class_view, likely_classes, tokens_of
 from corrsteer_core.evaluation.evaluation import Evaluation
@@ -26,7 +27,7 @@ from corrsteer_core.evaluation.kept import keep
 from corrsteer_core.evaluation.multiple_choice import MEASURING, constrained_comparisons, one_token_choices
 from corrsteer_core.evaluation.prior import Offsets, class_answers, class_columns, fit_offsets, prior_of
 from corrsteer_core.evaluation.rivals import rivals_of
-from corrsteer_core.evaluation.trials import Trial, clusters_of, compare, fluency, mean_fluency, trial, unsteered_and
+from corrsteer_core.evaluation.trials import Trial, clusters_of, compare, trial, unsteered_and
 from corrsteer_core.models.loading import Model, load_model
 from corrsteer_core.models.prompts import render
 from corrsteer_core.runs.steering_set import SteeringSet
@@ -108,7 +109,7 @@ def evaluate_sets(
     prepared = PUSH_SHARE * bool(control_count)
     preparing, progress = part_of(progress, 0, prepared, MEASURING), part_of(progress, prepared, 1 - prepared)
     rivals = rivals_of(sets, exam, model, saes, count=control_count, seed=seed, matched=matched, progress=preparing)
-    vectors = [vectors_of(one, saes) for one in sets] + [added for one in rivals for added in one.every.values()]
+    vectors = [variant_of(one, saes) for one in sets] + [added for one in rivals for added in one.every.values()]
     limited_too = bool(control_count) and one_token_choices(exam, model)
     share = 1 - CONSTRAINED_SHARE * limited_too
     measured = measured_sets(exam, sets, vectors, model, choose, part_of(progress, 0, share))
@@ -133,6 +134,7 @@ def evaluate_sets(
             constrained=constrained_too,
             against={one.rival: one for one in against},
             frequencies=dict(of_set.frequencies),
+            left_out=of_set.left_out,
         )
         keep(one, result)
         results.append(result)
@@ -195,7 +197,7 @@ def transfer(
         of_task: dict[int, Evaluation] = {}
         for exam, places in _alike(exams):
             some = [sets[place] for place in places]
-            vectors = [vectors_of(sets[place], saes[place]) for place in places]
+            vectors = [variant_of(sets[place], saes[place]) for place in places]
             part = part_of(progress, done * share, len(some) * share)
             done += len(some)
             for place, found in zip(places, measured_sets(exam, some, vectors, model, greedy, part), strict=True):

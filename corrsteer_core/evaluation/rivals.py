@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from torch import Tensor
+
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress
 from corrsteer_core.engine.generation import Vectors
-from corrsteer_core.engine.steering import vectors_of
+from corrsteer_core.engine.steering import variant_of
 from corrsteer_core.evaluation import controls
 from corrsteer_core.evaluation.exam import Exam
+from corrsteer_core.evaluation.standing import LeftOut
 from corrsteer_core.evaluation.unigram import pushes
 from corrsteer_core.models.hooks import LOGITS
 from corrsteer_core.models.loading import Model
@@ -30,6 +33,8 @@ class Rivals:
     matched: Mapping[str, Vectors] = field(default_factory=dict)
     frequencies: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """How often the features of each fire, and under "" the set's own; see `controls.frequencies`."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Controls that there cannot be of such a set, and why."""
 
     @property
     def every(self) -> dict[str, Vectors]:
@@ -50,7 +55,8 @@ def rivals_of(
 ) -> list[Rivals]:
     """The rivals of each set: `count` random sets and the other controls with them (none for 0), and its matched sets.
 
-    The push on words is measured on the exam's validation samples; where it has none, there is no unigram control. Raises
+    The push on words is measured on the exam's validation samples; where it has none, there is no unigram control, nor for a
+    set of which something acts from a later token on. A set that does not just add has no sign to turn round. Raises
     CorrSteerError for random sets of a set whose run is not cached.
     """
     plain = [
@@ -60,11 +66,20 @@ def rivals_of(
     if not exam.validation or not any(rivals.controls for rivals in plain):
         return plain
     prompts = [render(model, item.prompt, exam.style) for item in exam.validation]
-    found = pushes(model, prompts, [vectors_of(one, saes) for one in sets], progress)
+    found = pushes(model, prompts, [variant_of(one, saes) for one in sets], progress)
     return [
-        replace(rivals, controls={**rivals.controls, UNIGRAM: {LOGITS: push}}) if rivals.controls else rivals
-        for rivals, push in zip(plain, found, strict=True)
+        _with_push(rivals, one, push) if rivals.controls else rivals
+        for one, rivals, push in zip(sets, plain, found, strict=True)
     ]
+
+
+def _with_push(rivals: Rivals, steering: SteeringSet, push: Tensor) -> Rivals:
+    """With the set's push on words, which is measured where the first token is chosen: what acts later is not in it."""
+    late = next((row for row in steering.active_rows if row.from_token), None)
+    if late is None:
+        return replace(rivals, controls={**rivals.controls, UNIGRAM: {LOGITS: push}})
+    why = f"Feature {late.feature} of layer {late.layer} acts only from generated token {late.from_token} on."
+    return replace(rivals, left_out=(*rivals.left_out, LeftOut("its push on words as one constant", why)))
 
 
 def _plain(
@@ -76,11 +91,20 @@ def _plain(
         return Rivals()
     features = features_of(steering.run)
     often = {one.name: controls.frequencies(one, features) for one in (replace(steering, name=""), *others)}
-    return Rivals(_added(random, saes), _added(others[len(random) :], saes), often)
+    return Rivals(_added(random, saes), _added(others[len(random) :], saes), often, _no_sign(steering, random))
+
+
+def _no_sign(steering: SteeringSet, random: Sequence[SteeringSet]) -> tuple[LeftOut, ...]:
+    """That there is no set with the sign turned round, where there are controls."""
+    row = steering.other_than_adding
+    if not random or row is None:
+        return ()
+    why = f"The row for feature {row.feature} of layer {row.layer} does not add, so it has no sign ({row.does})."
+    return (LeftOut(controls.FLIPPED, why),)
 
 
 def _added(sets: Sequence[SteeringSet], saes: Sequence[Sae]) -> dict[str, Vectors]:
-    return {one.name: vectors_of(one, saes) for one in sets}
+    return {one.name: variant_of(one, saes) for one in sets}
 
 
 def _at_scale(sets: Sequence[SteeringSet], scale: float) -> list[SteeringSet]:
@@ -97,4 +121,4 @@ def _controls(steering: SteeringSet, saes: Sequence[Sae], count: int, seed: int)
         )
     features, floor = features_of(steering.run), int(fit_summary(steering.run)["floor"])
     random = controls.random_like(steering, features, saes, count=count, floor=floor, seed=seed)
-    return [*random, controls.flipped(steering)]
+    return random if steering.other_than_adding else [*random, controls.flipped(steering)]

@@ -72,7 +72,7 @@ def with_tournament(
         Standing(known[beside.rival].kind, beside, result.comparison.unsteered_rate, known[beside.rival].style)
         for beside in (compare_with_rivals(mine, outcomes, clusters=clusters_of(exam.items)) if outcomes else [])
     ]
-    return replace(result, tournament=tuple(standings), left_out=tuple(missing))
+    return replace(result, tournament=tuple(standings), left_out=(*result.left_out, *missing))
 
 
 def _outcomes(one: Contender, result: Evaluation, exam: Exam, model: Model, progress: Progress) -> np.ndarray:

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, silent
-from corrsteer_core.engine.batches import answers, in_halves, plan, prompts_that_fit, rows_that_fit
+from corrsteer_core.engine.batches import answers
 from corrsteer_core.engine.choosing import Choose, greedy
 from corrsteer_core.engine.class_probabilities import ClassTokens
-from corrsteer_core.engine.continuing import continued
-from corrsteer_core.engine.generation import UNSTEERED, Vectors, prefill
+from corrsteer_core.engine.generation import UNSTEERED, Vectors
 from corrsteer_core.models.loading import Model
 from corrsteer_core.models.prompts import answer_text, render
 from corrsteer_core.runs.prompt_style import PromptStyle
@@ -22,11 +20,6 @@ from corrsteer_core.statistics import rates
 from corrsteer_core.statistics.clusters import paired_test
 from corrsteer_core.statistics.paired import ser_interval
 from corrsteer_core.tasks import Item, Scorer
-
-READ_TOGETHER = 32
-"""Prompts whose answers are scored together, where memory holds so many."""
-LOGITS_BYTES = 2**29
-"""Logits held at once while likelihoods are measured."""
 
 
 @dataclass(frozen=True)
@@ -153,68 +146,6 @@ def compare(found: Trial, variant: int, baseline: int = 0) -> Comparison:
 def clusters_of(items: Sequence[Item]) -> list[str]:
     """The cluster of each item, one that stands alone being its own; [] where all do."""
     return [item.cluster or item.id for item in items] if any(item.cluster for item in items) else []
-
-
-def fluency(
-    model: Model,
-    prompts: Sequence[Sequence[int]],
-    outputs: Sequence[Sequence[Sequence[int]]],
-    *,
-    stage: str = "measuring fluency",
-    progress: Progress = silent,
-) -> np.ndarray:
-    """Mean negative log-likelihood per token, in nats, of each output given its prompt under the unsteered model.
-
-    `outputs` are ids [prompt][variant]; the result is (prompts, variants) float64, nan for an output
-    without tokens. A prompt is read once for all its outputs, and equal outputs are scored once. Out of memory halves
-    the batch.
-    """
-    found = np.full((len(prompts), len(outputs[0]) if outputs else 0), np.nan)
-    if not len(prompts):
-        return found
-    longest = max((len(output) for of_prompt in outputs for output in of_prompt), default=0)
-    done = 0
-
-    def score(places: list[int]) -> list[int]:
-        distinct = [sorted({tuple(output) for output in outputs[place] if len(output)}) for place in places]
-        scores = continuation_nll(model, [prompts[place] for place in places], distinct)
-        for place, of_prompt in zip(places, scores, strict=True):
-            found[place] = [of_prompt.get(tuple(output), np.nan) for output in outputs[place]]
-        return places
-
-    for batch in plan(prompts, min(READ_TOGETHER, prompts_that_fit(model, prompts, longest))):
-        for places in in_halves(score, batch, model, prompts, longest):
-            done += len(places)
-            progress(stage, done, len(prompts))
-    return found
-
-
-def mean_fluency(found: np.ndarray) -> list[float | None]:
-    """Mean over the prompts for each variant of what `fluency` returned; None where no text had a token."""
-    known = ~np.isnan(found)
-    return [float(of[here].mean()) if here.any() else None for of, here in zip(found.T, known.T, strict=True)]
-
-
-@torch.inference_mode()
-def continuation_nll(
-    model: Model, prompts: Sequence[Sequence[int]], outputs: Sequence[Sequence[tuple[int, ...]]]
-) -> list[dict[tuple[int, ...], float]]:
-    """For each prompt, the mean negative log-likelihood per token of each of its outputs (none empty), in nats."""
-    found: list[dict[tuple[int, ...], float]] = [{} for _ in prompts]
-    rows = [(place, output) for place, of_prompt in enumerate(outputs) for output in of_prompt]
-    if not rows:
-        return found
-    prefix = prefill(model, prompts)
-    steps = max(len(output) for _, output in rows)
-    in_logits = LOGITS_BYTES // (steps * model.text_config.vocab_size * 8)
-    together = max(1, min(in_logits, rows_that_fit(model, prefix.places.shape[1] + steps)))
-    for start in range(0, len(rows), together):
-        some = rows[start : start + together]
-        logp = continued(model, prefix, [place for place, _ in some], [output for _, output in some])
-        logp = logp.cpu()  # Apple's GPUs have no float64
-        for (place, output), of_row in zip(some, logp, strict=True):
-            found[place][output] = -of_row[: len(output)].double().mean().item()
-    return found
 
 
 def unsteered_and(*variants: Vectors) -> list[Vectors]:

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from corrsteer_core.base.progress import Progress, silent
-from corrsteer_core.engine.batches import in_halves, plan, prompts_that_fit
+from corrsteer_core.engine.batches import plan
 from corrsteer_core.engine.generation import Vectors, decode, prefill, set_apart
 from corrsteer_core.evaluation.trials import unsteered_and
+from corrsteer_core.models.limits import in_halves, prompts_that_fit
 from corrsteer_core.models.loading import Model
 
 

@@ -187,15 +187,15 @@ def neuronpedia_link(name: str | None, feature: int) -> str | None:
 def own_guess(promoted: Sequence[str], peaks: Sequence[str]) -> str:
     """A description from the tokens a feature promotes and the tokens of its top texts at which it was most active."""
     parts = []
-    if named := _distinct(peaks):
+    if named := distinct(peaks):
         parts.append(f"most active at {_quoted(named)}")
-    if named := _distinct(promoted):
+    if named := distinct(promoted):
         parts.append(f"makes {_quoted(named)} likelier")
     text = "; ".join(parts)
     return _storable(text[:1].upper() + text[1:])
 
 
-def _distinct(tokens: Sequence[str]) -> list[str]:
+def distinct(tokens: Sequence[str]) -> list[str]:
     """The first few tokens that differ in more than case and space; signs only where there are no words."""
     found: dict[str, str] = {}
     for token in tokens:

@@ -6,7 +6,7 @@ What the run's cache says by itself is in `reader`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ from corrsteer_core.storage.reading import query
 
 EACH = 4
 """Texts shown of each part of a feature's activations."""
+WORDS = 4
+"""Tokens that are named of a neighbour."""
 GUESSED = 60
 """Features that are described at once, those of largest |r| and those tried or in a set first."""
 PEAKS = 3  # top texts in which a guess looks for the token of highest activation
@@ -94,11 +96,23 @@ def profile_of(
         layer,
         feature,
         tokens,
-        tuple(logit_lens.nearest([sae], layer, feature)),
-        tuple(logit_lens.nearest(saes, layer, feature, elsewhere=True)),
+        _in_words(model, saes, logit_lens.nearest([sae], layer, feature)),
+        _in_words(model, saes, logit_lens.nearest(saes, layer, feature, elsewhere=True)),
         samples,
         descriptions.own_guess([one.text for one in tokens.promoted], strongest),
     )
+
+
+def _in_words(model: Model, saes: Sequence[Sae], found: Sequence[Neighbour]) -> tuple[Neighbour, ...]:
+    """Neighbours with the tokens that each makes likelier."""
+    said: dict[tuple[int, int], tuple[str, ...]] = {}
+    for layer in {one.layer for one in found}:
+        features = [one.feature for one in found if one.layer == layer]
+        for feature, tokens in zip(
+            features, logit_lens.promoted(model, sae_of(saes, layer), features, WORDS), strict=True
+        ):
+            said[layer, feature] = tuple(token.text for token in tokens.promoted)
+    return tuple(replace(one, promotes=said[one.layer, one.feature]) for one in found)
 
 
 def sae_of(saes: Sequence[Sae], layer: int) -> Sae:

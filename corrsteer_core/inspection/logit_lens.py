@@ -55,6 +55,8 @@ class Neighbour:
     layer: int
     feature: int
     cosine: float
+    promotes: tuple[str, ...] = ()
+    """The tokens it makes likelier, strongest first; empty where they were not looked up."""
 
 
 # --- promoted tokens -----------------------------------------------------------------------------

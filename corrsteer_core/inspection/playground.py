@@ -12,7 +12,7 @@ from dataclasses import replace
 from corrsteer_core.engine.batches import answers
 from corrsteer_core.engine.choosing import Choose, greedy
 from corrsteer_core.engine.generation import check_length, decode, prefill, set_apart
-from corrsteer_core.engine.steering import check_model, vectors_of
+from corrsteer_core.engine.steering import check_model, variant_of
 from corrsteer_core.evaluation.trials import unsteered_and
 from corrsteer_core.models.loading import Model, load_model
 from corrsteer_core.models.prompts import Message, answer_text, render
@@ -44,7 +44,7 @@ def stream(
     """
     check_model(steering, model)
     sets = [replace(steering, scale=scale) for scale in scales] or [steering]
-    variants, places = set_apart(unsteered_and(*(vectors_of(one, saes) for one in sets)))
+    variants, places = set_apart(unsteered_and(*(variant_of(one, saes) for one in sets)))
     ids = render(model, prompt, steering.style)
     check_length(model, [ids], max_new_tokens)
     decoded: list[list[int]] = [[] for _ in variants]
@@ -79,7 +79,7 @@ def side_by_side(
     model = model or load_model(steering.model)
     check_model(steering, model)
     steering = steering if scale is None else replace(steering, scale=scale)
-    vectors = vectors_of(steering, saes or saes_of(steering.saes, model))
+    vectors = variant_of(steering, saes or saes_of(steering.saes, model))
     ids = render(model, prompt, steering.style)
     (batch,) = answers(
         model, [ids], max_new_tokens=max_new_tokens, variants=unsteered_and(vectors), batch_size=1, choose=choose

@@ -119,7 +119,24 @@ def activations(
 def _read(
     model: Model, saes: Sequence[Sae], features: Mapping[int, Sequence[int]], ids: Sequence[Sequence[int]]
 ) -> list[dict[int, np.ndarray]]:
-    """One batch. Padding stands on the right, where no real token sees it."""
+    """One batch."""
+    kept = at_hook_points(model, [sae for sae in saes if sae.layer in features], ids)
+    found: list[dict[int, np.ndarray]] = [{} for _ in ids]
+    for sae in saes:
+        if sae.layer not in features:
+            continue
+        for row, one in enumerate(ids):
+            encoded = sae.encode(kept[sae.layer][row, : len(one)])
+            found[row][sae.layer] = encoded[:, list(features[sae.layer])].cpu().numpy()
+    return found
+
+
+@torch.inference_mode()
+def at_hook_points(model: Model, saes: Sequence[Sae], ids: Sequence[Sequence[int]]) -> dict[int, torch.Tensor]:
+    """What the SAEs read of some texts (token ids), unsteered: (texts, longest text, d_in) by layer, in the model's dtype.
+
+    Padding stands on the right, where no real token sees it; what is there is of no text.
+    """
     width = max(map(len, ids))
     padded = torch.zeros(len(ids), width, dtype=torch.long)
     mask = torch.zeros_like(padded)
@@ -127,7 +144,6 @@ def _read(
         padded[row, : len(one)] = torch.tensor(one)
         mask[row, : len(one)] = 1
     kept: dict[int, torch.Tensor] = {}
-    wanted = [sae for sae in saes if sae.layer in features]
 
     def keeping(layer: int):
         def look(activation: torch.Tensor) -> None:
@@ -135,14 +151,9 @@ def _read(
 
         return look
 
-    with hooked({model.site(sae.point): keeping(sae.layer) for sae in wanted}):
+    with hooked({model.site(sae.point): keeping(sae.layer) for sae in saes}):
         model.net.base_model(input_ids=padded.to(model.device), attention_mask=mask.to(model.device), use_cache=False)
-    found: list[dict[int, np.ndarray]] = [{} for _ in ids]
-    for sae in wanted:
-        for row, one in enumerate(ids):
-            encoded = sae.encode(kept[sae.layer][row, : len(one)])
-            found[row][sae.layer] = encoded[:, list(features[sae.layer])].cpu().numpy()
-    return found
+    return kept
 
 
 # --- texts ---------------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ from torch import Tensor
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, silent
 from corrsteer_core.engine.generation import Vectors
-from corrsteer_core.models.hooks import Action, hooked
+from corrsteer_core.engine.operations import acting, constant_part
+from corrsteer_core.models.hooks import Action, hooked, together
 from corrsteer_core.models.loading import Model
 
 ALTERNATIVES = 5
@@ -121,7 +122,9 @@ def _hidden(model: Model, vectors: Vectors, prompt: Sequence[int], answer: Seque
 
         return action
 
-    with hooked({model.site(point): adding(vector) for point, vector in vectors.items()}):
+    constants = {model.site(point): adding(vector) for point, vector in constant_part(vectors).items()}
+    steps = torch.arange(ids.shape[1] - first, device=model.device)
+    with hooked(together(acting(model, vectors, (1, slice(first, None)), steps), constants)):
         return model.net.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, first:]
 
 

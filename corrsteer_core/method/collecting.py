@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
+
 from corrsteer_core.base.progress import Progress, silent
-from corrsteer_core.engine.batches import answers, prompts_that_fit
+from corrsteer_core.engine.batches import answers
 from corrsteer_core.engine.generation import check_length
 from corrsteer_core.engine.pooling import sparse_rows
-from corrsteer_core.method.run_setup import Setup
+from corrsteer_core.method.run_setup import Setup, kept_conditions
+from corrsteer_core.models.limits import held_to, prompts_that_fit
 from corrsteer_core.models.prompts import answer_text, render
 from corrsteer_core.runs.fit import FitSettings, fit
 from corrsteer_core.storage.run_folder import run_path
 from corrsteer_core.storage.writing import Writer
+from corrsteer_core.workers.pool import conditions_now
 
 
 def collect(setup: Setup, *, batch_size: int | None = None, progress: Progress = silent) -> None:
@@ -19,7 +23,9 @@ def collect(setup: Setup, *, batch_size: int | None = None, progress: Progress =
     tokens = setup.config.max_new_tokens
     check_length(setup.model, prompts, tokens)  # before there is a run
     with Writer(setup.run) as store:
-        size = store.begin(setup.config, setup.items, batch_size or prompts_that_fit(setup.model, prompts, tokens))
+        fitting = batch_size or prompts_that_fit(setup.model, prompts, tokens)
+        size = store.begin(setup.config, setup.items, fitting, conditions_now(setup.model).to_json())
+        model = held_to(setup.model, kept_conditions(store.query("SELECT conditions FROM runs")))
         finished = set(store.query("SELECT sample FROM samples WHERE outcome IS NOT NULL")["sample"])
         skip = frozenset(place for place, item in enumerate(setup.items) if item.id in finished)
         done = len(skip)
@@ -28,8 +34,9 @@ def collect(setup: Setup, *, batch_size: int | None = None, progress: Progress =
             progress("reading features while the model answers", int(done + prompts_of_batch), len(prompts))
 
         on_progress(0)
+        since = time.monotonic()
         for batch in answers(
-            setup.model,
+            model,
             prompts,
             max_new_tokens=tokens,
             saes=setup.saes,
@@ -38,12 +45,15 @@ def collect(setup: Setup, *, batch_size: int | None = None, progress: Progress =
             skip=skip,
             on_progress=on_progress,
         ):
-            _store_batch(store, setup, batch.prompts, [row[0] for row in batch.tokens], batch.pooled or [])
+            took, since = time.monotonic() - since, time.monotonic()
+            _store_batch(store, setup, batch.prompts, [row[0] for row in batch.tokens], batch.pooled or [], took)
             done += len(batch.prompts)
             on_progress(0)
 
 
-def _store_batch(store: Writer, setup: Setup, places: list[int], tokens: list[list[int]], pooled: list) -> None:
+def _store_batch(
+    store: Writer, setup: Setup, places: list[int], tokens: list[list[int]], pooled: list, seconds: float
+) -> None:
     items = [setup.items[place] for place in places]
     outputs = [answer_text(setup.model, ids) for ids in tokens]
     store.add_batch(
@@ -52,6 +62,7 @@ def _store_batch(store: Writer, setup: Setup, places: list[int], tokens: list[li
         outcomes=[setup.task.scorer(output, item) for output, item in zip(outputs, items, strict=True)],
         tokens=[len(ids) for ids in tokens],
         active={sae.layer: sparse_rows(z) for sae, z in zip(setup.saes, pooled, strict=True)},
+        seconds=seconds,
     )
 
 

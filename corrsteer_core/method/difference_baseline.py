@@ -17,12 +17,14 @@ from torch import Tensor
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, part_of, silent
-from corrsteer_core.engine.batches import plan, prompts_that_fit
+from corrsteer_core.engine.batches import plan
+from corrsteer_core.engine.fluency import fluency, mean_fluency
 from corrsteer_core.engine.generation import Vectors, decode, prefill
-from corrsteer_core.evaluation.trials import Trial, compare, fluency, mean_fluency, trial, unsteered_and
+from corrsteer_core.evaluation.trials import Trial, compare, trial, unsteered_and
 from corrsteer_core.method.candidates import activation_lengths
 from corrsteer_core.method.run_setup import Setup
 from corrsteer_core.models.hooks import Action, HookPoint, Site
+from corrsteer_core.models.limits import prompts_that_fit
 from corrsteer_core.models.loading import Model
 from corrsteer_core.models.prompts import render
 from corrsteer_core.runs import strategies

@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.method.repeats import repeated
+from corrsteer_core.models.conditions import Conditions
 from corrsteer_core.models.devices import dtype_to_go_on
+from corrsteer_core.models.limits import held_to
 from corrsteer_core.models.loading import EMBEDDED, Model, load_model
 from corrsteer_core.models.prompts import resolve_style
 from corrsteer_core.runs.poolings import DEFAULT_POOLING
@@ -16,6 +20,7 @@ from corrsteer_core.runs.run_config import RunConfig
 from corrsteer_core.runs.stored_run import stored, task_of
 from corrsteer_core.saes.named_saes import saes_of
 from corrsteer_core.saes.sae import EMBEDDED_SOURCE, Sae, load_saes, ref_of
+from corrsteer_core.storage.reading import query
 from corrsteer_core.tasks import Item, Task, load_with_shots, with_judge
 
 
@@ -69,6 +74,7 @@ def set_up(
         seed=seed,
         limit=limit,
         data=str(data.resolve()) if data else "",
+        columns=task.columns,
         scorer=scorer,
         judge=judge,
         **asdict(repeated(task, items, data)),
@@ -82,5 +88,12 @@ def reopen(run: str, model: Model | None = None) -> Setup:
     model = model or load_model(config.model, dtype=dtype_to_go_on(config.dtype))
     if model.fingerprint != config.model_fingerprint:
         raise CorrSteerError(f"The run {run} was made with other weights than the model {model.name} has now.")
+    model = held_to(model, kept_conditions(query(run, "SELECT conditions FROM runs")))
     saes = saes_of(config.saes, model)
     return Setup(run, config, model, saes, task_of(config), items)
+
+
+def kept_conditions(rows: pd.DataFrame) -> Conditions | None:
+    """What a run is held to, from its row of `runs`; None for a run of before they were kept."""
+    kept = rows["conditions"][0] if len(rows) else None
+    return Conditions.from_json(kept) if isinstance(kept, str) else None

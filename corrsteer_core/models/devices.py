@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,6 +15,7 @@ from corrsteer_core.runs import run_config
 AUTO = "auto"
 DEVICE_VARIABLE = "CORRSTEER_DEVICE"
 DTYPE_VARIABLE = "CORRSTEER_DTYPE"
+QUANTIZE_VARIABLE = "CORRSTEER_QUANTIZE"
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in run_config.DTYPES}
 
 
@@ -40,6 +43,27 @@ def pick_dtype(device: torch.device) -> torch.dtype:
     elif device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if native else torch.float32
+
+
+def quantization() -> Any:
+    """transformers' configuration of what `$CORRSTEER_QUANTIZE` asks for; None if it asks for nothing.
+
+    Raises CorrSteerError for another word, and where the package that does it is not installed.
+    """
+    asked = os.environ.get(QUANTIZE_VARIABLE)
+    if not asked:
+        return None
+    if asked not in run_config.QUANTIZED:
+        known = " or ".join(run_config.QUANTIZED)
+        raise CorrSteerError(f"${QUANTIZE_VARIABLE} says {asked!r}; say {known}, or unset it.")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise CorrSteerError(
+            f"Weights in {asked.removesuffix('bit')} bits need the package bitsandbytes, which is not installed; install it "
+            f"with: pip install bitsandbytes (or leave out --quantize)."
+        )
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(**{f"load_in_{asked}": True})
 
 
 def dtype_to_go_on(recorded: str) -> torch.dtype | None:

@@ -7,7 +7,7 @@ Layer convention: blocks are numbered from 0; `resid_post` of layer L is the out
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -94,6 +94,26 @@ def site_in(block: nn.Module, layout: Layout, kind: Kind) -> Site:
     if not path:
         raise AttributeError(f"no module is known for {kind}")
     return Site(block.get_submodule(path), "input" if kind == "attn_z" else "output")
+
+
+def together(*parts: Mapping[Site, Action]) -> dict[Site, Action]:
+    """Actions as one mapping: where several meet at a site, each is given what those before it left."""
+    by_site: dict[Site, list[Action]] = {}
+    for part in parts:
+        for site, action in part.items():
+            by_site.setdefault(site, []).append(action)
+    return {site: actions[0] if len(actions) == 1 else _in_turn(actions) for site, actions in by_site.items()}
+
+
+def _in_turn(actions: Sequence[Action]) -> Action:
+    def action(activation: Tensor) -> Tensor | None:
+        changed = None
+        for one in actions:
+            new = one(activation if changed is None else changed)
+            changed = changed if new is None else new
+        return changed
+
+    return action
 
 
 @contextmanager

@@ -20,7 +20,8 @@ from corrsteer_core.base.errors import CorrSteerError, out_of_memory
 from corrsteer_core.base.hub_errors import first_line, hub_reason
 from corrsteer_core.base.paths import EMBEDDED
 from corrsteer_core.models.architectures import Layout, layout_of
-from corrsteer_core.models.devices import AUTO, computes_on, pick_dtype, place
+from corrsteer_core.models.conditions import Conditions
+from corrsteer_core.models.devices import AUTO, computes_on, pick_dtype, place, quantization
 from corrsteer_core.models.embedded import embedded_folder
 from corrsteer_core.models.few_rows import Float32Head, use_few_rows, widen_head
 from corrsteer_core.models.hook_check import checked
@@ -46,6 +47,8 @@ class Model:
     """Short hash of configuration and weights' shapes and sums: two models of one name that differ, differ here."""
     checked: Layout | None = field(compare=False, default=None)
     """Where its hook points are, as they were found to be when it was loaded; None for a net that was not checked."""
+    conditions: Conditions | None = field(compare=False, default=None)
+    """What the run that it works for was begun under; None: as this machine has it."""
 
     @property
     def layout(self) -> Layout:
@@ -83,6 +86,15 @@ class Model:
     def arithmetic(self) -> str:
         """The type that numbers are computed in, as a run's configuration names it."""
         name = str(self.dtype).removeprefix("torch.")
+        if quantized := getattr(self.net.config, "quantization_config", None):
+            bits = (
+                "8bit"
+                if getattr(quantized, "load_in_8bit", False)
+                else "4bit"
+                if getattr(quantized, "load_in_4bit", False)
+                else "quantized"
+            )
+            name += f", {bits} weights"
         return f"{name}, float32 head" if isinstance(self.net.get_output_embeddings(), Float32Head) else name
 
     @property
@@ -98,11 +110,7 @@ class Model:
         """Size of the activation at a hook point of this kind."""
         if kind != "attn_z":
             return self.d_model
-        config = self.text_config
-        # Where values have a size of their own (DeepSeek), head_dim is that of the keys.
-        head = getattr(config, "v_head_dim", None) or getattr(config, "head_dim", None)
-        head = head or config.hidden_size // config.num_attention_heads
-        return config.num_attention_heads * head
+        return self.text_config.num_attention_heads * head_width(self.text_config)
 
     def site(self, point: HookPoint) -> Site:
         """The module that carries a hook point. Raises CorrSteerError if the model has no such layer."""
@@ -123,6 +131,13 @@ class Model:
         return computes_on(self.blocks[point.layer])
 
 
+def head_width(config: Any) -> int:
+    """Numbers of one attention head's values."""
+    # Where values have a size of their own (DeepSeek), head_dim is that of the keys.
+    own = getattr(config, "v_head_dim", None) or getattr(config, "head_dim", None)
+    return own or config.hidden_size // config.num_attention_heads
+
+
 def load_model(
     name: str = EMBEDDED,
     *,
@@ -138,6 +153,7 @@ def load_model(
 
     where, spread = place(device)
     dtype = dtype or pick_dtype(where)
+    quantized = quantization()
     source = str(embedded_folder(report)) if name == EMBEDDED else name
     report(f"Loading {name}")
     try:
@@ -146,17 +162,18 @@ def load_model(
             source,
             trust_remote_code=False,
             dtype=dtype,
-            device_map=AUTO if spread else None,
+            device_map=AUTO if spread else {"": where} if quantized else None,
+            **({"quantization_config": quantized} if quantized else {}),
             ignore_mismatched_sizes=True,  # else it raises without saying which; `_check_whole` refuses them
             output_loading_info=True,
         )
         net, found = loaded
-        if not spread:
+        if not spread and not quantized:
             net = net.to(where)
     except Exception as error:  # network, cache and broken files fail in many ways, each for the user to fix
         raise CorrSteerError(_unloadable(name, where, error)) from error
     _check_whole(name, found)
-    if not spread and where.type == "cpu" and net.dtype == torch.float32:
+    if not spread and not quantized and where.type == "cpu" and net.dtype == torch.float32:
         use_few_rows(net)
     widen_head(net)
     net.eval().requires_grad_(False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.hub_errors import first_line
@@ -13,7 +14,18 @@ from corrsteer_core.runs.prompt_style import PromptStyle
 Message = dict[str, str]
 
 
-def resolve_style(model: Model, *, chat: bool | None, task_chat: bool, system: str = "", shots=()) -> PromptStyle:
+class Speaker(Protocol):
+    """What it takes to put a prompt into a model's words: a Model, or its tokenizer without the weights (`words.Words`)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def tokenizer(self) -> Any: ...
+    @property
+    def has_chat_template(self) -> bool: ...
+
+
+def resolve_style(model: Speaker, *, chat: bool | None, task_chat: bool, system: str = "", shots=()) -> PromptStyle:
     """The style for a task: as asked (`chat`), else the task's own choice where the model has a template.
 
     Raises CorrSteerError when a chat template or system prompt is asked of a model without template.
@@ -33,16 +45,23 @@ def render(model: Model, prompt: str | Sequence[Message], style: PromptStyle) ->
 
     Raises CorrSteerError for an empty prompt or turns without a chat template.
     """
+    text = prompt_text(model, prompt, style)
+    # The template wrote the special tokens itself.
+    found = model.tokenizer(text, add_special_tokens=False) if style.chat else model.tokenizer(text)
+    if not found["input_ids"]:
+        raise CorrSteerError("The prompt has no tokens; type something for the model to answer.")
+    return found["input_ids"]
+
+
+def prompt_text(model: Speaker, prompt: str | Sequence[Message], style: PromptStyle) -> str:
+    """The text whose tokens `render` gives: the prompt with chat template, system prompt and examples. Raises as it does."""
     turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
     if not turns or not turns[-1]["content"].strip():
         raise CorrSteerError("The prompt is empty; type something for the model to answer.")
-    ids = _chat_ids(model, turns, style) if style.chat else _plain_ids(model, turns, style)
-    if not ids:
-        raise CorrSteerError("The prompt has no tokens; type something for the model to answer.")
-    return ids
+    return _chat_text(model, turns, style) if style.chat else _plain_text(model, turns, style)
 
 
-def text_before(model: Model, style: PromptStyle) -> tuple[list[Message], str]:
+def text_before(model: Speaker, style: PromptStyle) -> tuple[list[Message], str]:
     """What a style puts before every prompt: turns of a chat, and text that the first turn then begins with."""
     if not style.chat:
         system = f"{style.system}\n\n" if style.system else ""
@@ -61,7 +80,7 @@ def text_before(model: Model, style: PromptStyle) -> tuple[list[Message], str]:
     return ([_beginning(prefix, turns[0]), *turns[1:]], "") if turns else ([], prefix)
 
 
-def _takes_system(model: Model) -> bool:
+def _takes_system(model: Speaker) -> bool:
     from jinja2 import TemplateError
 
     try:
@@ -71,21 +90,20 @@ def _takes_system(model: Model) -> bool:
     return True
 
 
-def _chat_ids(model: Model, turns: list[Message], style: PromptStyle) -> list[int]:
+def _chat_text(model: Speaker, turns: list[Message], style: PromptStyle) -> str:
     before, prefix = text_before(model, style)
     from jinja2 import TemplateError
 
     try:
-        text = _templated(model, [*before, _beginning(prefix, turns[0]), *turns[1:]])
+        return _templated(model, [*before, _beginning(prefix, turns[0]), *turns[1:]])
     except TemplateError as error:
         raise CorrSteerError(
             f"The chat template of {model.name} refuses this chat ({first_line(error)}); change it, or leave the chat "
             f"template out (--no-chat)."
         ) from None
-    return model.tokenizer(text, add_special_tokens=False)["input_ids"]  # the template wrote the special tokens
 
 
-def _templated(model: Model, turns: list[Message]) -> str:
+def _templated(model: Speaker, turns: list[Message]) -> str:
     # Templates of models that can think (Qwen3) have them do so unless told not to; others do not look at the name.
     return rendered(model.tokenizer, turns, add_generation_prompt=True, enable_thinking=False)
 
@@ -94,11 +112,11 @@ def _beginning(prefix: str, turn: Message) -> Message:
     return {**turn, "content": prefix + turn["content"]}
 
 
-def _plain_ids(model: Model, turns: list[Message], style: PromptStyle) -> list[int]:
+def _plain_text(model: Speaker, turns: list[Message], style: PromptStyle) -> str:
     if len(turns) > 1:
         raise CorrSteerError("A chat of several turns needs a model with a chat template; use a single prompt.")
     _, prefix = text_before(model, style)
-    return model.tokenizer(prefix + turns[0]["content"])["input_ids"]
+    return prefix + turns[0]["content"]
 
 
 def answer_text(model: Model, tokens: Sequence[int]) -> str:

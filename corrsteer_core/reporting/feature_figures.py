@@ -1,15 +1,16 @@
-"""Pictures of one feature as Plotly figures, for the app and for notebooks; see `figures`."""
+"""Pictures of one feature, or of features in two runs, as Plotly figures, for the app and for notebooks; see `figures`."""
 
 from __future__ import annotations
 
+import html
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from corrsteer_core.base.formatting import p_value
+from corrsteer_core.base.formatting import p_value, signed
 from corrsteer_core.reporting.figure_layout import laid_out
-from corrsteer_core.reporting.palette import CORRECT, INCORRECT, STEERED, UNSTEERED
+from corrsteer_core.reporting.palette import CORRECT, INCORRECT, QUIET, STEERED, UNSTEERED
 
 LEAST_RANGE = 0.2
 """Of an axis of success rates: 20 points."""
@@ -94,3 +95,38 @@ def activation_histogram(bins: pd.DataFrame) -> go.Figure:
     figure.update_xaxes(title="Activation, where it fired", rangemode="tozero")
     figure.update_yaxes(title="Share of the group", tickformat=".0%")
     return laid_out(figure, height=300, legend=True)
+
+
+def r_against_r(pairs: pd.DataFrame, leading: pd.DataFrame, names: tuple[str, str]) -> go.Figure:
+    """Each feature that two runs rank: r in the first to the right, r in the second up; equal on the dashed line.
+
+    `pairs` and `leading` (the features that lead both, drawn larger) have layer, feature, r and other_r.
+    """
+    figure = go.Figure()
+    rest = pairs[~pairs.index.isin(leading.index)]
+    one, other = (html.escape(name, quote=False) for name in names)
+    for part, name, size, colour in (
+        (rest, "ranked in both runs", 6, QUIET),
+        (leading, "among the first of both", 11, STEERED),
+    ):
+        figure.add_trace(
+            go.Scatter(
+                x=part["r"],
+                y=part["other_r"],
+                name=name,
+                mode="markers",
+                marker={"size": size, "color": colour, "opacity": 0.55 if part is rest else 0.95},
+                customdata=part[["layer", "feature"]].assign(
+                    r=[signed(r, 3) for r in part["r"]], other=[signed(r, 3) for r in part["other_r"]]
+                ),
+                hovertemplate="layer %{customdata[0]} · feature %{customdata[1]}<br>"
+                f"r %{{customdata[2]}} in {one}<br>r %{{customdata[3]}} in {other}<extra></extra>",
+            )
+        )
+    values = pd.concat([pairs["r"], pairs["other_r"], leading["r"], leading["other_r"]])
+    ends = [float(min(values.min(), 0)), float(max(values.max(), 0))]
+    line = {"color": QUIET, "width": 1.5, "dash": "dash"}
+    figure.add_trace(go.Scatter(x=ends, y=ends, mode="lines", line=line, hoverinfo="skip", showlegend=False))
+    figure.update_xaxes(title=f"r in {one}", tickformat=".2~f", zeroline=True)
+    figure.update_yaxes(title=f"r in {other}", tickformat=".2~f", zeroline=True)
+    return laid_out(figure, height=430, legend=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from corrsteer_core.base.formatting import NOTHING, p_value, percent, points, points_alone, signed
-from corrsteer_core.statistics.classes import ClassChange
+from corrsteer_core.statistics.classes import ClassChange, parted
 from corrsteer_core.statistics.classes import sentence as by_class
 
 TITLE = "Is it more than a changed prior?"
@@ -70,16 +70,36 @@ def prior_words(summary: Mapping[str, Any]) -> PriorWords | None:
     constants = bool(summary.get("offset") and summary.get("beyond_prior"))
     if not constants and not summary.get("confusion"):
         return None
-    classes = summary.get("classes") or []
-    changes = [ClassChange(row["class"], row["n"], row["unsteered_rate"], row["steered_rate"]) for row in classes]
-    said = by_class(changes)
+    changes = class_changes(summary)
     return PriorWords(
         figures=tuple(_figures(summary)) if constants else (),
-        classes=Table("Right answers by class", CLASS_HEADS, tuple(map(_class_row, changes))),
-        sentence=f"{said[:1].upper()}{said[1:]}." if said else "",
+        classes=class_table(summary),
+        sentence=_sentence(changes),
         confusion=tuple(_confusion(summary.get("confusion") or {})),
         remark=" ".join(_remarks(summary)),
     )
+
+
+def class_changes(summary: Mapping[str, Any]) -> list[ClassChange]:
+    """The rates by class of the right answer that an evaluation has; none where its task has no classes."""
+    rows = summary.get("classes") or []
+    return [ClassChange(row["class"], row["n"], row["unsteered_rate"], row["steered_rate"]) for row in rows]
+
+
+def class_table(summary: Mapping[str, Any]) -> Table:
+    """The rates by class as a table, without rows where there are no classes."""
+    return Table("Right answers by class", CLASS_HEADS, tuple(map(_class_row, class_changes(summary))))
+
+
+def where_they_part(summary: Mapping[str, Any]) -> str:
+    """The classes' rates in a sentence where what happens to them lies apart by more than noise; else ""."""
+    changes = class_changes(summary)
+    return _sentence(changes) if parted(changes) else ""
+
+
+def _sentence(changes: Sequence[ClassChange]) -> str:
+    said = by_class(changes)
+    return f"{said[:1].upper()}{said[1:]}." if said else ""
 
 
 def _figures(summary: Mapping[str, Any]) -> Iterator[Figure]:

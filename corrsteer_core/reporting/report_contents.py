@@ -29,6 +29,7 @@ from corrsteer_core.reporting import (
 from corrsteer_core.reporting.glossary import GLOSSARY, Point
 from corrsteer_core.runs import feature_lists, measurements, run_facts
 from corrsteer_core.runs.poolings import said_plainly
+from corrsteer_core.runs.sets.rows import row_of
 from corrsteer_core.runs.strategies import STRATEGIES, preference
 from corrsteer_core.tasks import TASKS
 
@@ -173,11 +174,15 @@ def _ranking(facts: run_facts.RunFacts) -> ranking_words.Finding | None:
 def _task(config: Mapping[str, Any]) -> Point:
     task = TASKS.get(config["task"])
     if task and not config["scorer"]:
-        own = f" The samples are from the file {Path(config['data']).name}." if config["data"] else ""
+        own = f" The samples are from the file {Path(config['data']).name}.{_columns(config)}" if config["data"] else ""
         return Point(task.title, task.description + own)
-    return Point(
-        config["task"], f"Samples from {Path(config['data']).name}, scored by the rule \u201c{config['scorer']}\u201d."
-    )
+    said = f"Samples from {Path(config['data']).name}, scored by the rule \u201c{config['scorer']}\u201d."
+    return Point(config["task"], said + _columns(config))
+
+
+def _columns(config: Mapping[str, Any]) -> str:
+    named = [f"{field} from \u201c{column}\u201d" for field, column in config.get("columns") or () if column]
+    return f" Of its columns: {', '.join(named)}." if named else ""
 
 
 def _set_name(name: str) -> str:
@@ -187,7 +192,7 @@ def _set_name(name: str) -> str:
 def _sets(run: str) -> Iterator[dict[str, Any]]:
     for row in measurements.sets(run).itertuples():
         body = json.loads(row.body)
-        rows = [one for one in body["rows"] if one.get("enabled", True)]
+        rows = [row for row in map(row_of, body["rows"]) if row.enabled]
         yield {
             "name": row.name,
             "what": STRATEGIES[row.name].what if row.name in STRATEGIES else "put together by hand",

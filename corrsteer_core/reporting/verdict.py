@@ -17,9 +17,9 @@ import pandas as pd
 
 from corrsteer_core.base.formatting import p_value, points
 from corrsteer_core.reporting import tournament_words
+from corrsteer_core.reporting.prior_words import class_changes, where_they_part
 from corrsteer_core.reporting.rate_rows import rate_row
 from corrsteer_core.runs.strategies import chosen_by_steering
-from corrsteer_core.statistics.classes import ClassChange
 from corrsteer_core.statistics.classes import sentence as by_class
 from corrsteer_core.statistics.power import samples_needed
 from corrsteer_core.statistics.rates import NOISE, wilson
@@ -89,10 +89,12 @@ def verdict(summary: Mapping[str, Any]) -> Verdict:
 
     Noise is judged by the exact McNemar test (graded outcomes: a sign-flip test; clusters: that of their sums) at 0.05. Where
     near ties alone could turn it, that is said; where rivals were measured (`tournament_words`), the best contender is named.
+    Where it does other things to one class of right answers than to another, their rates are named.
     """
     found = _judged(summary)
     named = "" if found.kind == "outdone" else tournament_words.standing(summary)
-    return Verdict(found.kind, " ".join(filter(None, (found.sentence, named, _turned(summary, found.kind)))))
+    apart = "" if _by_class(summary) in found.sentence else where_they_part(summary)
+    return Verdict(found.kind, " ".join(filter(None, (found.sentence, apart, named, _turned(summary, found.kind)))))
 
 
 def _turned(summary: Mapping[str, Any], kind: Kind) -> str:
@@ -160,8 +162,7 @@ def _shifts(summary: Mapping[str, Any], moved: str) -> Verdict | None:
 
 
 def _by_class(summary: Mapping[str, Any]) -> str:
-    rows = summary.get("classes") or []
-    said = by_class([ClassChange(row["class"], row["n"], row["unsteered_rate"], row["steered_rate"]) for row in rows])
+    said = by_class(class_changes(summary))
     return f"; {said}" if said else ""
 
 

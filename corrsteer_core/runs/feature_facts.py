@@ -71,13 +71,15 @@ def meaning(run: str, layer: int, feature: int) -> str:
 
 
 def meanings(run: str, steering: SteeringSet) -> pd.DataFrame:
-    """layer, feature, coefficient, meaning: a row for each feature that the set adds."""
+    """layer, feature, coefficient, meaning, does: a row for each feature that the set uses.
+
+    `does` says in words what is done with it, "" where it is just added.
+    """
     rows = [
-        (row.layer, row.feature, row.coefficient, meaning(run, row.layer, row.feature))
-        for row in steering.rows
-        if row.enabled
+        (row.layer, row.feature, row.coefficient, meaning(run, row.layer, row.feature), "" if row.plain else row.does)
+        for row in steering.active_rows
     ]
-    return pd.DataFrame(rows, columns=["layer", "feature", "coefficient", "meaning"])
+    return pd.DataFrame(rows, columns=["layer", "feature", "coefficient", "meaning", "does"])
 
 
 def pooled_values(run: str, layer: int, feature: int) -> pd.DataFrame:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,6 +139,21 @@ def count_features(run: str, wanted: FeatureFilter = FeatureFilter()) -> int:
     )
 
 
+def known_of(run: str, asked: pd.DataFrame) -> pd.DataFrame:
+    """What a run knows of some features (rows with layer and feature): those with r, coefficient, support, effect, description.
+
+    Null where it knows nothing, as of a feature that fired in none of its training samples.
+    """
+    return query(
+        run,
+        f"WITH asked AS (SELECT unnest($layers)::SMALLINT AS layer, unnest($features)::INTEGER AS feature), "
+        f"{', '.join(parts(run))} SELECT layer, feature, r, coefficient, support, effect, description, description_source "
+        "FROM asked LEFT JOIN features USING (layer, feature) LEFT JOIN best USING (layer, feature) "
+        "LEFT JOIN described USING (layer, feature)",
+        {"layers": asked["layer"].tolist(), "features": asked["feature"].tolist()},
+    )
+
+
 def _conditions(run: str, wanted: FeatureFilter) -> tuple[str, str, dict[str, Any]]:
     """The parts of WITH, the condition and its parameters."""
     with_parts = parts(run)
@@ -199,6 +216,39 @@ def best_by_layer(run: str) -> pd.DataFrame:
         "WHERE r IS NOT NULL AND support >= (SELECT floor FROM fits) "
         "QUALIFY row_number() OVER (PARTITION BY layer ORDER BY r DESC, feature) = 1 ORDER BY layer",
     )
+
+
+def in_both(run: str, other: str) -> pd.DataFrame:
+    """The features that two runs both rank, with the same SAEs: layer, feature, r, other_r, description, description_source.
+
+    A run ranks what has an r and reaches its floor of support. A feature that `run` does not describe is said to mean
+    what `other` says. Empty where no SAE is in both.
+    """
+    layers = shared_layers(run, other)
+    found, others = (_ranked(one, layers) for one in (run, other))
+    both = found.merge(others.rename(columns={"r": "other_r"}), on=["layer", "feature"], suffixes=("", "_other"))
+    for name in ("description_source", "description"):
+        both[name] = both[name].where(both["description"].notna(), both[f"{name}_other"])
+    return both.drop(columns=["description_other", "description_source_other"])
+
+
+def _ranked(run: str, layers: Sequence[int]) -> pd.DataFrame:
+    return query(
+        run,
+        f"WITH {described(run)} SELECT layer, feature, r, description, description_source FROM features LEFT JOIN described "
+        "USING (layer, feature) WHERE r IS NOT NULL AND support >= (SELECT floor FROM fits) "
+        "AND list_contains($layers, layer) ORDER BY layer, feature",
+        {"layers": list(layers)},
+    )
+
+
+def shared_layers(run: str, other: str) -> list[int]:
+    """The layers at which two runs read the same SAE, at the same place."""
+    found = [
+        {(sae["layer"], sae["hook_name"], sae["fingerprint"]) for sae in json.loads(config)["saes"]}
+        for config in (query(one, "SELECT config FROM runs")["config"][0] for one in (run, other))
+    ]
+    return sorted(layer for layer, _, _ in found[0] & found[1])
 
 
 RANKS = 30

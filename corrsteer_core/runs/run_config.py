@@ -18,6 +18,9 @@ from corrsteer_core.tasks import Item
 DTYPES = ("float32", "bfloat16")
 """The types a model is loaded in. float16 does not hold the residuals of Gemma 2 and 3."""
 
+QUANTIZED = ("8bit", "4bit")
+"""What a model's weights may be kept in instead."""
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -37,6 +40,8 @@ class RunConfig:
     """At most so many samples, over all splits."""
     data: str = ""
     """File that the items came from, if not the task's own."""
+    columns: tuple[tuple[str, str], ...] = ()
+    """(field, column) each: what that file calls our fields, where it has names of its own (`tasks.columns`)."""
     scorer: str = ""
     """Name of the scorer of a task of the user's own."""
     judge: str = ""
@@ -62,8 +67,8 @@ class RunConfig:
         body = asdict(self)
         if not self.judge:
             body.pop("judge")
-        for name in ("data", "copies", "contradictions", "near_copies"):
-            body.pop(name)  # what counts is what the file holds, not where it lies
+        for name in ("data", "columns", "copies", "contradictions", "near_copies"):
+            body.pop(name)  # what counts is what the items are, not where they come from
         body["items"] = [_identity(item) for item in items]
         digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
         return f"{slug(self.task)}-{digest[:8]}"

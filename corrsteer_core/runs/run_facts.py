@@ -14,6 +14,7 @@ from corrsteer_core.base.paths import EMBEDDED
 from corrsteer_core.runs.strategies import PREFERRED
 from corrsteer_core.storage.reading import Reader, query
 from corrsteer_core.storage.run_folder import database_path, run_names
+from corrsteer_core.tasks.columns import Columns, written
 
 DEMO_TASK = "tone"
 DEMO_SET = "A of layers 8 and 12"
@@ -158,6 +159,7 @@ def fit_arguments(run: str) -> list[str]:
     chosen = ["fit", f"--model={config['model']}"]
     chosen += [f"--scorer={config['scorer']}"] if config["scorer"] else [f"--task={config['task']}"]
     chosen += [f"--data={config['data']}"] if config["data"] else []
+    chosen += [f"--columns={written(_columns(config))}"] if config.get("columns") else []
     chosen += [f"--judge={config['judge']}"] if config.get("judge") else []
     chosen += [f"--sae={sae['source']}" for sae in config["saes"]]
     chosen += [f"--limit={config['limit']}"] if config["limit"] else []
@@ -169,6 +171,10 @@ def fit_arguments(run: str) -> list[str]:
     chosen += ["--chat" if style["chat"] else "--no-chat", f"--system={style['system']}"]
     chosen += [f"--shots={len(style['shots'])}"] if style["shots"] else []
     return chosen
+
+
+def _columns(config: Mapping[str, Any]) -> Columns:
+    return tuple((str(field), str(column)) for field, column in config["columns"])
 
 
 CURRENT = "e.content = coalesce(sets.content, e.content)"

@@ -1,7 +1,7 @@
-"""Steering sets: which features to add, how strongly, tied to one model and its SAEs.
+"""Steering sets: which features to add, hold or take out, how strongly, tied to one model and its SAEs.
 
 A steering set is a value: it can be scaled, negated, added, saved and loaded (`2 * v`, `-v`, `v + w`).
-What it adds to a model is made of it in `engine.steering`.
+What a row does is said in `sets.rows`; it is done to a model in `engine`.
 """
 
 from __future__ import annotations
@@ -10,47 +10,32 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from numbers import Real
 from pathlib import Path
 from typing import Any, Self
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.files import not_written, write_text
+from corrsteer_core.base.typed_json import text as checked_text
+from corrsteer_core.base.typed_json import typed
 from corrsteer_core.runs.prompt_style import PromptStyle
+from corrsteer_core.runs.sets.rows import Firing, SaeRef, SteeringRow, check_row, hashed, row_of, where_is
+
+__all__ = ["Firing", "SaeRef", "SteeringRow", "SteeringSet", "load_set", "save_set"]
 
 FORMAT = "corrsteer-steering-set"
 VERSION = 1
-
-
-@dataclass(frozen=True)
-class SaeRef:
-    """The SAE a set's features belong to."""
-
-    layer: int
-    source: str
-    hook_name: str
-    fingerprint: str
-    d_sae: int
-
-
-@dataclass(frozen=True)
-class SteeringRow:
-    """One feature of a set. `coefficient` is in units of the feature's activation, its sign included."""
-
-    layer: int
-    feature: int
-    coefficient: float
-    enabled: bool = True
-    note: str = ""
-    """Where the row comes from, in words (r, effect, scale), for people."""
+WITH_OPERATIONS = 2
+"""Version of a file in which some row does not just add: tools of before would not know what to do with it."""
 
 
 @dataclass(frozen=True)
 class SteeringSet:
     """Rows of features with a global scale, tied to one model and one set of SAEs.
 
-    What `a * v + b * w` adds to a model is a times what v adds plus b times what w adds.
+    What `a * v + b * w` adds to a model is a times what v adds plus b times what w adds; rows that do not add are there as
+    they are.
     """
 
     __array_ufunc__ = None  # a NumPy number times a set is the set's to work out
@@ -73,20 +58,21 @@ class SteeringSet:
         by_layer = {sae.layer: sae for sae in self.saes}
         seen = set()
         for row in self.rows:
-            where = f"feature {row.feature} of layer {row.layer} in the steering set {self.name!r}"
-            if row.layer not in by_layer:
-                known = ", ".join(map(str, sorted(by_layer))) or "none"
-                raise CorrSteerError(f"There is no SAE for {where}; its SAEs are of layers {known}.")
-            if not 0 <= row.feature < by_layer[row.layer].d_sae:
-                raise CorrSteerError(f"There is no {where}; features go from 0 to {by_layer[row.layer].d_sae - 1}.")
-            if not math.isfinite(row.coefficient):
-                raise CorrSteerError(f"The coefficient of {where} is {row.coefficient}; give a finite number.")
+            check_row(row, by_layer, self.name)
             if (row.layer, row.feature) in seen:
-                raise CorrSteerError(f"There are two rows for {where}; keep one.")
+                raise CorrSteerError(f"There are two rows for {where_is(row, self.name)}; keep one.")
             seen.add((row.layer, row.feature))
 
     def scaled(self, factor: float) -> Self:
-        """The set with its global scale multiplied. Raises CorrSteerError for a scale that is no finite number."""
+        """The set with its global scale multiplied.
+
+        Raises CorrSteerError for a scale that is no finite number, and for a factor below 0 where some row does not add.
+        """
+        if factor < 0 and (row := self.other_than_adding):
+            raise CorrSteerError(
+                f"The steering set {self.name!r} cannot be turned round: its row for feature {row.feature} of layer "
+                f"{row.layer} does not add ({row.does}); switch that row off."
+            )
         return replace(self, scale=self.scale * factor)
 
     def __mul__(self, factor: object) -> Self:
@@ -100,9 +86,9 @@ class SteeringSet:
     def __add__(self, other: object) -> Self:
         """A set that adds what both add: scales are multiplied in, rows of one feature become one, none that is 0 is left.
 
-        Rows that are switched off add nothing, so they are left out. Sets of two runs, tasks or prompt styles have a
-        sum that belongs to no run or task; it puts prompts as the first of them does. Raises CorrSteerError for sets of
-        two models, or of two SAEs at one layer.
+        Rows that are switched off do nothing, so they are left out, as are those of a set at scale 0. Sets of two runs,
+        tasks or prompt styles have a sum that belongs to no run or task; it puts prompts as the first of them does. Raises
+        CorrSteerError for sets of two models, or of two SAEs at one layer, and where two rows of a feature do not make one.
         """
         return _sum(self, other) if isinstance(other, SteeringSet) else NotImplemented
 
@@ -113,10 +99,16 @@ class SteeringSet:
         """The same model, SAEs and scale with other rows."""
         return replace(self, rows=tuple(rows), name=self.name if name is None else name)
 
+    def with_row(self, row: SteeringRow) -> Self:
+        """The set with this row in place of the one of its feature, or at the end."""
+        place = (row.layer, row.feature)
+        rows = [row if (one.layer, one.feature) == place else one for one in self.rows]
+        return self.with_rows(rows if row in rows else [*rows, row])
+
     @property
     def content(self) -> str:
-        """A short hash of what the set adds at scale 1 and of how it puts prompts; its name and notes do not count."""
-        rows = sorted((row.layer, row.feature, row.coefficient) for row in self.active_rows)
+        """A short hash of what the set does at scale 1 and of how it puts prompts; its name and notes do not count."""
+        rows = sorted(hashed(row) for row in self.active_rows)
         saes = [(sae.layer, sae.fingerprint) for sae in self.active_saes]
         body = [self.model_fingerprint, saes, rows, asdict(self.style)]
         return hashlib.sha256(json.dumps(body).encode()).hexdigest()[:8]
@@ -126,17 +118,29 @@ class SteeringSet:
         return tuple(row for row in self.rows if row.enabled)
 
     @property
+    def not_plain(self) -> SteeringRow | None:
+        """The first enabled row that does more, or less, than add at every generation position; None if all do just that."""
+        return next((row for row in self.active_rows if not row.plain), None)
+
+    @property
+    def other_than_adding(self) -> SteeringRow | None:
+        """The first enabled row that does not add; None if all do."""
+        return next((row for row in self.active_rows if row.operation != "add"), None)
+
+    @property
     def active_saes(self) -> tuple[SaeRef, ...]:
-        """The SAEs that the enabled rows need."""
+        """The SAEs that the enabled rows need, those of their conditions too."""
         layers = {row.layer for row in self.active_rows}
+        layers |= {row.while_fires.layer for row in self.active_rows if row.while_fires}
         return tuple(sae for sae in self.saes if sae.layer in layers)
 
     def to_json(self, evidence: Mapping[str, Any] | None = None) -> str:
         """The set as JSON: model, SAEs with hook points, features, coefficients, scale; beside it what proves its effect."""
         body = asdict(self)
-        body["rows"] = [asdict(row) for row in self.rows]
+        body["rows"] = [row.body for row in self.rows]
         body |= {} if evidence is None else {"evidence": dict(evidence)}
-        return json.dumps({"format": FORMAT, "version": VERSION, **body}, indent=1, allow_nan=False)
+        version = VERSION if all(row.plain for row in self.rows) else WITH_OPERATIONS
+        return json.dumps({"format": FORMAT, "version": version, **body}, indent=1, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str, where: str = "the steering set") -> Self:
@@ -149,17 +153,21 @@ class SteeringSet:
             raise CorrSteerError(f"{where} is not JSON: it has a number of thousands of digits.") from error
         if not isinstance(body, dict) or body.pop("format", None) != FORMAT:
             raise CorrSteerError(f'{where} is not a steering set: it lacks "format": "{FORMAT}".')
-        if (version := body.pop("version", None)) != VERSION:
-            raise CorrSteerError(f"{where} has version {version!r}; this tool reads version {VERSION}.")
+        if (version := body.pop("version", None)) not in (VERSION, WITH_OPERATIONS):
+            raise CorrSteerError(
+                f"{where} has version {version!r}; this tool reads versions {VERSION} and {WITH_OPERATIONS}."
+            )
         body.pop("evidence", None)  # of the set, not in it: see proof.evidence
         try:
-            body["saes"] = tuple(_typed(SaeRef, sae) for sae in body["saes"])
-            body["rows"] = tuple(_typed(SteeringRow, row) for row in body["rows"])
+            body["saes"] = tuple(typed(SaeRef, sae) for sae in body["saes"])
+            body["rows"] = tuple(row_of(row) for row in body["rows"])
             style = dict(body["style"])
             shots = style.get("shots", ())
-            style["shots"] = tuple((_text("shots", prompt), _text("shots", answer)) for prompt, answer in shots)
-            body["style"] = _typed(PromptStyle, style)
-            return _typed(cls, body)
+            style["shots"] = tuple(
+                (checked_text("shots", prompt), checked_text("shots", answer)) for prompt, answer in shots
+            )
+            body["style"] = typed(PromptStyle, style)
+            return typed(cls, body)
         except (KeyError, TypeError, ValueError) as error:
             raise CorrSteerError(f"{where} has a missing or wrong field: {error}") from error
 
@@ -167,14 +175,14 @@ class SteeringSet:
 def _sum(one: Any, other: SteeringSet, sign: str = "+") -> Any:
     """See `SteeringSet.__add__`."""
     _check_alike(one, other)
-    totals: dict[tuple[int, int], float] = {}
-    notes: dict[tuple[int, int], str] = {}
+    totals: dict[tuple[int, int], SteeringRow] = {}
     for of in (one, other):
-        for row in of.active_rows:
+        for row in of.active_rows if of.scale else ():
             place = (row.layer, row.feature)
-            totals[place] = totals.get(place, 0.0) + of.scale * row.coefficient
-            notes.setdefault(place, row.note)
-    rows = tuple(SteeringRow(*place, total, note=notes[place]) for place, total in totals.items() if total)
+            adds = row.operation == "add"
+            scaled = replace(row, coefficient=of.scale * row.coefficient) if adds else row
+            totals[place] = _both(totals[place], scaled, (one, other)) if place in totals else scaled
+    rows = tuple(row for row in totals.values() if row.coefficient or row.operation != "add")
     by_layer = {sae.layer: sae for sae in (*other.saes, *one.saes)}
     together = (one.run, one.task, one.style) == (other.run, other.task, other.style)
     return replace(
@@ -186,6 +194,17 @@ def _sum(one: Any, other: SteeringSet, sign: str = "+") -> Any:
         run=one.run if together else "",
         task=one.task if together else "",
     )
+
+
+def _both(row: SteeringRow, more: SteeringRow, sets: Sequence[SteeringSet]) -> SteeringRow:
+    """Two rows of one feature as one. Raises CorrSteerError where they do not add under the same condition."""
+    same = (row.from_token, row.while_fires) == (more.from_token, more.while_fires)
+    if row.operation != "add" or more.operation != "add" or not same:
+        raise CorrSteerError(
+            f"The steering sets {sets[0].name!r} and {sets[1].name!r} cannot be added: both have a row for feature {row.feature} "
+            f"of layer {row.layer}, and they do not make one ({row.does}; {more.does}); switch one of them off."
+        )
+    return replace(row, coefficient=row.coefficient + more.coefficient)
 
 
 def _check_alike(one: SteeringSet, other: SteeringSet) -> None:
@@ -223,43 +242,3 @@ def save_set(steering: SteeringSet, path: Path) -> None:
         write_text(path, steering.to_json() + "\n")
     except OSError as error:
         raise not_written("The steering set", path, error) from error
-
-
-def _typed(kind: Any, body: Any):
-    """Build a dataclass from JSON, refusing unknown fields and values of another type than it declares."""
-    if not isinstance(body, dict):
-        raise TypeError(f"{kind.__name__} must be an object, not {_shown(body)}")
-    declared: dict[str, Any] = {one.name: one.type for one in fields(kind)}
-    return kind(
-        **{name: _value(f"{kind.__name__}.{name}", declared.get(name, ""), value) for name, value in body.items()}
-    )
-
-
-def _value(where: str, declared: str, value: Any) -> Any:
-    """A field's value, if it is of the type that is declared for it; a whole number becomes a float where one is."""
-    if declared == "str":
-        return _text(where, value)
-    expected: Any = {"int": int, "float": (int, float), "bool": bool}.get(declared, object)
-    if not isinstance(value, expected) or (isinstance(value, bool) and declared in ("int", "float")):
-        raise TypeError(f"{where} must be {declared}, not {_shown(value)}")
-    if declared != "float":
-        return value
-    try:
-        return float(value)
-    except OverflowError as error:
-        raise ValueError(f"{where} is too large for a number") from error
-
-
-def _text(where: str, value: Any) -> str:
-    """Text that can be written to a file or a database."""
-    if not isinstance(value, str):
-        raise TypeError(f"{where} must be str, not {_shown(value)}")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{where} has half a surrogate pair; write the character whole") from error
-    return value
-
-
-def _shown(value: Any) -> str:
-    return repr(value)[:60]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,10 @@ def task_of(config: RunConfig) -> Task:
     """The task of a run: a named one, or the user's own file with its scorer."""
     if config.scorer:
         tokens, chat = config.max_new_tokens, config.style.chat
-        task = custom_task(config.scorer, Path(config.data), max_new_tokens=tokens, chat=chat)
+        data = Path(config.data)
+        task = custom_task(config.scorer, data, max_new_tokens=tokens, chat=chat, columns=config.columns)
     else:
-        task = get_task(config.task)
+        task = replace(get_task(config.task), columns=config.columns)
     return with_judge(task, config.judge) if config.judge else task
 
 
@@ -46,6 +48,7 @@ def stored(run: str) -> tuple[RunConfig, list[Item]]:
     body = json.loads(rows["config"][0])
     body["saes"] = tuple(SaeRef(**sae) for sae in body["saes"])
     body["style"]["shots"] = tuple(map(tuple, body["style"]["shots"]))
+    body["columns"] = tuple(map(tuple, body.get("columns", ())))
     body["style"] = PromptStyle(**body["style"])
     items = [json.loads(item) for item in query(run, "SELECT item FROM samples ORDER BY sample")["item"]]
     return RunConfig(**body), [Item(**{**item, "choices": tuple(item["choices"])}) for item in items]

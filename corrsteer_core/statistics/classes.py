@@ -5,15 +5,18 @@ Classes are numbers 0 to K - 1 with names; an answer that is none of them (other
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.statistics.rates import FloatArray
+from corrsteer_core.statistics.rates import NOISE, FloatArray
 
 IntArray = NDArray[np.int64]
 
@@ -129,6 +132,27 @@ def sentence(changes: Sequence[ClassChange]) -> str:
     """As "right on Negative 61% to 91%, on Positive 96% to 84%"; classes without samples are left out, "" if all are."""
     parts = [f"on {c.name} {c.unsteered_rate:.0%} to {c.steered_rate:.0%}" for c in changes if c.n]
     return f"right {', '.join(parts)}" if parts else ""
+
+
+def parted(changes: Sequence[ClassChange]) -> bool:
+    """Whether what happens to one class and to another lies apart by more than noise.
+
+    Rates before and after are taken as independent, which is cautious: they are of the same samples. Each is shrunk to a
+    half by two made-up samples (Agresti and Caffo 2000), and the level is shared among all pairs of classes.
+    """
+    known = [_change(one) for one in changes if one.n]
+    pairs = len(known) * (len(known) - 1) // 2
+    if not pairs:
+        return False
+    bound = NormalDist().inv_cdf(1 - NOISE / pairs / 2)
+    return any(abs(one[0] - other[0]) > bound * math.sqrt(one[1] + other[1]) for one, other in combinations(known, 2))
+
+
+def _change(one: ClassChange) -> tuple[float, float]:
+    """The change of a class's rate, and its variance."""
+    n = one.n + 2
+    before, after = ((rate * one.n + 1) / n for rate in (one.unsteered_rate or 0.0, one.steered_rate or 0.0))
+    return after - before, (before * (1 - before) + after * (1 - after)) / n
 
 
 def _largest(names: Sequence[str], counts: IntArray, n: int) -> Share:

@@ -180,6 +180,13 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE chance ADD COLUMN within_best DOUBLE;
     ALTER TABLE chance ADD COLUMN within_p DOUBLE;
     """,
+    """
+    ALTER TABLE runs ADD COLUMN conditions JSON;  -- kind of device, threads and limits that it was begun with
+    """,
+    """
+    ALTER TABLE runs ADD COLUMN timed INTEGER;   -- samples whose answers were timed; NULL in a run of an older release
+    ALTER TABLE runs ADD COLUMN seconds DOUBLE;  -- time that answering these took, with reading the features
+    """,
 )
 
 TABLES = frozenset(

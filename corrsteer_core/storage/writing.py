@@ -205,8 +205,11 @@ class Writer:
         self._published_at = time.monotonic()
         self._publish_cost = self._published_at - started
 
-    def begin(self, config: Any, items: Sequence[Item], batch_size: int) -> int:
-        """Record the run (`config`: a RunConfig) and its samples if they are not there; returns the batch size it is bound to."""
+    def begin(self, config: Any, items: Sequence[Item], batch_size: int, conditions: str | None = None) -> int:
+        """Record the run (`config`: a RunConfig) and its samples if they are not there; returns the batch size it is bound to.
+
+        `conditions` (JSON, see `models.conditions`) are what it is held to from now on.
+        """
         row = self.connection.execute("SELECT batch_size FROM runs").fetchone()
         if row:
             return row[0]
@@ -221,8 +224,11 @@ class Writer:
         )
         with self.transaction():
             self.connection.execute(
-                "INSERT INTO runs VALUES (?, ?, ?, ?)", [self.run, now(), json.dumps(asdict(config)), batch_size]
+                "INSERT INTO runs (run, created, config, batch_size) VALUES (?, ?, ?, ?)",
+                [self.run, now(), json.dumps(asdict(config)), batch_size],
             )
+            if conditions:
+                self.connection.execute("UPDATE runs SET conditions = ?", [conditions])
             self._insert("samples", samples)
         self.publish(now=True)
         return batch_size
@@ -234,10 +240,11 @@ class Writer:
         outcomes: Sequence[float],
         tokens: Sequence[int],
         active: Mapping[int, tuple[np.ndarray, np.ndarray, np.ndarray]],
+        seconds: float | None = None,
     ) -> None:
         """Store one finished batch whole, or not at all.
 
-        `active` maps a layer to (row in the batch, feature, value) of its active features.
+        `active` maps a layer to (row in the batch, feature, value) of its active features; `seconds` is what it took.
         """
         done = pd.DataFrame({"sample": samples, "output": outputs, "outcome": outcomes, "tokens": tokens})
         names = np.array(samples, dtype=object)
@@ -248,6 +255,11 @@ class Writer:
                 "FROM done WHERE samples.sample = done.sample"
             )
             self.connection.unregister("done")
+            if seconds is not None:
+                self.connection.execute(
+                    "UPDATE runs SET timed = coalesce(timed, 0) + ?, seconds = coalesce(seconds, 0) + ?",
+                    [len(samples), seconds],
+                )
             for layer, (rows, features, values) in active.items():
                 frame = pd.DataFrame({"sample": names[rows], "feature": features, "value": values})
                 self._insert("activations", frame.assign(layer=layer))

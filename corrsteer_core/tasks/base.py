@@ -123,5 +123,7 @@ class Task:
     """Package data: items of the same task from elsewhere (other domain, style or class balance)."""
     prompts: tuple[BetterPrompt, ...] = ()
     """Better prompts that a set is put against (`evaluate --against`): two for every task that has a name."""
+    columns: tuple[tuple[str, str], ...] = ()
+    """(field, column) each: what a file of the user's calls our fields, where it has names of its own (`tasks.columns`)."""
     comparing: str = WHICH_IS_BETTER
     """What people are asked who see two answers and do not know which was steered (the blind test)."""

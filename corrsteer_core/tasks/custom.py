@@ -8,6 +8,7 @@ from pathlib import Path
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.tasks.base import Scorer, Task
+from corrsteer_core.tasks.columns import Columns
 from corrsteer_core.tasks.hints import close_match
 from corrsteer_core.tasks.parse import verbatim
 from corrsteer_core.tasks.scoring.judges import JUDGES, load_judge
@@ -20,12 +21,14 @@ def custom_task(
     *,
     max_new_tokens: int = 16,
     chat: bool = True,
+    columns: Columns = (),
     title: str | None = None,
     description: str | None = None,
 ) -> Task:
     """A task named "custom-<file's stem>" whose items `load_items(task)` reads from `data`.
 
-    `scorer` is one of SCORERS, or a judge's name (loaded here, an error if it cannot be had).
+    `scorer` is one of SCORERS, or a judge's name (loaded here, an error if it cannot be had); `columns` says which column
+    of the file holds what.
     """
     data = Path(data)
     if max_new_tokens < 1:
@@ -43,6 +46,7 @@ def custom_task(
         parse=verbatim,
         fields=("prompt",),
         file=data,
+        columns=columns,
     )
 
 

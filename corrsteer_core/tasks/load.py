@@ -10,6 +10,7 @@ from pathlib import Path
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.uploads import known_as
 from corrsteer_core.tasks.base import SHIFTED, SPLITS, Draft, Item, Split, Task
+from corrsteer_core.tasks.columns import in_words, mapped
 from corrsteer_core.tasks.hub import hub_rows
 from corrsteer_core.tasks.parse import draft_of
 from corrsteer_core.tasks.rows import Row, read_rows
@@ -70,6 +71,17 @@ def drafts(task: Task, *, data: Path | None = None) -> list[Draft]:
     return [entry.draft for entry in _kept(task, data)]
 
 
+def row_problems(task: Task, *, data: Path | None = None) -> list[str]:
+    """What is wrong with each row that cannot be used, in sentences. Raises CorrSteerError for a file without rows to read."""
+    found = []
+    for index, row in enumerate(_rows(task, data)):
+        try:
+            _parse(task, row, index)
+        except CorrSteerError as error:
+            found.append(str(error))
+    return found
+
+
 def _kept(task: Task, data: Path | None) -> list[_Parsed]:
     """The rows of this task, parsed."""
     check_scorer(task.scorer)
@@ -92,7 +104,7 @@ def _without_copies(parsed: list[_Parsed]) -> list[_Parsed]:
 def _rows(task: Task, data: Path | None) -> Iterable[Row]:
     path = data or task.file
     if path is not None:
-        return read_rows(Path(path))
+        return mapped(read_rows(Path(path)), task.columns, Path(path))
     if task.hub is None:
         raise CorrSteerError(f"The task {task.name} has no items of its own; give them with --data FILE.")
     return hub_rows(task.hub)
@@ -107,7 +119,7 @@ def _parse(task: Task, row: Row, index: int) -> _Parsed | None:
         return _Parsed(row, draft, _split(row))
     except ValueError as error:
         where = row.where[0].upper() + row.where[1:]
-        raise CorrSteerError(f"{where} {error}.") from error
+        raise CorrSteerError(f"{where} {in_words(str(error), task.columns)}.") from error
 
 
 def _check_target(task: Task, draft: Draft) -> None:

@@ -6,6 +6,7 @@ An effect that only holds where it was fitted and chosen is an effect of the ite
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from corrsteer_core.base.errors import CorrSteerError
@@ -30,6 +31,8 @@ def load_shifted(
         raise CorrSteerError(
             f'The task {task.name} has no shifted items; give a file whose rows have "shifted" as their split with --data.'
         )
+    if not data:  # columns are those of a file of the user's
+        task = replace(task, columns=()) if task.shifted else task
     items = [item for item in every_item(task, data=source, seed=seed) if item.split == SHIFTED]
     if not items:
         raise CorrSteerError(

@@ -7,6 +7,7 @@ import corrsteer_core as cs
 from corrsteer_core.engine.steering import vectors_of
 from corrsteer_core.models.hooks import hooked
 from tests.made import runs as tiny_run
+from tests.made.operations import answered
 
 TEXTS = ["a", "the cat sat", "on a mat, and it was happy there", "why?"]
 NEW = 8
@@ -67,6 +68,26 @@ def test_a_left_padded_batch_is_steered_at_exactly_the_generation_positions(made
     plain = [by_hand(model, {}, model.tokenizer(text)["input_ids"]) for text in TEXTS]
     assert found == expected
     assert found != plain
+
+
+def test_rows_that_do_more_than_add_are_applied_at_exactly_their_positions(made):
+    model, saes, v = made
+    clamp = cs.SteeringRow(1, 3, 9.0, operation="clamp", while_fires=cs.Firing(1, 7))
+    w = v.with_row(clamp).with_row(cs.SteeringRow(2, 5, 9.0, from_token=3))
+    assert type(w) is cs.Steering
+    inputs = batch_of(model, TEXTS)
+    with torch.inference_mode(), w.applied(model):
+        out = model.net.generate(**inputs, max_new_tokens=NEW, do_sample=False)
+    found = [cut(model, row) for row in out[:, inputs["input_ids"].shape[1] :]]
+    ids = [model.tokenizer(text)["input_ids"] for text in TEXTS]
+    assert found == [answered(model, saes, w.rows, one, NEW)[0] for one in ids]
+    assert found != [answered(model, saes, v.rows, one, NEW)[0] for one in ids]
+    with pytest.raises(cs.CorrSteerError, match="no fixed vector per layer: its row for feature 3 of layer 1"):
+        w.vectors(model)
+    table = (2 * w).table()
+    assert table["does"].tolist() == [row.does for row in w.rows]
+    assert table["added"].isna().tolist() == [True, False]
+    assert table["added"][1] == 18.0
 
 
 def test_beams_are_scored_as_the_steered_model_scores_them(made):

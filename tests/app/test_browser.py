@@ -98,6 +98,12 @@ def fill(page, label, value, within=None):
     return field
 
 
+def rarely_set(page):
+    """Open the fields of a new run that are folded."""
+    page.get_by_text("Rarely set").click()
+    page.get_by_label("Layers", exact=True).wait_for()
+
+
 def pop(page, name):
     """Open a popover by its button and return what it shows."""
     page.get_by_test_id("stPopoverBody").wait_for(
@@ -435,22 +441,25 @@ def test_hostile_files_are_read_as_text_or_refused(watched, first_start, demo, t
 
     lines = [{"prompt": f"Say yes. {number} {HOSTILE}", "target": f"yes {HOSTILE}"} for number in range(30)]
     page.goto(f"{first_start.url}/?run={demo}")
-    page.get_by_text("Start a run").first.click()
+    page.get_by_role("button", name="Start a run").click()
     page.get_by_text("My own file", exact=True).click()
-    form = page.get_by_test_id("stForm")
-    form.locator("input[type=file]").set_input_files(
+    page.locator("input[type=file]").set_input_files(
         {
             "name": f"..{BAIT}\u202e.jsonl",
             "mimeType": "application/json",
             "buffer": "\n".join(map(json.dumps, lines)).encode(),
         }
     )
-    form.get_by_text("jsonl").last.wait_for()
-    choose(page, "What counts as success", "The target is in the answer", form)
-    fill(page, "Layers", str(config.saes[0].layer), form)
-    fill(page, "Longest answer (tokens)", "4", form)
+    page.get_by_text("30 samples").first.wait_for()
+    unmoved(page)
+    choose(page, "What counts as success", "The target is in the answer")
+    rarely_set(page)
+    fill(page, "Layers", str(config.saes[0].layer))
+    fill(page, "Longest answer (tokens)", "4")
+    page.get_by_text("will read them, with its chat template").wait_for(timeout=WITH_MODEL)
+    unmoved(page)
     before, jobs_before = set(run_folder.run_names()), {job.id for job in jobs.jobs()}
-    form.get_by_role("button", name="Start").click()
+    page.get_by_role("button", name="Start", exact=True).click()
     finished(page, "collect and rank", jobs_before)
     made = set(run_folder.run_names()) - before
     assert len(made) == 1, page.inner_text("body")
@@ -510,13 +519,17 @@ def test_hostile_text_typed_into_every_box_is_only_text(watched, first_start, de
     page.get_by_test_id("stAlert").filter(has_text="There is no readable run named").wait_for()
     unmoved(page)
 
-    page.goto(f"{first_start.url}/?run={demo}")  # everything a run is started with
-    page.get_by_text("Start a run").first.click()
-    form = page.get_by_test_id("stForm")
+    page.goto(f"{first_start.url}/start?run={demo}")  # everything a run is started with
+    rarely_set(page)
     for label in ("Model", "Feature dictionaries (SAEs)", "Layers", "System prompt"):
-        fill(page, label, BAIT, form)
-    form.get_by_role("button", name="Start").click()
+        fill(page, label, BAIT)
+    page.get_by_role("button", name="Start", exact=True).click()
+    page.get_by_test_id("stAlert").filter(has_text="onerror").filter(has_text="Layers").wait_for()
+    unmoved(page)
+    fill(page, "Layers", "")
+    page.get_by_role("button", name="Start", exact=True).click()
     page.get_by_test_id("stVerticalBlock").filter(has_text="collect and rank").last.get_by_text("onerror").wait_for()
+    page.get_by_test_id("stToast").filter(has_text="onerror").wait_for()
     unmoved(page)
 
     page.goto(f"{first_start.url}/report?run={demo}")

@@ -23,6 +23,13 @@ def body(coefficient: object = 2.5, **fields: object) -> dict:
     return {**made, "rows": [{"layer": 1, "feature": 3, "coefficient": coefficient}], **fields}
 
 
+def waiting(**fields: object) -> dict:
+    """A set of one row that waits for another feature."""
+    made = body()
+    made["rows"][0] |= {"operation": "clamp", "while_fires": {"layer": 1, "feature": 4, **fields}}
+    return {**made, "version": 2}
+
+
 def uploaded(made: dict):
     return editing.uploaded(json.dumps(made).encode(), "mine.json", "run", CONFIG)
 
@@ -38,6 +45,13 @@ def linked(made: dict, **asked: object):
     return snapshot.from_link(word, "run", CONFIG)
 
 
+def test_the_sae_that_a_row_waits_for_must_be_the_runs_own():
+    other = {**waiting(layer=0), "saes": [{**waiting()["saes"][0]}, {**waiting()["saes"][0], "layer": 0}]}
+    with pytest.raises(CorrSteerError, match="was made with another SAE for layer 0 than this run's"):
+        uploaded(other)
+    assert uploaded(waiting()).rows[0].operation == "clamp"
+
+
 def test_the_bounds_are_those_of_the_pages_own_fields():
     assert uploaded(body(-editing.STRONGEST, scale=-editing.LARGEST_SCALE)).scale == -100.0
 
@@ -50,6 +64,8 @@ def test_the_bounds_are_those_of_the_pages_own_fields():
         (body(-1_000_001), "coefficient -1e\\+06 for feature 3 of layer 1; this page takes up to 1,000,000"),
         (body(name="\ud800"), "half a surrogate pair"),
         (body(10**400), "too large for a number"),
+        (waiting(above=2e6), "waits until feature 4 of layer 1 is above 2e\\+06; this page takes up to 1,000,000"),
+        (waiting(layer=2), "no SAE for feature 4 of layer 2, which the row for feature 3"),
     ],
 )
 def test_what_the_page_cannot_show_is_refused_in_words(made, fault):

@@ -435,6 +435,32 @@ def test_samples_are_told_apart_by_what_became_of_them(measured):
     assert "<ins" not in seen[3]
 
 
+def fold(test: AppTest):
+    """What the samples are folded into."""
+    return next(one for one in test.expander if one.label.endswith("with both answers"))
+
+
+def is_open(test: AppTest) -> bool:
+    """Whether the samples are unfolded."""
+    return fold(test).proto.expanded
+
+
+def test_the_samples_are_folded_behind_a_line_until_they_are_looked_for(measured):
+    test = opened()
+    assert (
+        "Of 4 samples: 1 won (success only when steered), 1 lost (success only without), 1 with another text but the same "
+        "outcome, 1 unchanged." in said(test)
+    )
+    assert not is_open(test)
+    assert fold(test).label == "1 of 4 samples (won) with both answers"
+    next(one for one in test.segmented_control if one.label == "Which samples").set_value("").run()
+    assert is_open(test)
+    assert fold(test).label == "All 4 samples with both answers"
+    again = opened()
+    next(one for one in again.text_input if one.label == "Search").set_value("one").run()
+    assert is_open(again)
+
+
 def shown_samples(test: AppTest) -> list[str]:
     """Of the samples in the table, the prompts."""
     return [row.split("</div>")[0].rpartition(">")[2] for row in flips(test).split("<tr>")[2:]]
@@ -452,12 +478,12 @@ def test_samples_are_found_by_outcome_right_answer_and_words():
     assert len(shown_samples(test)) == 20
     choose(test, "Right answer", "Negative")
     test.run()
-    assert f"{sum(rows['target'] == 'Negative')} of {len(rows)} samples" in said(test)
+    assert fold(test).label == f"{sum(rows['target'] == 'Negative')} of {len(rows)} samples with both answers"
     assert flips(test).count("Right answer: Negative") == len(shown_samples(test)) == 20
     choose(test, "Right answer", "")
     search = next(one for one in test.text_input if one.label == "Search")
     search.set_value("a quaint WORD").run()
-    assert f"1 of {len(rows)} samples" in said(test)
+    assert fold(test).label == f"1 of {len(rows)} samples with both answers"
     assert "Quaint" in flips(test)
     assert len(shown_samples(test)) == 1
     search.set_value("(nowhere").run()

@@ -15,6 +15,7 @@ from streamlit.testing.v1 import AppTest
 from app.features import drawing
 from app.shared import components
 from corrsteer_core.base.progress import Progress
+from corrsteer_core.base.text_diff import visible
 from corrsteer_core.inspection import feature_profile
 from corrsteer_core.runs import run_facts
 from tests.app import ready_runs
@@ -85,6 +86,8 @@ def test_what_the_model_says_of_a_feature_stands_on_its_page(run):
     labels = [one.label for one in test.button]
     for one in (*drawn.within, *drawn.elsewhere):
         assert f"{one.layer} · {one.feature}  ({one.cosine:.2f})" in labels
+        first = next(text.strip() for text in one.promotes if text.strip())
+        assert f"“{visible(first)}”" in words(test)
     strongest = drawn.samples[0]
     assert f"{strongest.stored:.2f}" in body
     table = next(frame for frame in frames if "activation" in frame)

@@ -218,6 +218,25 @@ def test_a_constant_outcome_is_said_plainly():
         assert "the outcome never changes" in words(opened(page))
 
 
+@pytest.mark.parametrize("page", ["overview", "features"])
+def test_rates_by_kind_of_answer_are_one_click_away(page):
+    run = ready_runs.make_run(classes=True)
+    summary = run_facts.headline(run)
+    test = opened(page)
+    (popover,) = (one for one in test.get("popover") if one.proto.popover.label == "By kind of answer")
+    (shown,) = popover.dataframe
+    want = [(row["class"], f"{row['unsteered_rate']:.1%}", f"{row['steered_rate']:.1%}") for row in summary["classes"]]
+    got = shown.value[["Class", "Right unsteered", "Right steered"]].itertuples(index=False, name=None)
+    assert list(got) == want
+    assert "on Negative 40% to 84%, on Positive 83% to 77%" in words(test)
+
+
+@pytest.mark.parametrize("page", ["overview", "features"])
+def test_without_classes_there_is_nothing_to_open(page):
+    ready_runs.make_run()
+    assert not [one for one in opened(page).get("popover") if one.proto.popover.label == "By kind of answer"]
+
+
 def test_an_unfinished_run_can_be_gone_on_with(started):
     run = ready_runs.make_run(collected=0.4, fitted=False, measured=False)
     test = opened()
@@ -357,83 +376,9 @@ class Address(dict):
         self._seen.append(dict(self))
 
 
-def test_a_file_that_no_run_can_use_is_refused_beside_the_button_and_nothing_is_started(started):
-    test = with_form()
-    test.button_group(key="new_run_kind").set_value("My own file").run()
-    test.file_uploader(key="new_run_file").upload("mine.csv", b"question,target\nwhat,yes\n", "text/csv")
-    press(test, "Start")
-    assert "prompt" in test.error[0].value
-    assert started == []
-
-
 def test_an_error_of_the_command_line_names_the_field_of_the_form():
     said = components.in_words_of_the_page("Layer 99 is not there; give --layers one of 8, 15, or --limit, not --x-y.")
     assert said == "Layer 99 is not there; give “Layers” one of 8, 15, or “Samples, at most”, not --x-y."
-
-
-def with_form() -> AppTest:
-    """The overview with its form for a new run open."""
-    test = AppTest.from_file(MAIN, default_timeout=600)
-    test.session_state["new_run_open"] = True
-    return test.run()
-
-
-def test_the_form_is_drawn_when_it_is_first_opened_and_keeps_what_was_chosen():
-    test = opened()
-    assert not [field for field in test.text_input if field.key.startswith("new_run")]
-    test.session_state["new_run_open"] = True
-    test.run()
-    test.selectbox(key="new_run_preset").select("gemma-3-270m-it").run()
-    test.session_state["new_run_open"] = False
-    test.run()
-    assert test.selectbox(key="new_run_preset").value == "gemma-3-270m-it"
-
-
-def test_the_form_starts_a_run_with_what_was_filled_in(started):
-    test = with_form()
-    test.selectbox(key="new_run_task").select("capitals")
-    test.text_input(key="new_run_layers").input("8, 15")
-    test.number_input(key="new_run_limit").set_value(100)
-    press(test, "Start")
-    assert started == [
-        ["fit", "--task=capitals", "--model=SmolLM2-135M-Instruct", "--sae=embedded", "--layers=8,15", "--limit=100", "--pooling=max"]
-    ]  # fmt: skip
-
-
-def test_a_preset_takes_the_place_of_model_and_saes(started):
-    test = with_form()
-    test.selectbox(key="new_run_preset").select("gemma-3-270m-it").run()
-    assert "google/gemma-3-270m-it" in words(test)
-    assert not [field for field in test.text_input if field.key in ("new_run_model", "new_run_sae")]
-    test.selectbox(key="new_run_task").select("capitals")
-    test.text_input(key="new_run_layers").input("8")
-    press(test, "Start")
-    assert started == [["fit", "--task=capitals", "--preset=gemma-3-270m-it", "--layers=8", "--pooling=max"]]
-
-
-def test_how_prompts_are_put_is_part_of_what_is_started(started):
-    test = with_form()
-    test.selectbox(key="new_run_chat").select("On")
-    test.number_input(key="new_run_shots").set_value(3)
-    test.text_input(key="new_run_system").input(" --quiet ")
-    press(test, "Start")
-    assert started[0][-3:] == ["--chat", "--shots=3", "--system=--quiet"]
-
-
-def test_what_is_typed_cannot_pass_for_an_option(started):
-    test = with_form()
-    test.text_input(key="new_run_model").input("--json")
-    test.text_input(key="new_run_sae").input("--out=/etc/x, y")
-    press(test, "Start")
-    assert {"--model=--json", "--sae=--out=/etc/x", "--sae=y"} <= set(started[0])
-
-
-def test_an_own_task_without_a_file_is_a_message(started):
-    test = with_form()
-    test.button_group(key="new_run_kind").set_value("My own file").run()
-    press(test, "Start")
-    assert "No file was chosen" in words(test)
-    assert started == []
 
 
 def job(state: jobs.State, **other: object) -> jobs.Job:
@@ -478,6 +423,7 @@ def test_what_stopping_leaves_is_said_of_each_kind_of_work(monkeypatch, command,
 
 
 def test_work_that_another_window_has_put_away_is_no_error_here(monkeypatch):
+    ready_runs.make_run()
     monkeypatch.setattr(jobs, "jobs", lambda: [job("cancelled")])  # as it was when the page was drawn
     test = press(opened(), "Dismiss")
     assert not test.exception
@@ -932,7 +878,7 @@ def test_a_comparison_is_drawn_as_tables():
     ready_runs.make_run("capitals-0fab1e02", task="capitals")
     test = AppTest.from_function(script, default_timeout=600).run()
     assert not test.exception
-    assert len(test.dataframe) == 2
+    assert {"The result of each run", "Settings in which they differ"} <= {one.proto.alt for one in test.dataframe}
 
 
 def test_what_the_set_did_on_shifted_samples_stands_under_its_verdict():

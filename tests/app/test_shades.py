@@ -54,3 +54,29 @@ def test_the_numbers_behind():
     assert table["activation"].tolist() == [0.0, 2.0, 4.0]
     assert table["part"].tolist() == ["prompt", "prompt", "answer"]
     assert table["counts"].tolist() == [False, True, False]
+
+
+def texts_of_a_task():
+    """Two prompts of a template of six tokens before and five after what differs; the last is where the answer begins."""
+    before, after = [f"b{n} " for n in range(6)], [f"a{n} " for n in range(4)] + [":"]
+    values = [0.0, 3.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 2.0, 0.0, 0.5, 4.0]
+    return [activations([*before, own, *after, " yes"], values, 12) for own in ("good ", "bad ")]
+
+
+def test_what_all_prompts_share_is_a_gap_but_for_what_is_active_and_where_the_answer_begins():
+    texts = texts_of_a_task()
+    fold = shades.shared(texts)
+    assert fold == (6, 5)
+    html = shades.shaded(texts[0], 4.0, fold=fold)
+    left = re.findall(r'<span title="[^"]*"[^>]*>([^<]*)</span>', html)
+    assert left == ["b1 ", "good ", "a2 ", ":", " yes"]
+    assert html.count("…") == 4
+    assert "…" not in shades.shaded(texts[0], 4.0)
+
+
+def test_nothing_is_folded_of_one_text_of_equal_ones_and_of_those_that_share_little():
+    one = texts_of_a_task()[0]
+    assert shades.shared([one]) == (0, 0)
+    assert shades.shared([one, one]) == (0, 0)
+    short = [activations(["a ", own, "b ", ":", " yes"], [0.0] * 5, 4) for own in ("x ", "y ")]
+    assert shades.shared(short) == (0, 0)

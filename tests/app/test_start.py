@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = """
 import time
 CANCELLED = 130
-def main(arguments):
+def main(arguments, failed):
     try:
         time.sleep(600)
     except KeyboardInterrupt:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import threading
 import zlib
 from dataclasses import replace
@@ -23,11 +24,11 @@ from app.steer.sets import set_rows
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.engine.steering import vectors_of
 from corrsteer_core.evaluation.measure import evaluate_set
-from corrsteer_core.inspection import playground
+from corrsteer_core.inspection import playground, scale_strip
 from corrsteer_core.models.loading import Model
 from corrsteer_core.runs import stored_run
 from corrsteer_core.runs.prompt_style import PromptStyle
-from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
+from corrsteer_core.runs.steering_set import Firing, SteeringRow, SteeringSet
 from corrsteer_core.saes.sae import Sae
 from corrsteer_core.storage import deleting
 from corrsteer_core.storage.writing import PATIENCE, Writer
@@ -217,6 +218,54 @@ def test_several_scales_are_columns_and_zero_is_what_is_unsteered(run):
         assert test.session_state["desks"][run].question.scales == scales
 
 
+def strip(test: AppTest) -> Playing:
+    """Press the button for several scales, wait for the end, draw the page once more."""
+    button(test, "At several scales").click().run()
+    playing = test.session_state["playing"]
+    assert playing.wait(600)
+    test.run()
+    assert not test.exception
+    return playing
+
+
+def test_one_click_answers_at_several_scales_and_says_from_which_on_the_text_differs(run, loaded):
+    model, saes = loaded
+    test = ask(opened(), "Tell me of the sea.")
+    assert "answers side by side at scales −1, 0.5, 1, 2, 4, and says from which on the text differs." in said(test)
+    playing = strip(test)
+    steering = current(test, run)
+    expected = [
+        playground.side_by_side(steering, "Tell me of the sea.", scale=scale, model=model, saes=saes)
+        for scale in (-1.0, 0.5, 1.0, 2.0, 4.0)
+    ]
+    assert playing.texts == (expected[0][0], *(steered for _, steered in expected))
+    titles = re.findall(r'class="cs-title">(.*?)<', shown(test))
+    scales = [f"Steered, scale {one}" for one in ("0.5", "1", "2", "4")]
+    assert titles == ["Steered, scale −1", "Unsteered", *scales]
+    by_scale = dict(zip((-1.0, 0.5, 1.0, 2.0, 4.0), playing.texts[1:], strict=True))
+    assert scale_strip.differing(playing.texts[0], by_scale) in said(test)
+    assert "Something has changed" not in said(test)
+
+
+def test_the_strip_goes_with_the_scale_of_the_set_and_a_change_of_the_set_is_told(run):
+    test = ask(opened(), "Tell me of the sea.")
+    test.number_input(key=f"scale-{run}").set_value(3.0).run()
+    assert strip(test).question.scales == (-3.0, 1.5, 3.0, 6.0, 12.0)
+    test.number_input(key=f"scale-{run}").set_value(2.0).run()
+    assert "Something has changed since these answers" in said(test)
+
+
+def test_a_strip_survives_a_reload_as_other_answers_do(run):
+    test = ask(opened(), "Tell me of the sea.")
+    playing = strip(test)
+    again = reloaded(test)
+    assert again.session_state["playing"] is playing
+    assert re.findall(r'class="cs-title">(.*?)<', shown(again))[:2] == ["Steered, scale −1", "Unsteered"]
+    assert scale_strip.differing(
+        playing.texts[0], dict(zip(playing.question.scales, playing.texts[1:], strict=True))
+    ) in said(again)
+
+
 def test_an_unrelated_click_leaves_the_answers_as_they_are(run):
     test = ask(opened(), "Tell me more.")
     first = generate(test)
@@ -237,11 +286,12 @@ def test_the_same_seed_gives_the_same_texts_and_another_seed_others(run):
     assert texts[0] == texts[1] != texts[2]
 
 
-def test_cancelling_keeps_what_was_written_and_leaves_the_model_unhooked(run, loaded):
+@pytest.mark.parametrize("pressed", ["Generate", "At several scales"])
+def test_cancelling_keeps_what_was_written_and_leaves_the_model_unhooked(run, loaded, pressed):
     test = ask(opened(), "Tell me more.")
     test.number_input(key=f"length-typed-{run}").set_value(200).run()
     playing = None
-    button(test, "Generate").click().run()
+    button(test, pressed).click().run()
     playing = test.session_state["playing"]
     playing.cancel()
     assert playing.wait(600)
@@ -249,6 +299,7 @@ def test_cancelling_keeps_what_was_written_and_leaves_the_model_unhooked(run, lo
     assert playing.cancelled
     assert playing.steps < 200
     assert "Stopped after" in said(test)
+    assert "The text differs" not in said(test)
     net = playing._bench.model().net
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
 
@@ -435,6 +486,92 @@ def test_slider_and_number_are_one_value_and_undo_goes_back(run):
     test.button(key="icon-undo").click().run()
     assert current(test, run).name == "A"
     assert test.button(key="icon-undo").disabled
+
+
+def test_what_is_done_with_a_feature_is_chosen_in_its_row_and_written_as_by_the_command_line(run, loaded):
+    test = ask(opened(), "Tell me of the sea.")
+    test.selectbox(key=f"row-{run}-1-3-operation").set_value("clamp").run()
+    test.number_input(key=f"row-{run}-1-3-number").set_value(9.0).run()
+    test.selectbox(key=f"row-{run}-2-5-operation").set_value("ablate").run()
+    assert not test.exception
+    first, second = current(test, run).rows
+    assert (first.does, second.does) == ("clamp to 9", "ablate")
+    assert not [one for one in test.slider if "feature 5" in one.label], "ablating takes no number"
+    model, saes = loaded
+    expected = playground.side_by_side(current(test, run), "Tell me of the sea.", model=model, saes=saes)
+    playing = generate(test)
+    assert playing.texts == expected
+    assert expected[0] != expected[1]
+    assert [max(one.steered_choices, key=lambda each: each.probability).token for one in playing.token_steps(1)] == (
+        playing.tokens[1]
+    ), "the likeliest tokens, as the set makes them, are those it wrote"
+    test.button(key="icon-undo").click().run()
+    assert current(test, run).rows[1].does == "add 6"
+    assert test.selectbox(key=f"row-{run}-2-5-operation").value == "add"
+
+
+def fill(test: AppTest, run: str, place: str, now: str, *, start: int, layer: int, feature: int | None, above: float):
+    """Send the form in which it is said when a row acts; `now` is what its row says at present."""
+    form = f"when-row-{run}-{place}-{now}"
+    test.number_input(key=f"{form}-from").set_value(start)
+    test.selectbox(key=f"{form}-layer").set_value(layer)
+    test.number_input(key=f"{form}-feature").set_value(feature)
+    test.number_input(key=f"{form}-above").set_value(above)
+    next(one for one in test.button if one.form_id == f"{form}-form").click().run()
+    assert not test.exception
+
+
+def test_when_a_row_acts_is_folded_away_and_part_of_the_set_its_link_and_its_texts(run, loaded):
+    test = ask(opened(), "Tell me of the sea.")
+    assert test.selectbox(key=f"when-row-{run}-1-3-0-None-layer").options == ["no condition", "Layer 1"]
+    fill(test, run, "2-5", "0-None", start=3, layer=1, feature=7, above=0.25)
+    row = current(test, run).rows[1]
+    assert (row.from_token, row.while_fires) == (3, Firing(1, 7, 0.25))
+    sentence = "Acts only from generated token 3 on, while feature 7 of layer 1 is above 0.25."
+    assert sentence in said(test)
+    model, saes = loaded
+    asked = generate(test).question
+    word = snapshot.Snapshot(asked.steering, asked).to_link()
+    config, _ = stored_run.stored(run)
+    assert snapshot.from_link(word, run, config).steering == asked.steering == current(test, run)
+    expected = playground.side_by_side(asked.steering, "Tell me of the sea.", model=model, saes=saes)
+    assert test.session_state["playing"].texts == expected
+    now = f"3-{row.while_fires}"
+    assert test.number_input(key=f"when-row-{run}-2-5-{now}-feature").value == 7
+    fill(test, run, "2-5", now, start=0, layer=-1, feature=7, above=0.25)
+    assert current(test, run).rows[1] == stored_run.kept_sets(run)["A"].rows[1]
+    assert sentence not in said(test)
+
+
+def test_a_condition_that_cannot_be_is_refused_in_words_and_changes_nothing(run):
+    test = opened()
+    before = current(test, run)
+    fill(test, run, "2-5", "0-None", start=0, layer=2, feature=None, above=0.0)
+    assert "Say which feature of layer 2 is to be active; give its number." in said(test)
+    assert current(test, run) == before
+
+
+def test_programs_that_can_only_add_are_not_offered_what_they_cannot_do(run):
+    test = opened()
+    test.selectbox(key=f"row-{run}-1-3-operation").set_value("cap").run()
+    assert not [one for one in test.button if one.key == "export"]
+    assert "can only add the same vector at every token, and the row for feature 3 of layer 1" in said(test)
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (SteeringRow(1, 3, 3.0, operation="clamp"), "Now held at 1.5 times its usual strength."),
+        (SteeringRow(1, 3, 1.0, operation="cap"), "Now held at most at 0.5 times its usual strength."),
+        (
+            SteeringRow(1, 3, 1.0, operation="ablate", from_token=1),
+            "Not tried alone. Acts only from generated token 1 on.",
+        ),
+    ],
+)
+def test_a_row_says_what_its_number_is_beside_the_usual(monkeypatch, row, words):
+    monkeypatch.setattr(resources, "ask", lambda *_: {"coefficient": 2.0})
+    assert set_rows._where_from("run", row).endswith(words)
 
 
 def test_a_value_beyond_the_slider_widens_it(run):
@@ -660,9 +797,11 @@ def test_a_feature_without_a_strength_of_its_own_needs_one_given(run, monkeypatc
 
 def test_every_control_of_a_row_names_its_feature(run):
     test = opened()
-    names = [one.label for one in (*test.slider, *test.number_input) if one.key.startswith("row-")]
-    assert len(set(names)) == 4
-    assert all("of feature 3 of layer 1" in name or "of feature 5 of layer 2" in name for name in names)
+    controls = (*test.slider, *test.number_input, *test.selectbox)
+    names = [one.label for one in controls if one.key.startswith("row-")]
+    names += [one.proto.popover.label for one in test.get("popover") if "of layer" in one.proto.popover.label]
+    assert len(set(names)) == 8
+    assert all("feature 3 of layer 1" in name or "feature 5 of layer 2" in name for name in names)
 
 
 def test_every_link_of_a_row_names_its_feature(run):

@@ -45,7 +45,7 @@ def pretend(cache: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> str:
 
 WAITING = """
 import sys, time, json
-def main(arguments):
+def main(arguments, failed):
     json.dump({"stage": "waiting", "share": 0.25, "left": 1000.0}, open(arguments[-1], "w"))
     try:
         time.sleep(600)
@@ -67,18 +67,21 @@ def test_a_failing_command_shows_its_sentence():
     assert job.state == "failed"
     assert "There is no run 'no-such-run'" in job.error
     assert not job.error.startswith("error")
+    assert not job.again  # it would fail again in the same way
 
 
 def test_arguments_that_the_command_line_refuses_fail_with_its_words():
     job = ended(jobs.start(["fit", "--layers", "eight"], "Fit"))
     assert job.state == "failed"
     assert "is not a list of layers" in job.error
+    assert not job.again
 
 
 def test_a_crash_without_a_sentence_names_the_log(cache, monkeypatch):
-    job = ended(pretend(cache, monkeypatch, "def main(arguments): raise RuntimeError('boom')"))
+    job = ended(pretend(cache, monkeypatch, "def main(arguments, failed): raise RuntimeError('boom')"))
     assert job.state == "failed"
     assert str(log_of(job.id)) in job.error
+    assert job.again  # a bug of ours, or the machine's: nobody knows
 
 
 def test_a_running_job_tells_how_far_it_is_and_can_be_cancelled(cache, monkeypatch):

@@ -179,9 +179,13 @@ def test_a_job_that_has_not_ended_keeps_its_file(cache):
 
 
 def form() -> None:
-    from app.overview import run_form
+    from app.start import page
 
-    run_form.draw()
+    page.page()
+
+
+def scorer(test: AppTest):
+    return next(box for box in test.selectbox if box.label == "What counts as success")
 
 
 def test_the_form_takes_every_kind_and_starts_on_it_as_what_it_is(cache, tmp_path, monkeypatch):
@@ -189,10 +193,9 @@ def test_the_form_takes_every_kind_and_starts_on_it_as_what_it_is(cache, tmp_pat
     monkeypatch.setattr(jobs, "start", lambda arguments, title: started.append(list(arguments)))
     for name, content in in_every_kind(tmp_path).items():
         test = AppTest.from_function(form, default_timeout=600)
-        test.session_state["new_run_open"] = True
         test.run().button_group(key="new_run_kind").set_value("My own file").run()
-        test.file_uploader(key="new_run_file").upload(name, content, "application/octet-stream")
-        test.selectbox(key="new_run_scorer").set_value("contains")  # any target will do
+        test.file_uploader(key="new_run_file").upload(name, content, "application/octet-stream").run()
+        scorer(test).set_value("contains")  # any target will do
         next(button for button in test.button if button.label == "Start").click().run()
         assert not test.exception
         (data,) = (Path(part.removeprefix("--data=")) for part in started.pop() if part.startswith("--data="))
@@ -205,10 +208,9 @@ def test_the_form_says_what_it_removed_to_make_room(cache, monkeypatch):
     monkeypatch.setattr(jobs, "start", lambda arguments, title: "20260101-000000-abcdef")
     aged("old.csv", 300, 31)
     test = AppTest.from_function(form, default_timeout=600)
-    test.session_state["new_run_open"] = True
     test.run().button_group(key="new_run_kind").set_value("My own file").run()
-    test.file_uploader(key="new_run_file").upload("x.csv", b"prompt,target\none,1\n", "text/csv")
-    test.selectbox(key="new_run_scorer").set_value("contains")
+    test.file_uploader(key="new_run_file").upload("x.csv", b"prompt,target\none,1\n", "text/csv").run()
+    scorer(test).set_value("contains")
     next(button for button in test.button if button.label == "Start").click().run()
     assert not test.exception
     assert "1 earlier upload (300 bytes)" in " ".join(one.value for one in test.caption)

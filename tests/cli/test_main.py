@@ -1,5 +1,6 @@
 """The command line as a whole: its table of commands, its choices, Ctrl-C, and texts that would act on a terminal."""
 
+import errno
 import os
 import re
 import signal
@@ -11,7 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import duckdb
+import filelock
 import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Reporter
@@ -258,6 +261,33 @@ def test_an_error_that_only_mentions_an_interruption_is_still_a_bug(monkeypatch)
 
 
 # --- what reaches the terminal -------------------------------------------------------------------
+
+
+def raised(error: BaseException, cause: BaseException | None = None) -> BaseException:
+    """An error as it reaches the command line."""
+    try:
+        raise error from cause
+    except BaseException as found:
+        return found
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "passes"),
+    [
+        (CorrSteerError("There is no task 'x'."), None, False),
+        (CorrSteerError("There is no folder x."), FileNotFoundError(errno.ENOENT, "x"), False),
+        (CorrSteerError("The model x could not be loaded."), OSError("x is not a valid model identifier"), False),
+        (SystemExit(2), None, False),
+        (CorrSteerError("The run is being written."), filelock.Timeout("lock"), True),
+        (CorrSteerError("It was not written."), OSError(errno.ENOSPC, "No space left"), True),
+        (CorrSteerError("The hub cannot be reached."), LocalEntryNotFoundError("x"), True),
+        (CorrSteerError("It does not fit."), MemoryError(), True),
+        (OSError(errno.ENOSPC, "No space left"), None, True),
+        (ValueError("a bug"), None, True),
+    ],
+)
+def test_what_is_wrong_with_the_words_does_not_pass_and_what_the_machine_lacks_may(error, cause, passes):
+    assert main.may_pass(raised(error, cause)) is passes
 
 
 def test_what_acts_on_a_terminal_is_written_out():

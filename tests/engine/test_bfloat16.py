@@ -10,9 +10,10 @@ import torch
 
 from corrsteer_core.engine import activation_lengths
 from corrsteer_core.engine.batches import answers
+from corrsteer_core.engine.fluency import fluency
 from corrsteer_core.engine.generation import decode, prefill
 from corrsteer_core.engine.steering import vectors_of
-from corrsteer_core.evaluation.trials import fluency, unsteered_and
+from corrsteer_core.evaluation.trials import unsteered_and
 from corrsteer_core.inspection import feature_profile
 from corrsteer_core.inspection.token_probabilities import parts_at
 from corrsteer_core.method import collecting, difference_baseline, run_setup

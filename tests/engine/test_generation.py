@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.engine import batches, generation
-from corrsteer_core.engine.batches import answers, plan, prompts_that_fit, variants_that_fit
+from corrsteer_core.engine import answer_work, generation
+from corrsteer_core.engine.batches import answers, plan
 from corrsteer_core.engine.choosing import constrained, sampled
 from corrsteer_core.engine.generation import UNSTEERED, check_length, decode, prefill, read_opening, tokens_by_row
 from corrsteer_core.engine.steering import steered
+from corrsteer_core.models import limits
 from corrsteer_core.models.hooks import HookPoint, hooked
+from corrsteer_core.models.limits import prompts_that_fit, variants_that_fit
 from tests.made import runs as tiny_run
 from tests.made.models import ARCHITECTURES, FAST, WIDTH, WINDOWED, prompts, tiny
 
@@ -99,8 +101,6 @@ def opened(model):
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_an_opening_read_once_changes_nothing(architecture, monkeypatch):
-    from corrsteer_core.engine import batches
-
     model = tiny(architecture)
     ids = opened(model)
     assert read_opening(model, ids).length == len("be brief and kind: ")
@@ -109,7 +109,7 @@ def test_an_opening_read_once_changes_nothing(architecture, monkeypatch):
     variants = (UNSTEERED, {HookPoint(1): vector(1, 3.0)})
     expected = [[by_transformers(model, prompt, vectors) for vectors in variants] for prompt in ids]
     read = []
-    monkeypatch.setattr(batches, "read_opening", lambda *given: read.append(1) or read_opening(*given))
+    monkeypatch.setattr(answer_work, "read_opening", lambda *given: read.append(1) or read_opening(*given))
     assert by_us(model, ids, variants, batch_size=1) == expected
     assert by_us(model, ids, variants, batch_size=3) == expected
     assert len(read) == 2, "once for all batches"
@@ -145,35 +145,31 @@ def test_a_batch_holds_as_many_tokens_as_the_longest_prompts_took():
 
 
 def test_a_batch_keeps_within_what_the_device_holds(monkeypatch):
-    from corrsteer_core.engine import batches
-
     model = tiny("llama")
-    monkeypatch.setattr(batches, "LIMITS", {"cpu": batches.Limits(prompts=64, rows=256, tokens=8192)})
+    monkeypatch.setattr(limits, "LIMITS", {"cpu": limits.Limits(prompts=64, rows=256, tokens=8192)})
     assert prompts_that_fit(model, [[1] * 40], 24) == 64
     assert prompts_that_fit(model, [[1] * 40], 240) == 8192 // 280
     assert prompts_that_fit(model, [[1] * 40], 1, variants=200) == 4
     assert variants_that_fit(model, 4, 40, 1) == 64
     assert variants_that_fit(model, 4, 40, 24) == 64
     assert variants_that_fit(model, 4, 1040, 24) == (2048 - 1040) // 24
-    monkeypatch.setattr(batches, "_memory", lambda device: 0)
+    monkeypatch.setattr(limits, "memory_of", lambda device: 0)
     assert prompts_that_fit(model, [[1] * 40], 24) == 1
     assert variants_that_fit(model, 1, 40, 24) == 1
 
 
 def test_what_else_is_in_memory_changes_no_batch(monkeypatch):
     """In bfloat16 a number depends on what is computed beside it, so a batch must not depend on the moment."""
-    from corrsteer_core.engine import batches
-
     for free in (3, 70):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 80))
-        assert batches._memory(torch.device("cuda")) == 80
+        assert limits.memory_of(torch.device("cuda")) == 80
     model = tiny("gpt2")
     weights = 4 * sum(weight.numel() for weight in model.net.parameters())
-    assert batches._weights(model) == weights
+    assert limits.weights_of(model) == weights
     token, row = 2 * 2 * 3 * 4 * 8 * 4, len(model.tokenizer) * 8
-    monkeypatch.setattr(batches, "_memory", lambda device: weights + 4 * 7 * row)
-    assert batches._limits(model).rows == 7
-    assert batches._limits(model).tokens == 7 * row // token
+    monkeypatch.setattr(limits, "memory_of", lambda device: weights + 4 * 7 * row)
+    assert limits.limits_of(model).rows == 7
+    assert limits.limits_of(model).tokens == 7 * row // token
 
 
 @pytest.mark.parametrize("architecture", FAST)
@@ -246,7 +242,7 @@ def test_how_far_a_batch_is_is_told_after_every_token_and_may_end_it(monkeypatch
     ids, reported = prompts(model)[:4], []
     variants = (UNSTEERED, {HookPoint(1): vector(1, 9.0)}, {HookPoint(1): vector(2, 9.0)})
     expected = by_us(endless, ids, variants)
-    monkeypatch.setattr(batches, "variants_that_fit", lambda *_: 2)
+    monkeypatch.setattr(answer_work, "variants_that_fit", lambda *_: 2)
     assert by_us(endless, ids, variants, batch_size=4, on_progress=reported.append) == expected
     # Two variants together, then the third: 14 and 7 tokens of a text in all.
     steps = [2 * step for step in range(1, NEW + 1)] + [2 * NEW + step for step in range(1, NEW + 1)]
@@ -293,56 +289,48 @@ FULL = [
 
 @pytest.mark.parametrize("error", FULL)
 def test_out_of_memory_halves_the_batch_and_changes_nothing(monkeypatch, error):
-    from corrsteer_core.engine import batches
-
     model = tiny("llama")
     ids = prompts(model)
     expected = by_us(model, ids)
-    real = batches.prefill
+    real = answer_work.prefill
 
     def cramped(model, texts, watch=None, opening=None):
         if len(texts) > 2:
             raise error
         return real(model, texts, watch, opening)
 
-    monkeypatch.setattr(batches, "prefill", cramped)
+    monkeypatch.setattr(answer_work, "prefill", cramped)
     assert by_us(model, ids, batch_size=5) == expected
 
 
 def test_an_error_that_is_not_about_memory_is_not_tried_again(monkeypatch):
-    from corrsteer_core.engine import batches
-
     tried = []
 
     def broken(model, texts, *_):
         tried.append(len(texts))
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(batches, "prefill", broken)
+    monkeypatch.setattr(answer_work, "prefill", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         by_us(tiny("llama"), prompts(tiny("llama")), batch_size=5)
     assert tried == [5]
 
 
 def test_what_pytorch_keeps_on_an_apple_gpu_is_given_back(monkeypatch):
-    from corrsteer_core.engine import batches
-
     given = []
     monkeypatch.setattr(torch.mps, "empty_cache", lambda: given.append("mps"))
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given.append("cuda"))
-    batches._let_go(torch.device("mps"))
-    batches._let_go(torch.device("cuda"))
+    limits._let_go(torch.device("mps"))
+    limits._let_go(torch.device("cuda"))
     assert given == ["mps", "cuda"]
-    assert batches.LIMITS["mps"].tokens < batches.ELSEWHERE.tokens
+    assert limits.LIMITS["mps"].tokens < limits.ELSEWHERE.tokens
 
 
 def test_a_prompt_that_memory_does_not_hold_alone_is_a_sentence(monkeypatch):
-    from corrsteer_core.engine import batches
-
     def full(*_):
         raise torch.OutOfMemoryError("full")
 
-    monkeypatch.setattr(batches, "prefill", full)
+    monkeypatch.setattr(answer_work, "prefill", full)
     with pytest.raises(
         CorrSteerError, match="A prompt of 32 tokens with answers of 7 does not fit in the memory of cpu"
     ):
@@ -350,13 +338,11 @@ def test_a_prompt_that_memory_does_not_hold_alone_is_a_sentence(monkeypatch):
 
 
 def test_groups_of_variants_give_what_all_at_once_gives(monkeypatch):
-    from corrsteer_core.engine import batches
-
     model = tiny("gpt2")
     ids = prompts(model)
     variants = [{HookPoint(1): vector(seed, 2.0)} for seed in range(7)]
     expected = by_us(model, ids, variants)
-    monkeypatch.setattr(batches, "variants_that_fit", lambda *_: 3)
+    monkeypatch.setattr(answer_work, "variants_that_fit", lambda *_: 3)
     assert by_us(model, ids, variants, batch_size=3) == expected
 
 
@@ -425,9 +411,9 @@ def test_variants_that_add_nothing_are_the_unsteered_text_itself(dtype, monkeypa
     pushed = {point: torch.full((WIDTH,), 3.0)}
     variants = [UNSTEERED, {point: torch.zeros(WIDTH)}, pushed, {}]
     asked = []
-    real = batches.decode
+    real = answer_work.decode
     monkeypatch.setattr(
-        batches, "decode", lambda *given, **named: asked.append(named["variants"]) or real(*given, **named)
+        answer_work, "decode", lambda *given, **named: asked.append(named["variants"]) or real(*given, **named)
     )
     for batch in answers(model, prompts(model), max_new_tokens=12, variants=variants):
         for of_prompt in batch.tokens:

@@ -11,13 +11,15 @@ import torch
 from scipy import stats as scipy_stats
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.engine import activation_lengths, batches
-from corrsteer_core.evaluation import trials
+from corrsteer_core.engine import activation_lengths
+from corrsteer_core.engine import fluency as fluency_of
+from corrsteer_core.engine.fluency import fluency
 from corrsteer_core.evaluation.measure import evaluate_set, sweep, transfer
 from corrsteer_core.evaluation.multiple_choice import CONSTRAINED, CONSTRAINED_STEERED, choice_tokens
-from corrsteer_core.evaluation.trials import fluency, trial, unsteered_and
+from corrsteer_core.evaluation.trials import trial, unsteered_and
 from corrsteer_core.method import candidates, difference_baseline, run_setup, selecting
 from corrsteer_core.method.validation import Tried
+from corrsteer_core.models import limits
 from corrsteer_core.models.prompts import render
 from corrsteer_core.reporting import report_contents
 from corrsteer_core.reporting.verdict import verdict
@@ -372,7 +374,7 @@ def test_fluency_is_measured_in_halves_where_memory_does_not_hold_a_batch(loaded
     outputs = [[[7, 9, 11], [place + 3], []] for place in range(5)]
     whole = fluency(model, prompts, outputs)
     asked = []
-    real = trials.continuation_nll
+    real = fluency_of.continuation_nll
 
     def little_memory(model, some, outputs):
         asked.append(len(some))
@@ -380,7 +382,7 @@ def test_fluency_is_measured_in_halves_where_memory_does_not_hold_a_batch(loaded
             raise torch.OutOfMemoryError("full")
         return real(model, some, outputs)
 
-    monkeypatch.setattr(trials, "continuation_nll", little_memory)
+    monkeypatch.setattr(fluency_of, "continuation_nll", little_memory)
     np.testing.assert_allclose(fluency(model, prompts, outputs), whole, atol=1e-5)
     assert max(asked) == 5
 
@@ -391,10 +393,10 @@ def test_fluency_holds_no_more_keys_than_answering_does(loaded, monkeypatch):
     outputs = [[[token, 5] for token in range(3, 11)]] * 8
     whole = fluency(model, prompts, outputs)
     longest = len(prompts[0]) + 2
-    monkeypatch.setattr(batches, "LIMITS", {model.device.type: batches.Limits(64, 64, 6 * longest)})
+    monkeypatch.setattr(limits, "LIMITS", {model.device.type: limits.Limits(64, 64, 6 * longest)})
     rows = []
-    real = trials.continued
-    monkeypatch.setattr(trials, "continued", lambda *asked: rows.append(len(asked[2])) or real(*asked))
+    real = fluency_of.continued
+    monkeypatch.setattr(fluency_of, "continued", lambda *asked: rows.append(len(asked[2])) or real(*asked))
     np.testing.assert_allclose(fluency(model, prompts, outputs), whole, atol=1e-5)
     assert sum(rows) == 64
     assert max(rows) == 6

@@ -84,7 +84,7 @@ def judged(made: Made, steered: dict[str, np.ndarray], monkeypatch) -> str:
     )
     monkeypatch.setattr(measure, "fluency", lambda *_, **__: np.zeros((N, len(variants))))
     monkeypatch.setattr(measure, "render", lambda *_: [1])
-    monkeypatch.setattr(measure, "vectors_of", lambda *_: {})
+    monkeypatch.setattr(measure, "variant_of", lambda *_: {})
     monkeypatch.setattr(measure, "keep", lambda *_: None)
     monkeypatch.setattr(prior, "auc_change", lambda *_, **__: None)  # the verdict does not go by it, and it takes long
     monkeypatch.setattr(measure, "one_token_choices", lambda *_: False)

@@ -65,6 +65,16 @@ def test_how_far_a_profile_is_is_told_with_no_hook_on_the_model(made):
     assert [done for _, done, _ in reported[:-1]] == list(range(0, len(drawn.samples), feature_profile.EACH))
 
 
+def test_neighbours_are_named_by_the_tokens_they_make_likelier(made):
+    run, model, saes = made
+    layer, feature = map(int, some_feature(run))
+    drawn = feature_profile.profile_of(run, layer, feature, model, saes)
+    for one in (*drawn.within, *drawn.elsewhere):
+        scores = logit_lens.token_scores(model, feature_profile.sae_of(saes, one.layer), [one.feature])[0]
+        best = scores.argsort(descending=True)[: feature_profile.WORDS]
+        assert one.promotes == tuple(logit_lens.token_label(model, int(token)) for token in best)
+
+
 def test_a_text_of_ones_own(made):
     run, model, saes = made
     layer, feature = map(int, some_feature(run))

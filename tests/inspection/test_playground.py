@@ -13,6 +13,7 @@ from corrsteer_core.inspection import playground
 from corrsteer_core.inspection.playground import stream
 from corrsteer_core.models.loading import Model
 from corrsteer_core.runs.prompt_style import PromptStyle
+from corrsteer_core.runs.steering_set import Firing, SteeringRow
 from corrsteer_core.saes.sae import Sae
 from tests.made import runs as tiny
 
@@ -37,6 +38,26 @@ def test_the_last_texts_are_those_computed_at_once(loaded, style: PromptStyle, t
     *_, last = stream(model, saes, steering, "Tell me more.", **settings)
     assert last == playground.side_by_side(steering, "Tell me more.", model=model, saes=saes, **settings)
     assert last[0] != last[1]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        SteeringRow(1, 3, 5.0, operation="clamp"),
+        SteeringRow(1, 3, 0.0, operation="ablate", while_fires=Firing(1, 7)),
+        SteeringRow(1, 3, 9.0, from_token=4),
+    ],
+)
+def test_what_does_more_than_add_is_streamed_as_it_is_computed_at_once(loaded, row: SteeringRow):
+    model, saes = loaded
+    steering = tiny.steering_set(model, saes, (2, 7, -4.0), style=PromptStyle(chat=False)).with_row(row)
+    *_, last = stream(model, saes, steering, "Tell me more.", scales=(0.0, 1.0, 2.0), max_new_tokens=24)
+    assert last[0] == last[1]
+    for scale, text in zip((1.0, 2.0), last[2:], strict=True):
+        settings = {"scale": scale, "max_new_tokens": 24, "model": model, "saes": saes}
+        assert (last[0], text) == playground.side_by_side(steering, "Tell me more.", **settings)
+    assert last[0] != last[2]
+    assert hooks_on(model) == 0
 
 
 def test_each_scale_is_a_text_of_its_own_and_zero_is_the_unsteered_one(loaded):

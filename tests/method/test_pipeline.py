@@ -344,7 +344,7 @@ def test_a_judge_that_cannot_be_had_is_an_error_and_no_other_metric(files, capsy
 def test_evaluate_measures_fluency_as_written_out_here(files, capsys, tmp_path):
     fitted = fitted_once(files)
     command(capsys, "select", fitted["run"], "--strategy", "A", "--out", tmp_path / "a.json")
-    from corrsteer_core.evaluation.trials import fluency
+    from corrsteer_core.engine.fluency import fluency
 
     model = load_model(str(files / "model"), dtype=torch.float32)
     prompts = [render(model, "Number 5 is", PromptStyle()), render(model, "No", PromptStyle())]

@@ -186,18 +186,18 @@ class OnApple(torch.Tensor):
 
 
 def test_a_device_without_float64_gets_the_same_numbers(monkeypatch):
-    from corrsteer_core.evaluation import trials
+    from corrsteer_core.engine import fluency
     from corrsteer_core.saes import reconstruction
 
     model = tiny("llama")
     sae = random_sae(model, 1)
     ids, outputs = prompts(model)[:2], [[(5, 6), (7,)], [(8,)]]
-    fits, scores = reconstruction.explained(model, [sae], ids), trials.continuation_nll(model, ids, outputs)
-    add, continued = reconstruction._Sums.add, trials.continued
+    fits, scores = reconstruction.explained(model, [sae], ids), fluency.continuation_nll(model, ids, outputs)
+    add, continued = reconstruction._Sums.add, fluency.continued
     monkeypatch.setattr(reconstruction._Sums, "add", lambda sums, sae, x: add(sums, sae, x.as_subclass(OnApple)))
-    monkeypatch.setattr(trials, "continued", lambda *given: continued(*given).as_subclass(OnApple))
+    monkeypatch.setattr(fluency, "continued", lambda *given: continued(*given).as_subclass(OnApple))
     assert reconstruction.explained(model, [sae], ids) == fits
-    assert trials.continuation_nll(model, ids, outputs) == scores
+    assert fluency.continuation_nll(model, ids, outputs) == scores
 
 
 @pytest.mark.parametrize("architecture", FAST)

@@ -49,7 +49,7 @@ def light_modules() -> list[str]:
             name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
             found.append(name.removesuffix(".__init__"))
     more = ("cli.main", "saes.registry", "api.study")
-    apps = ("app.main", "app.overview.page", "app.features.page", "benchmarks.results")
+    apps = ("app.main", "app.overview.page", "app.start.page", "app.features.page", "benchmarks.results")
     return [*found, *(f"corrsteer_core.{name}" for name in more), *apps]
 
 

@@ -25,6 +25,7 @@ ROOMS = (
     "reporting",
     "models",
     "saes",
+    "workers",
     "engine",
     "evaluation",
     "inspection",
@@ -34,7 +35,7 @@ ROOMS = (
     "cli",
 )
 WITHOUT_TORCH = ROOMS[:7]
-APP_ROOMS = ("shared", "overview", "features", "steer", "evaluate", "blind", "report")
+APP_ROOMS = ("shared", "overview", "start", "features", "steer", "evaluate", "blind", "report")
 
 
 LONGEST_MODULE = 350

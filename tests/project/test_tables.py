@@ -55,10 +55,8 @@ def asked(*words: str) -> argparse.Namespace:
 
 
 def form() -> AppTest:
-    """The overview page with the form for a new run."""
-    test = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
-    test.session_state["new_run_open"] = True
-    return test.run()
+    """The page with the form for a new run."""
+    return opened("start")
 
 
 def opened(page: str) -> AppTest:
@@ -228,6 +226,6 @@ def test_a_page_is_a_folder(monkeypatch, tmp_path):
 
 def test_every_page_is_in_the_navigation():
     found = pages()
-    assert list(found) == ["overview", "features", "steer", "evaluate", "blind", "report"]
+    assert list(found) == ["overview", "start", "features", "steer", "evaluate", "blind", "report"]
     assert set(found) == {path.parent.name for path in (ROOT / "app").glob("*/page.py")}
     assert all(page.title and page.icon.startswith(":material/") for page in found.values())

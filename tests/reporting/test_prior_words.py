@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from corrsteer_core.reporting import pictures, verdict
-from corrsteer_core.reporting.prior_words import prior_words
+from corrsteer_core.reporting.prior_words import class_table, prior_words, where_they_part
 from tests.made.fabricated import OF_CLASSES
 
 SUMMARY = {
@@ -89,3 +89,23 @@ def test_the_picture_tells_constants_from_controls():
         assert svg.count(f'<g class="mark {kind}">') == count
     assert verdict.UNSTEERED_OFFSET in svg
     assert verdict.STEERED_OFFSET in svg
+
+
+def test_the_headline_says_so_where_classes_part_whatever_it_is():
+    said = "Right on Negative 40% to 84%, on Positive 83% to 77%."
+    assert where_they_part(SUMMARY) == said
+    harmful = {**SUMMARY, "steered_rate": 0.5, "p": 0.01, "positive_flips": 2, "negative_flips": 11}
+    assert verdict.verdict(harmful).sentence.endswith(said)
+    # The verdict of a shifted prior names them itself, once.
+    shifts = verdict.verdict({**SUMMARY, "p": 0.01, "positive_flips": 12, "negative_flips": 3})
+    assert shifts.kind == "shifts"
+    assert shifts.sentence.lower().count(said.lower().rstrip(".")) == 1
+
+
+def test_classes_that_do_alike_are_not_in_the_headline_and_are_in_the_table():
+    alike = [{**row, "unsteered_rate": 0.6, "steered_rate": 0.7} for row in SUMMARY["classes"]]
+    harmful = {**SUMMARY, "classes": alike, "steered_rate": 0.5, "p": 0.01, "positive_flips": 2, "negative_flips": 11}
+    assert where_they_part(harmful) == ""
+    assert "Right on" not in verdict.verdict(harmful).sentence
+    assert class_table(harmful).rows == (("Negative", "25", "60.0%", "70.0%"), ("Positive", "35", "60.0%", "70.0%"))
+    assert class_table({}).rows == ()

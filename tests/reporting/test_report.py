@@ -296,6 +296,7 @@ def test_hostile_text_everywhere_is_only_text():
             "task": "mine" + fabricated.HOSTILE,
             "scorer": "x",
             "data": "/a/<b>.csv",
+            "columns": [["prompt", fabricated.HOSTILE]],
         }
         config["model"] = config["saes"][0]["source"] = fabricated.HOSTILE
         config["style"]["system"] = '"><script>1</script>'
@@ -310,6 +311,18 @@ def test_hostile_text_everywhere_is_only_text():
     assert "<script>alert" in page.text
     assert not re.search("[\u202a-\u202e\u2066-\u2069\u200e\u200f\x00-\x08\x0b-\x1f\x7f]", html)
     assert "⟨U+202E⟩" in page.text
+
+
+def test_a_file_with_names_of_its_own_is_named_with_its_columns():
+    run = fabricated.make_run()
+    columns = [["prompt", "my question"], ["split", ""]]
+    with writing.Writer(run) as store:
+        config = json.loads(store.query("SELECT config FROM runs")["config"][0])
+        changed = {"task": "custom-mine", "scorer": "exact", "data": "/a/mine.csv", "columns": columns}
+        store.query("UPDATE runs SET config = $new", {"new": json.dumps({**config, **changed})})
+    body = report.html(run)
+    assert "Items from mine.csv" in body
+    assert "Of its columns: prompt from \u201cmy question\u201d." in body
 
 
 def test_two_reports_of_one_run_are_the_same():

@@ -82,7 +82,7 @@ def test_a_feature_is_told_by_its_description_the_one_of_neuronpedia_first():
     }
     descriptions.keep(run, pd.DataFrame([told]))
     said = feature_facts.meanings(run, kept)
-    assert said.loc[0].tolist() == [row.layer, row.feature, row.coefficient, told["description"]]
+    assert said.loc[0].tolist() == [row.layer, row.feature, row.coefficient, told["description"], ""]
     assert set(said["meaning"][1:]) <= {""}
     descriptions.keep(run, pd.DataFrame([{**told, "source": "neuronpedia", "description": "words of joy"}]))
     assert feature_facts.meaning(run, row.layer, row.feature) == "words of joy"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.statistics import classes
-from corrsteer_core.statistics.classes import NO_CHOICE, ClassChange, ConfusionTable
+from corrsteer_core.statistics.classes import NO_CHOICE, ClassChange, ConfusionTable, parted
 
 
 @pytest.mark.parametrize("k", [2, 3, 5])
@@ -107,3 +108,36 @@ def test_numbers_that_are_no_class_are_refused(right, answered, message):
 def test_a_table_of_another_shape_is_refused(names, counts):
     with pytest.raises(CorrSteerError):
         ConfusionTable(names, counts)
+
+
+def test_classes_part_where_one_gains_and_the_other_loses_by_more_than_noise():
+    apart = [ClassChange("Negative", 100, 0.60, 0.94), ClassChange("Positive", 100, 0.96, 0.81)]
+    assert parted(apart)
+    assert not parted([ClassChange(one.name, 6, one.unsteered_rate, one.steered_rate) for one in apart])
+    alike = [ClassChange("Negative", 400, 0.60, 0.75), ClassChange("Positive", 400, 0.70, 0.84)]
+    assert not parted(alike)
+
+
+def test_classes_without_samples_and_one_class_alone_do_not_part():
+    assert not parted([])
+    assert not parted([ClassChange("A", 500, 0.1, 0.9), ClassChange("B", 0, None, None)])
+
+
+def test_classes_that_part_by_chance_alone_are_few():
+    """Both classes change alike; independent samples, which is the worst that the cautious variance allows for."""
+    rng = np.random.default_rng(0)
+    wrong = 0
+    for _ in range(2000):
+        one, two, three = ([rng.binomial(80, rate) / 80 for rate in (0.5, 0.7)] for _ in range(3))
+        wrong += parted([ClassChange(name, 80, *pair) for name, pair in (("A", one), ("B", two), ("C", three))])
+    assert wrong / 2000 < 0.06
+
+
+@pytest.mark.parametrize("rates", [((0.4, 0.62), (0.7, 0.6)), ((0.4, 0.52), (0.7, 0.64)), ((0.0, 1.0), (1.0, 1.0))])
+def test_two_classes_part_by_the_textbook_test_of_a_difference_of_differences(rates):
+    n = 50
+    shrunk = [[(rate * n + 1) / (n + 2) for rate in pair] for pair in rates]
+    gap = (shrunk[0][1] - shrunk[0][0]) - (shrunk[1][1] - shrunk[1][0])
+    error = sum(p * (1 - p) / (n + 2) for pair in shrunk for p in pair) ** 0.5
+    found = [ClassChange(name, n, *pair) for name, pair in zip("AB", rates, strict=True)]
+    assert parted(found) is bool(2 * norm.sf(abs(gap) / error) < 0.05)

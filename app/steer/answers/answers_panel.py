@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import streamlit as st
 
 from app.shared import components, models, side_by_side
@@ -12,10 +14,12 @@ from app.steer.browser_side import GENERATE
 from app.steer.desk import Desk
 from app.steer.playing import Playing, Question
 from corrsteer_core.base.text_diff import differences, escaped, marked, parting
+from corrsteer_core.inspection import scale_strip
 
 PLAYING = "playing"
 STREAMING = "streaming"  # whether the page was drawn while texts grew
-ASKED = "asked"  # Generate was pressed
+ASKED = "asked"  # which button was pressed
+ONCE, STRIP = "once", "strip"
 GONE_ON = "gone_on"  # an answer has just become part of the conversation
 POLL = 0.25  # seconds between two looks at growing texts
 
@@ -39,7 +43,16 @@ def draw(desk: Desk) -> None:
             icon=":material/play_arrow:",
             disabled=running,
             on_click=_ask,
+            args=(ONCE,),
             help="Ctrl+Enter in the box of your prompt does the same." if question_form.is_typed() else None,
+        )
+        st.button(
+            "At several scales",
+            key="strip",
+            icon=":material/view_column:",
+            disabled=running,
+            on_click=_ask,
+            args=(STRIP,),
         )
         if playing and running:
             st.button("Cancel", icon=":material/stop:", on_click=playing.cancel)
@@ -63,20 +76,25 @@ def bring_back(page: remembered.Page | None) -> None:
         st.session_state[PLAYING] = page.playing
 
 
-def _ask() -> None:
+def _ask(what: str) -> None:
     """Remember the press: the click that takes the pointer out of the box of the prompt also sends what was typed there,
     so what is asked is known only when the page has been drawn with it."""
-    st.session_state[ASKED] = True
+    st.session_state[ASKED] = what
 
 
 def _begin(question: Question | None, bench: models.Bench) -> None:
-    """Begin to answer if Generate was pressed."""
-    if not st.session_state.pop(ASKED, False) or question is None:
+    """Begin to answer if a button was pressed."""
+    asked = st.session_state.pop(ASKED, None)
+    if asked is None or question is None:
         return
     if bench.problem:
         models.try_again(bench.name)
         bench = models.bench(bench.name)
-    st.session_state[PLAYING] = Playing(question, bench)
+    st.session_state[PLAYING] = Playing(_at_several_scales(question) if asked == STRIP else question, bench)
+
+
+def _at_several_scales(question: Question) -> Question:
+    return replace(question, scales=scale_strip.scales_of(question.steering.scale))
 
 
 def _remark(desk: Desk, playing: Playing | None, question: Question | None) -> str:
@@ -85,11 +103,12 @@ def _remark(desk: Desk, playing: Playing | None, question: Question | None) -> s
         return "Type a prompt first."
     if playing and playing.running:
         return ""
-    if playing and playing.question != question:
+    if playing and playing.question not in (question, _at_several_scales(question)):
         return "Something has changed since these answers; Generate makes new ones."
     if not desk.editor.current.active_rows:
         return "No feature is switched on, so both answers will be the same."
-    return ""
+    names = ", ".join(map(scale_strip.named, _at_several_scales(question).scales))
+    return f"“At several scales” answers side by side at scales {names}, and says from which on the text differs."
 
 
 def _answers() -> None:
@@ -105,6 +124,8 @@ def _answers() -> None:
     elif not playing.texts:
         st.caption(f"{playing.stage} …" if running else "Stopped before anything was written.")
     if playing.texts:
+        if not running and not playing.cancelled and len(playing.question.scales) > 1:
+            st.markdown(components.for_markdown(_from_which_scale(playing)))
         st.html(side_by_side.texts(_columns(playing, running)))
         _closing(playing, running)
     if st.session_state[STREAMING] and not running:
@@ -113,7 +134,8 @@ def _answers() -> None:
 
 def _titles(playing: Playing) -> list[str]:
     scales = playing.question.scales
-    return ["Unsteered", *([f"Steered, scale {scale:g}" for scale in scales] if len(scales) > 1 else ["Steered"])]
+    several = [f"Steered, scale {scale_strip.named(scale)}" for scale in scales]
+    return ["Unsteered", *(several if len(scales) > 1 else ["Steered"])]
 
 
 def _columns(playing: Playing, running: bool) -> list[Column]:
@@ -124,17 +146,32 @@ def _columns(playing: Playing, running: bool) -> list[Column]:
         growing = [
             Column(title, "steered", escaped(text), writing=True) for title, text in zip(titles, steered, strict=True)
         ]
-        return [Column("Unsteered", "unsteered", escaped(unsteered), writing=True), *growing]
+        return _by_scale(playing, [Column("Unsteered", "unsteered", escaped(unsteered), writing=True), *growing])
     found = [differences(unsteered, text) for text in steered]
     first = marked(found[0], "unsteered") if len(found) == 1 else escaped(unsteered)
     feet = [parting(one) for one in found] if len(found) > 1 else [""]
-    return [
+    columns = [
         Column("Unsteered", "unsteered", first, outcomes[0]),
         *(
             Column(title, "steered", marked(one, "steered"), outcome, foot)
             for title, one, outcome, foot in zip(titles, found, outcomes[1:], feet, strict=True)
         ),
     ]
+    return _by_scale(playing, columns)
+
+
+def _from_which_scale(playing: Playing) -> str:
+    unsteered, *steered = playing.texts
+    return scale_strip.differing(unsteered, dict(zip(playing.question.scales, steered, strict=True)))
+
+
+def _by_scale(playing: Playing, columns: list[Column]) -> list[Column]:
+    """Columns of several scales from the lowest to the highest, the unsteered text at 0."""
+    scales = playing.question.scales
+    if len(scales) < 2:
+        return columns
+    ordered = sorted(zip((0.0, *scales), columns, strict=True), key=lambda one: one[0])
+    return [column for _, column in ordered]
 
 
 def _closing(playing: Playing, running: bool) -> None:

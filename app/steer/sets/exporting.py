@@ -48,6 +48,12 @@ def made(steering: SteeringSet, bench: models.Bench) -> Exports:
 def draw(steering: SteeringSet) -> None:
     """Downloads for other programs, below the button that makes them."""
     st.markdown("**For other programs**")
+    if row := steering.not_plain:
+        st.caption(
+            f"Vectors, script and GGUF can only add the same vector at every token, and the row for feature {row.feature} of layer "
+            f"{row.layer} does more than that ({components.for_markdown(row.does)}). Download the set, or switch that row off."
+        )
+        return
     kept: Exports | None = st.session_state.get(KEPT)
     if kept is None or kept.steering != steering:
         if not st.button("Make vectors, script and GGUF", key="export", width="stretch", icon=":material/ios_share:"):

@@ -11,6 +11,7 @@ import streamlit as st
 from app.shared import components, resources, state
 from app.steer import editing
 from app.steer.desk import Desk
+from app.steer.sets import row_doing
 from corrsteer_core.runs import feature_facts
 from corrsteer_core.runs.steering_set import SteeringRow
 from corrsteer_core.statistics.rates import NOISE
@@ -40,8 +41,10 @@ def card(desk: Desk, row: SteeringRow) -> None:
                 on_click=desk.editor.remove,
                 args=(layer, feature),
             )
-        st.caption(components.for_markdown(_where_from(desk.run, row)))
-        _strength(desk, row, key)
+        st.caption(components.for_markdown(_where_from(desk.run, row)), help=row_doing.HELP)
+        row_doing.draw(desk, row, key)
+        if row.operation != "ablate":
+            _strength(desk, row, key)
 
 
 def _feature_link(run: str, layer: int, feature: int) -> None:
@@ -58,13 +61,21 @@ def _where_from(run: str, row: SteeringRow) -> str:
     """The row's note, and its coefficient against what is usual for the feature."""
     found = resources.ask(feature_facts.one_feature, run, row.layer, row.feature)
     usual = (found or {}).get("coefficient")
-    if usual:
-        now = f"Now {row.coefficient / usual:.1f} times its usual coefficient."
+    if row.operation == "ablate":
+        now = ""
+    elif usual:
+        held = {"clamp": "held at ", "cap": "held at most at "}.get(row.operation, "")
+        now = f"Now {held}{row.coefficient / usual:.1f} times its usual coefficient."
     else:
         where = "fires in no successful training sample" if found else "is silent in the training samples"
         now = f"This feature {where}, so it has no usual coefficient."
-        now += "" if row.coefficient else " With coefficient 0 it does nothing."
-    said = (row.note, "" if "alone" in row.note else _effect_alone(found or {}), now)
+        now += "" if row.coefficient or row.operation != "add" else " With coefficient 0 it does nothing."
+    said = (
+        row.note,
+        "" if "alone" in row.note else _effect_alone(found or {}),
+        now,
+        f"Acts only {row.when}" if row.when else "",
+    )
     return " ".join(part if part.endswith(".") else f"{part}." for part in said if part)
 
 
@@ -85,11 +96,6 @@ def _strength(desk: Desk, row: SteeringRow, key: str) -> None:
     arguments = (desk, row.layer, row.feature)
     name = f"Coefficient of feature {row.feature} of layer {row.layer}"
     sliding, typing = st.columns([4, 4], vertical_alignment="bottom", gap="small")
-    sliding.caption(
-        "Coefficient",
-        help="How much of the feature is added, in units of its own activation; below 0 it is taken away. "
-        "The slider ends at four times the strongest activation seen in this run.",
-    )
     _shown(f"{key}-slider", row.coefficient)
     sliding.slider(
         f"{name}, as a slider",
@@ -161,5 +167,6 @@ def scale_of_all(desk: Desk) -> None:
         format="%.2f",
         key=key,
         on_change=lambda: desk.editor.rescale(st.session_state[key]),
-        help="Multiplies every coefficient. 0 gives the unsteered answer, a negative scale pushes the other way.",
+        help="Multiplies every coefficient that is added; what is clamped, capped or ablated stays so. 0 gives the unsteered "
+        "answer, whatever the set does; a negative scale pushes the other way.",
     )

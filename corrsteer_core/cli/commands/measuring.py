@@ -106,7 +106,7 @@ def _evaluate(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     named = [options.task] if options.task is not None else None
     found = evaluate(
         steering,
-        inputs.task_of(options) if options.scorer else _tasks_for([steering], named)[0],
+        inputs.task_of(options) if options.scorer else inputs.with_columns(_tasks_for([steering], named)[0], options),
         split=options.split,
         data=options.data,
         scale=options.scale,

@@ -1,17 +1,24 @@
-"""`select`, `generate`, `export`: choosing a steering set, trying it on a prompt, writing it for other programs."""
+"""`select`, `edit`, `generate`, `export`: choosing a steering set, changing it, trying it, writing it for other programs."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Reporter
 from corrsteer_core.cli import arguments, choices, inputs, values
 from corrsteer_core.cli.command import Command
 from corrsteer_core.cli.endings import check_ending
 from corrsteer_core.cli.printing import say
+
+if TYPE_CHECKING:
+    from corrsteer_core.runs.steering_set import SteeringSet
+
+EDITED = " (edited)"
 
 
 def _select_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +90,7 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.steering_set(parser)
     parser.add_argument("--prompt", type=values.text, required=True)
     arguments.scale(parser)
+    arguments.rows(parser)
     parser.add_argument("--max-new-tokens", type=values.positive, default=60)
     parser.add_argument("--temperature", type=values.temperature, default=0.0, help="0 takes the most probable token")
     parser.add_argument("--seed", type=values.seed, default=0)
@@ -92,16 +100,50 @@ def _generate(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     inputs.quiet_libraries()
     from corrsteer_core.engine.choosing import sampled
     from corrsteer_core.inspection import playground
-    from corrsteer_core.runs.steering_set import load_set
 
     unsteered, steered = playground.side_by_side(
-        load_set(options.set),
+        _with_rows(options),
         options.prompt,
         scale=options.scale,
         max_new_tokens=options.max_new_tokens,
         choose=sampled(options.temperature, options.seed),
     )
     return {"unsteered": unsteered, "steered": steered}
+
+
+def _with_rows(options: argparse.Namespace) -> SteeringSet:
+    """The set of --set with the rows of --row in it. Raises CorrSteerError."""
+    from corrsteer_core.runs.steering_set import load_set
+
+    steering = load_set(options.set)
+    for row in options.row:
+        steering = steering.with_row(row)
+    return steering
+
+
+def _edit_arguments(parser: argparse.ArgumentParser) -> None:
+    arguments.steering_set(parser)
+    arguments.rows(parser, required=True)
+    parser.add_argument(
+        "--name", dest="called", type=values.text, help="of the new set (default: the old one's, with (edited))"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="write the new set to this file")
+    arguments.force(parser, "replace the file if it is there already")
+
+
+def _edit(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]:
+    from corrsteer_core.runs.steering_set import save_set
+
+    check_ending(options.out, "A steering set", ".json")
+    if options.out.exists() and not options.force:
+        raise CorrSteerError(f"{options.out} is there already; name another file, or add --force to replace it.")
+    steering = _with_rows(options)
+    named = replace(steering, name=options.called or f"{steering.name.removesuffix(EDITED)}{EDITED}")
+    save_set(named, options.out)
+    return [
+        {"layer": row.layer, "feature": row.feature, "does": row.does if row.enabled else f"off ({row.does})"}
+        for row in named.rows
+    ]
 
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
@@ -122,6 +164,7 @@ def _export(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any
     from corrsteer_core.saes import named_saes
 
     steering, out = load_set(options.set), options.out
+    exports.check_expressible(steering, options.format)
     check_ending(out, f"An export as {options.format}", get_format(options.format).suffix)
     if not options.force:
         exports.refuse_existing(exports.files_of(options.format, out))
@@ -144,6 +187,12 @@ PREDICT = Command(
     _predict,
 )
 SELECT = Command("select", "choose a steering set, by correlation or by measured effect", _select_arguments, _select)
+EDIT = Command(
+    "edit",
+    "give a set other rows: what is done with a feature (add, clamp, ablate, cap), and when",
+    _edit_arguments,
+    _edit,
+)
 GENERATE = Command("generate", "answer a prompt unsteered and steered", _generate_arguments, _generate)
 EXPORT = Command(
     "export", "write a set for other programs: transformers, llama.cpp, your own", _export_arguments, _export

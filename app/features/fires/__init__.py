@@ -1,0 +1,1 @@
+"""On the Features page: which features fire on a text that is typed."""

@@ -1,0 +1,1 @@
+"""What a steering set is made of."""

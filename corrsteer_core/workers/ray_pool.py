@@ -1,0 +1,179 @@
+"""Workers through Ray: one actor per GPU, or per so many cores, on this machine or on a cluster that is there.
+
+At least once and idempotent is exactly once: a batch whose worker died is given out again, and its part, written anew, is
+the same file. Only this process stores results, in the order of the batches.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import torch
+
+from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.base.hub_errors import first_line
+from corrsteer_core.models.conditions import Conditions
+from corrsteer_core.models.limits import conditions_of
+from corrsteer_core.models.loading import EMBEDDED, Model
+from corrsteer_core.workers.actor import Worker
+from corrsteer_core.workers.cluster import joined
+from corrsteer_core.workers.job import DEATHS, Job
+from corrsteer_core.workers.parts import Parts
+from corrsteer_core.workers.units import Place, Unit
+from corrsteer_core.workers.work import OnProgress, Work, job_name
+
+T = TypeVar("T")
+log = logging.getLogger("corrsteer")
+
+BEGINNING = 600
+"""Seconds that workers may take to be there."""
+
+
+class RayPool:
+    """So many workers of one model. Use as a context manager: leaving it ends them.
+
+    `count` None is one per GPU of the cluster, or one per so many of its cores as the run's threads; `kind` is the class of
+    the actors. Raises CorrSteerError
+    where Ray is not installed or its cluster not reached.
+    """
+
+    def __init__(self, count: int | None, address: str | None = None, kind: type = Worker) -> None:
+        self.count, self.address, self.kind = count, address, kind
+        self._place: Place | None = None
+        self._workers: list[Any] = []
+        self._open = ExitStack()
+        self._said_fewer = False
+
+    def __enter__(self) -> RayPool:
+        self._open.enter_context(joined(self.count, self.address))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end_workers()
+        self._open.close()
+
+    def conditions(self, model: Model) -> Conditions:
+        """Those of the run; the cores of this machine are shared out among its workers."""
+        asked = conditions_of(model)
+        if asked.device != "cpu" or self.address or not self.count:
+            return asked
+        fitting = min(asked.threads, max(1, torch.get_num_threads() // self.count))
+        if model.conditions and fitting < asked.threads and not self._said_fewer:
+            self._said_fewer = True
+            log.warning(
+                "The run was begun with %d threads in a process; %d workers have %d each here, so that the last digits of "
+                "numbers may differ.", asked.threads, self.count, fitting,
+            )  # fmt: skip
+        return replace(asked, threads=fitting)
+
+    def results(
+        self, model: Model, work: Work[T], batches: Sequence[list[int]], only: Sequence[int], on_progress: OnProgress
+    ) -> Iterator[T]:
+        """The results of some batches, in their order; those that were finished before are read from their files."""
+        conditions = self.conditions(model)
+        job = job_name(model, conditions, work, batches)
+        parts = Parts.begun(job)
+        workers = self._workers_for(model, conditions)
+        mark = parts.mark
+        units = {number: Unit(job, number, list(batches[number]), str(parts.folder), mark) for number in only}
+        run = Job(workers, self._another, work, units, parts)
+        try:
+            for number in units:
+                while (data := run.part(number)) is None:
+                    run.step()
+                    on_progress(float(run.ahead))
+                yield from work.decode(data)
+        finally:
+            if run.running:  # left before its end: what nobody waits for would keep the next job waiting
+                self.end_workers()
+        parts.remove()
+
+    def _workers_for(self, model: Model, conditions: Conditions) -> list[Any]:
+        place = Place(_everywhere(model.name), model.fingerprint, str(model.dtype).removeprefix("torch."), conditions)
+        if self._workers and place == self._place:
+            return self._workers
+        self.end_workers()
+        self._place = place
+        self._workers = self._begun(place)
+        return self._workers
+
+    def _begun(self, place: Place) -> list[Any]:
+        """Workers, asked who they are. Raises CorrSteerError where they would not compute the same numbers."""
+        import ray
+
+        cuda = place.conditions.device == "cuda"
+        cores = place.conditions.threads if self.address else 1
+        there = ray.cluster_resources()
+        room = int(there.get("GPU", 0)) if cuda else int(there.get("CPU", 0)) // cores
+        wanted = self.count or max(1, room)
+        if wanted > room:
+            each = "a GPU of its own" if cuda else f"{cores} {'core' if cores == 1 else 'cores'}"
+            raise CorrSteerError(f"{wanted} workers were asked for; each takes {each}, and there is room for {room}.")
+        workers = [self._one(place) for _ in range(wanted)]
+        about = [self._there(workers, nth, place) for nth in range(wanted)]
+        _check_alike(about)
+        return workers
+
+    def _there(self, workers: list[Any], nth: int, place: Place) -> dict[str, Any]:
+        """Who a worker is, waited for; one that died on the way is replaced in the list."""
+        import ray
+
+        for _ in range(DEATHS):
+            try:
+                return ray.get(workers[nth].about.remote(), timeout=BEGINNING)
+            except ray.exceptions.GetTimeoutError:
+                break
+            except ray.exceptions.RayError as error:
+                log.warning("a worker died while it started (%s); another is started", first_line(error))
+                workers[nth] = self._one(place)
+        raise CorrSteerError(f"Worker {nth + 1} of {len(workers)} could not be started; ask for fewer --workers.")
+
+    def _one(self, place: Place) -> Any:
+        """A worker, on its way: what is asked of it waits until it is there. One that dies is not started again by Ray, which
+        would let it fail at once meanwhile; another takes its place."""
+        import ray
+
+        cuda = place.conditions.device == "cuda"
+        cores = 0 if cuda else place.conditions.threads if self.address else 1
+        return ray.remote(num_cpus=cores, num_gpus=int(cuda), max_restarts=0, max_task_retries=0)(self.kind).remote(
+            place
+        )
+
+    def _another(self, dead: Any) -> Any:
+        """A new worker in place of one that died."""
+        assert self._place is not None
+        self._workers[self._workers.index(dead)] = fresh = self._one(self._place)
+        return fresh
+
+    def end_workers(self) -> None:
+        """End them; others begin with the next job."""
+        import ray
+
+        for worker in self._workers:
+            with suppress(Exception):
+                ray.kill(worker, no_restart=True)
+        self._workers = []
+
+
+def _check_alike(about: Sequence[dict[str, Any]]) -> None:
+    """Raise CorrSteerError for workers on different processors, or with different PyTorch: their numbers would differ."""
+    for what, name in (("processor", "processors"), ("torch", "versions of PyTorch")):
+        kinds = sorted({str(one[what]) for one in about})
+        if len(kinds) > 1:
+            raise CorrSteerError(
+                f"The workers have different {name} ({', '.join(kinds)}), so the numbers of one run would depend on who "
+                f"computed them; use machines of one kind."
+            )
+
+
+def _everywhere(name: str) -> str:
+    """A model's name as any worker finds it: folders by their whole path."""
+    return str(Path(name).resolve()) if name != EMBEDDED and Path(name).exists() else name

@@ -1,0 +1,223 @@
+"""Workers through Ray: the same numbers whoever computes them, whoever dies, and nothing left when they are not wanted."""
+
+import random
+import signal
+import sys
+import threading
+
+import duckdb
+import numpy as np
+import psutil
+import pytest
+
+from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.cli import main
+from corrsteer_core.engine.batches import answers
+from corrsteer_core.engine.fluency import fluency
+from corrsteer_core.engine.steering import vectors_of
+from corrsteer_core.evaluation.trials import trial, unsteered_and
+from corrsteer_core.method import collecting
+from corrsteer_core.method.run_setup import Setup, reopen
+from corrsteer_core.models.conditions import threads
+from corrsteer_core.runs.prompt_style import PromptStyle
+from corrsteer_core.runs.run_config import RunConfig
+from corrsteer_core.saes.sae import ref_of
+from corrsteer_core.storage.run_folder import database_path
+from corrsteer_core.tasks import get_task, load_items
+from corrsteer_core.workers import ray_pool
+from corrsteer_core.workers.parts import parts_dir
+from corrsteer_core.workers.pool import spread_over
+from tests.made.runs import load, make_run, steering_set
+
+pytestmark = pytest.mark.ray
+LIMIT = 40
+TABLES = ("samples", "activations")
+
+
+@pytest.fixture(scope="module")
+def pools():
+    """One worker and two, with one thread each, of one Ray."""
+    pytest.importorskip("ray")
+    with threads(1), ray_pool.RayPool(3):
+        made = {count: ray_pool.RayPool(count) for count in (1, 2)}
+        yield made
+        for pool in made.values():
+            pool.end_workers()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path / "cache"))
+
+
+def set_up() -> Setup:
+    model, saes = load()
+    task = get_task("sentiment")
+    items = load_items(task, limit=LIMIT)
+    refs = tuple(ref_of(sae) for sae in saes)
+    style = PromptStyle(chat=False)
+    config = RunConfig("sentiment", model.name, model.fingerprint, model.arithmetic, refs, style, 4, limit=LIMIT)
+    return Setup(config.run_id(items), config, model, saes, task, items)
+
+
+def content(run: str) -> dict:
+    """Every row of the tables that collecting fills, exactly."""
+    with duckdb.connect(str(database_path(run)), read_only=True) as connection:
+        return {table: connection.sql(f"FROM {table} ORDER BY ALL").fetchall() for table in TABLES}
+
+
+def collected(where, monkeypatch, pool=None, **more) -> dict:
+    """What a run collected in a cache of its own holds."""
+    monkeypatch.setenv("CORRSTEER_CACHE", str(where))
+    setup = set_up()
+    if pool is None:
+        with threads(1):
+            collecting.collect(setup, batch_size=4, **more)
+    else:
+        with spread_over(pool):
+            collecting.collect(setup, batch_size=4, **more)
+    return content(setup.run)
+
+
+def workers_of(pool) -> list[int]:
+    import ray
+
+    return [about["pid"] for about in ray.get([worker.about.remote() for worker in pool._workers])]
+
+
+def test_a_run_is_the_same_from_this_process_one_worker_or_two(pools, tmp_path, monkeypatch):
+    here = collected(tmp_path / "here", monkeypatch)
+    assert len(here["samples"]) == LIMIT
+    assert here["activations"]
+    assert collected(tmp_path / "one", monkeypatch, pools[1]) == here
+    assert collected(tmp_path / "two", monkeypatch, pools[2]) == here
+    assert list(parts_dir().iterdir()) == [], "what is stored needs no parts any more"
+
+
+def test_steered_answers_and_their_fluency_are_the_same_too(pools):
+    model, saes = load()
+    items = load_items(get_task("sentiment"), limit=24)
+    variants = unsteered_and(vectors_of(steering_set(model, saes, (1, 3, 9.0), (2, 5, 6.0)), saes), {})
+    asked = {"style": PromptStyle(chat=False), "scorer": get_task("sentiment").scorer, "max_new_tokens": 4}
+    classes = [((65,), (66, 67)) for _ in items]
+
+    def measured():
+        found = trial(model, items, variants, classes=classes, **asked)
+        prompts = [[1, 2, 3 + place] for place in range(len(items))]
+        return found, fluency(model, prompts, found.tokens)
+
+    with threads(1):
+        here = measured()
+    for pool in pools.values():
+        with spread_over(pool):
+            there = measured()
+        assert there[0].tokens == here[0].tokens
+        assert there[0].texts == here[0].texts
+        np.testing.assert_array_equal(there[0].leads, here[0].leads)
+        np.testing.assert_array_equal(np.stack(there[0].class_logp), np.stack(here[0].class_logp))
+        np.testing.assert_array_equal(there[1], here[1])
+
+
+@pytest.mark.exhaustive
+def test_workers_that_are_killed_lose_and_double_nothing(pools, tmp_path, monkeypatch):
+    here = collected(tmp_path / "here", monkeypatch)
+    chance, stop, killed = random.Random(1), threading.Event(), []
+
+    def kill():
+        while not stop.wait(0.4 + chance.random()) and len(killed) < 6:
+            for process in psutil.Process().children(recursive=True):
+                if "ray::Worker" in " ".join(process.cmdline()) and chance.random() < 0.5:
+                    killed.append(process.pid)
+                    process.send_signal(signal.SIGKILL)
+
+    murderer = threading.Thread(target=kill)
+    murderer.start()
+    try:
+        assert collected(tmp_path / "there", monkeypatch, pools[2]) == here
+    finally:
+        stop.set()
+        murderer.join()
+    assert killed
+    pools[2].end_workers()
+
+
+def test_what_is_stopped_goes_on_and_a_damaged_part_is_computed_again(pools, tmp_path, monkeypatch):
+    here = collected(tmp_path / "here", monkeypatch)
+
+    def stopped(stage, done, total):
+        if len(list(parts_dir().glob("*/*.parquet"))) >= 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        collected(tmp_path / "there", monkeypatch, pools[2], progress=stopped)
+    assert pools[2]._workers == [], "nobody waits for them"
+    left = sorted(parts_dir().glob("*/*.parquet"))
+    assert left
+    left[-1].write_bytes(left[-1].read_bytes()[:-9])
+    assert collected(tmp_path / "there", monkeypatch, pools[2]) == here
+
+
+def test_a_worker_that_sees_other_files_sends_its_part(pools, tmp_path, monkeypatch):
+    here = collected(tmp_path / "here", monkeypatch)
+    monkeypatch.setattr(ray_pool.Parts, "mark", property(lambda self: "of another machine"))
+    assert collected(tmp_path / "there", monkeypatch, pools[2]) == here
+
+
+def test_a_batch_that_fails_three_times_ends_the_work_with_its_reason(pools, monkeypatch):
+    model, _ = load()
+    prompts = [[1, 2, 3]] * 3 + [[1, 2, 10**6]]  # there is no such token
+    with (
+        spread_over(pools[2]),
+        pytest.raises(CorrSteerError, match=r"A batch of 4 prompts failed 3 times on the workers: .*index"),
+    ):
+        list(answers(model, prompts, max_new_tokens=2))
+
+
+def test_workers_with_other_weights_are_refused(pools):
+    from dataclasses import replace
+
+    model, _ = load()
+    with spread_over(pools[1]), pytest.raises(CorrSteerError, match="A worker found other weights under the name"):
+        list(answers(replace(model, fingerprint="other"), [[1, 2]], max_new_tokens=1))
+
+
+def test_workers_end_within_ten_seconds(pools, tmp_path, monkeypatch):
+    collected(tmp_path / "there", monkeypatch, pools[2])
+    alive = workers_of(pools[2])
+    assert len(set(alive)) == 2
+    pools[2].end_workers()
+    _, still = psutil.wait_procs([psutil.Process(pid) for pid in alive if psutil.pid_exists(pid)], timeout=10)
+    assert still == []
+
+
+@pytest.mark.exhaustive
+def test_ray_is_started_again_after_it_was_ended():
+    pytest.importorskip("ray")
+    model, _ = load()
+    for _ in range(2):
+        with ray_pool.RayPool(1) as pool, spread_over(pool):
+            assert len(list(answers(model, [[1, 2]], max_new_tokens=1))) == 1
+
+
+def test_workers_on_different_processors_are_refused():
+    alike = [{"processor": "A100", "torch": "2.13"}] * 2
+    ray_pool._check_alike(alike)
+    for changed, name in (({"processor": "H100"}, "A100, H100"), ({"torch": "2.12"}, "2.12, 2.13")):
+        with pytest.raises(CorrSteerError, match=name):
+            ray_pool._check_alike([*alike, alike[0] | changed])
+
+
+def test_a_reopened_run_is_held_to_what_it_was_begun_with(tmp_path, monkeypatch):
+    setup = set_up()
+    with threads(1):
+        collecting.collect(setup)
+    assert reopen(setup.run, setup.model).model.conditions.threads == 1
+    model, saes = load()
+    assert reopen(make_run(model, saes), model).model.conditions is None, "a run of before"
+
+
+def test_without_ray_one_sentence_says_how_to_get_it(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert main.main(["runs", "--workers", "2"]) == main.FAILED
+    assert "pip install 'ray>=2.60'" in capsys.readouterr().err
+    assert main.main(["runs"]) == 0
