@@ -104,7 +104,7 @@ def _compared(steering: SteeringSet, evidence: Evidence, exam: Exam, model: Mode
     """What is stated beside what was found."""
     rows = [
         _same("model", evidence.model_fingerprint, model.fingerprint),
-        _same("SAEs", evidence.sae_fingerprints, [sae.fingerprint for sae in steering.active_saes]),
+        _same("SAEs", ", ".join(evidence.sae_fingerprints), ", ".join(sae.fingerprint for sae in steering.active_saes)),
         _same("computed in", evidence.dtype, model.arithmetic),
         _same("number of samples", evidence.n, len(exam.items)),
         _same("samples", evidence.items, digest(found.evaluation.samples)),
