@@ -561,8 +561,8 @@ def test_programs_that_can_only_add_are_not_offered_what_they_cannot_do(run):
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        (SteeringRow(1, 3, 3.0, operation="clamp"), "Now held at 1.5 times its usual strength."),
-        (SteeringRow(1, 3, 1.0, operation="cap"), "Now held at most at 0.5 times its usual strength."),
+        (SteeringRow(1, 3, 3.0, operation="clamp"), "Now held at 1.5 times its usual coefficient."),
+        (SteeringRow(1, 3, 1.0, operation="cap"), "Now held at most at 0.5 times its usual coefficient."),
         (
             SteeringRow(1, 3, 1.0, operation="ablate", from_token=1),
             "Not tried alone. Acts only from generated token 1 on.",

@@ -308,7 +308,7 @@ def test_sets_fitted_on_a_file_of_ones_own_are_measured_on_it_again(files, capsy
     shutil.rmtree(cache / "runs" / runs["first"])
     status, _, err = command(capsys, "sweep", *first)
     assert (status, "fitted on a file of your own (custom-items)" in err) == (1, True), err
-    assert f"in the run {runs['first']}, which is not cached; name the tasks" in err
+    assert f"in the run {runs['first']}, which is not cached; make the run again" in err
 
 
 def test_p_says_what_it_saw_in_each_layer(files, capsys):

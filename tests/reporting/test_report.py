@@ -321,7 +321,7 @@ def test_a_file_with_names_of_its_own_is_named_with_its_columns():
         changed = {"task": "custom-mine", "scorer": "exact", "data": "/a/mine.csv", "columns": columns}
         store.query("UPDATE runs SET config = $new", {"new": json.dumps({**config, **changed})})
     body = report.html(run)
-    assert "Items from mine.csv" in body
+    assert "Samples from mine.csv" in body
     assert "Of its columns: prompt from \u201cmy question\u201d." in body
 
 
