@@ -21,16 +21,6 @@ from tests.made import runs as tiny
 ROWS = 120
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="module")
-def loaded():
-    return tiny.load()
-
-
 @pytest.fixture
 def file(tmp_path):
     return write(tmp_path / "own.jsonl", ROWS)

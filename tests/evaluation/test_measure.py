@@ -33,16 +33,6 @@ from tests.made.models import activations_at
 LIMIT = 12
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="module")
-def loaded():
-    return tiny.load()
-
-
 @pytest.fixture
 def run(loaded):
     return tiny.make_run(*loaded)

@@ -27,16 +27,6 @@ CLAMP = SteeringRow(1, 3, 9.0, operation="clamp")
 LATE = SteeringRow(2, 5, 9.0, from_token=1, while_fires=Firing(1, 7))
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="module")
-def loaded():
-    return tiny.load()
-
-
 @pytest.fixture
 def steering(loaded):
     return replace(stored_run.kept_sets(tiny.make_run(*loaded))["A"], name="held")

@@ -25,16 +25,6 @@ from tests.made.models import tiny as tiny_model
 LIMIT = 12
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="module")
-def loaded():
-    return tiny.load()
-
-
 @pytest.fixture
 def steering(loaded):
     run = tiny.make_run(*loaded)
