@@ -10,7 +10,7 @@ import numpy as np
 
 from corrsteer_core.base.progress import Progress, silent
 from corrsteer_core.engine.choosing import greedy
-from corrsteer_core.engine.steering import check_model, vectors_of
+from corrsteer_core.engine.steering import check_model, variant_of
 from corrsteer_core.evaluation.exam import Balance, Exam, exam_for
 from corrsteer_core.evaluation.measure import Measured, measured_sets
 from corrsteer_core.evaluation.near_ties import BOUND
@@ -96,7 +96,7 @@ def replay(
         max_new_tokens=evidence.max_new_tokens,
         balance=None if evidence.balance is None else Balance(evidence.balance[0], int(evidence.balance[1])),
     )
-    (found,) = measured_sets(exam, [steering], [vectors_of(steering, saes)], model, greedy, progress)
+    (found,) = measured_sets(exam, [steering], [variant_of(steering, saes)], model, greedy, progress)
     return _compared(steering, evidence, exam, model, found)
 
 

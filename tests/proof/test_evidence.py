@@ -14,7 +14,7 @@ from corrsteer_core.evaluation.measure import evaluate_set
 from corrsteer_core.proof import evidence
 from corrsteer_core.proof.replay import replay
 from corrsteer_core.runs import stored_run
-from corrsteer_core.runs.steering_set import SteeringSet, load_set, save_set
+from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet, load_set, save_set
 from corrsteer_core.tasks import custom_task, get_task
 from tests.made import runs as tiny
 
@@ -188,6 +188,16 @@ def test_what_was_measured_is_found_again(proven, file, capsys, tmp_path):
     ]  # fmt: skip
     assert all(row["agrees"] for row in what.values())
     assert not (tmp_path / "cache" / "runs").exists(), "nothing is kept of it"
+
+
+def test_a_set_that_clamps_and_ablates_is_measured_again_as_it_was(loaded, strong, file):
+    model, saes = loaded
+    rows = [SteeringRow(1, 3, 90.0, operation="clamp"), SteeringRow(2, 5, 0.0, operation="ablate", from_token=1)]
+    steering, task = strong.with_rows(rows), custom_task("exact", file, max_new_tokens=3)
+    found = evaluate_set(steering, task, model=model, saes=saes)
+    assert found.comparison.changed
+    carried = evidence.of_measurement(steering, found.summary(), found.samples)
+    assert replay(steering, carried, task, model=model, saes=saes).agrees
 
 
 @pytest.mark.parametrize("side", ["unsteered", "steered"])
