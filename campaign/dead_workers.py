@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -34,6 +35,9 @@ ALL_DONE = 600.0
 def dead_workers(place: Place, known: Known, seed: int, bounds: Bounds) -> Tally:
     """Every third command is killed itself; of the others workers die at random moments. A killed process is a trial."""
     tally = Tally("workers killed, and processes that give them work")
+    if find_spec("ray") is None:
+        tally.left_out = "Ray is not installed"
+        return tally
     rng = random.Random(seed)
     chosen = [one for one in actions(place) if one.name in ("fit", "try")]
     until, command = time.monotonic() + bounds.seconds, 0

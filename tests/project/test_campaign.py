@@ -14,7 +14,8 @@ import pytest
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from app.shared import components
-from campaign import browsers, links, served
+from campaign import browsers, dead_workers, links, served
+from campaign.__main__ import SHARES
 from campaign.database_cuts import HEADERS, PAGE, after_cut
 from campaign.tally import Bounds, Tally, table
 from tests.made.places import ROOT
@@ -30,7 +31,8 @@ def campaign(*arguments: str, broken: str = "") -> subprocess.CompletedProcess[s
 
 
 def test_a_campaign_of_a_few_trials_is_clean():
-    ended = campaign("--minutes", "0.3", "--trials", "2", "--seed", "1")
+    quick = [name for name in SHARES if name != "workers"]  # which starts Ray: below
+    ended = campaign("--minutes", "0.3", "--trials", "2", "--seed", "1", "--only", *quick)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     for kind in (
         "KILL, TERM, INT",
@@ -48,6 +50,19 @@ def test_a_campaign_of_a_few_trials_is_clean():
     ):
         assert kind in ended.stdout
     assert "| all |" in ended.stdout
+
+
+@pytest.mark.exhaustive
+def test_workers_that_are_killed_lose_nothing():
+    ended = campaign("--minutes", "10", "--trials", "4", "--seed", "1", "--only", "workers")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "workers killed" in ended.stdout
+
+
+def test_workers_are_left_out_without_ray(monkeypatch):
+    monkeypatch.setattr(dead_workers, "find_spec", lambda name: None)
+    tally = dead_workers.dead_workers(None, None, 0, Bounds(1, 1.0))
+    assert (tally.trials, tally.left_out) == (0, "Ray is not installed")
 
 
 IN_PLACE = """
