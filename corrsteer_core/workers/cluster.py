@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import secrets
@@ -9,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from functools import cache
 from typing import Any, TextIO
 
@@ -38,7 +39,7 @@ def joined(count: int | None, address: str | None) -> Iterator[None]:
         finally:
             import ray
 
-            with _signals_kept():
+            with _signals_kept(), redirect_stdout(io.StringIO()):  # what Ray still had to say, it says now
                 ray.shutdown()
 
 

@@ -50,8 +50,15 @@ def faults(page, axe):
     return [one for one in page.evaluate(ASKED) if one[0] in SERIOUS]
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [900, 1440])
+@pytest.mark.parametrize(
+    ("width", "theme"),
+    [
+        (900, "dark"),
+        (1440, "light"),
+        pytest.param(900, "light", marks=pytest.mark.exhaustive),
+        pytest.param(1440, "dark", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_no_page_has_a_serious_fault(browser, first_start, demo, axe, width, theme, monkeypatch):
     monkeypatch.setenv("CORRSTEER_CACHE", str(first_start.cache))
     first = feature_lists.features(demo, limit=1).iloc[0]

@@ -32,7 +32,7 @@ def campaign(*arguments: str, broken: str = "") -> subprocess.CompletedProcess[s
 
 def test_a_campaign_of_a_few_trials_is_clean():
     quick = [name for name in SHARES if name != "workers"]  # which starts Ray: below
-    ended = campaign("--minutes", "0.3", "--trials", "2", "--seed", "1", "--only", *quick)
+    ended = campaign("--minutes", "0.3", "--trials", "1", "--seed", "1", "--only", *quick)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     for kind in (
         "KILL, TERM, INT",

@@ -9,6 +9,7 @@ import duckdb
 import numpy as np
 import psutil
 import pytest
+import torch
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.cli import main
@@ -19,9 +20,10 @@ from corrsteer_core.evaluation.trials import trial, unsteered_and
 from corrsteer_core.method import collecting
 from corrsteer_core.method.run_setup import Setup, reopen
 from corrsteer_core.models.conditions import threads
+from corrsteer_core.models.loading import load_model
 from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.runs.run_config import RunConfig
-from corrsteer_core.saes.sae import ref_of
+from corrsteer_core.saes.sae import load_saes, ref_of
 from corrsteer_core.storage.run_folder import database_path
 from corrsteer_core.tasks import get_task, load_items
 from corrsteer_core.workers import ray_pool
@@ -118,6 +120,38 @@ def test_steered_answers_and_their_fluency_are_the_same_too(pools):
         np.testing.assert_array_equal(there[1], here[1])
 
 
+@pytest.mark.embedded
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_embedded_model_gives_the_same_too(pools, embedded_cache, monkeypatch, dtype):
+    """Tokens, features, class probabilities, unsteered and steered, to the last bit, in both types."""
+    monkeypatch.setenv("CORRSTEER_CACHE", str(embedded_cache))
+    model = load_model(dtype=dtype)
+    saes = load_saes(["embedded"], model)
+    items = load_items(get_task("sentiment"), limit=24)
+    prompts = [model.tokenizer(item.prompt)["input_ids"] for item in items]
+    push = {sae.point: 8 * sae.directions([7])[0] for sae in saes}
+
+    def found():
+        read = answers(model, prompts, max_new_tokens=3, saes=saes, batch_size=6)
+        steered = answers(
+            model, prompts, max_new_tokens=3, variants=({}, push), classes=[((65,), (66, 67))] * len(prompts)
+        )
+        return list(read), list(steered)
+
+    with threads(1):
+        here = found()
+    for pool in pools.values():
+        with spread_over(pool):
+            there = found()
+        for mine, theirs in zip([*here[0], *here[1]], [*there[0], *there[1]], strict=True):
+            assert (mine.prompts, mine.tokens) == (theirs.prompts, theirs.tokens)
+            np.testing.assert_array_equal(mine.leads, theirs.leads)
+            assert all(map(torch.equal, mine.pooled or [], theirs.pooled or []))
+            for one, other in zip(mine.class_logp, theirs.class_logp, strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.exhaustive
 def test_workers_that_are_killed_lose_and_double_nothing(pools, tmp_path, monkeypatch):
     here = collected(tmp_path / "here", monkeypatch)
@@ -173,6 +207,7 @@ def test_a_batch_that_fails_three_times_ends_the_work_with_its_reason(pools, mon
         list(answers(model, prompts, max_new_tokens=2))
 
 
+@pytest.mark.exhaustive
 def test_workers_with_other_weights_are_refused(pools):
     from dataclasses import replace
 
