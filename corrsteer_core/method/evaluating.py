@@ -66,7 +66,7 @@ def _measured(
     steering: SteeringSet, task: Task, draws: int, model: Model, asked: dict[str, Any], progress: Progress
 ) -> Evaluation:
     """With so many sets chosen alike among random features, drawn first where they are not there yet."""
-    if not draws or not steering.run or not is_cached(steering.run):
+    if not draws or not steering.active_rows or not steering.run or not is_cached(steering.run):
         return evaluate_set(steering, task, progress=progress, **asked)
     rivals = matched_sets(steering, draws=draws, model=model, progress=part_of(progress, 0, DRAWING_SHARE))
     rest = part_of(progress, DRAWING_SHARE, 1 - DRAWING_SHARE) if rivals else progress

@@ -43,10 +43,7 @@ def cache(first_start):
 
 @pytest.fixture(scope="module")
 def model(demo):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(os.cpu_count() or 1)
-    yield load_model()
-    torch.set_num_threads(threads)
+    return load_model()  # in one thread: two that wait for each other beside another process's crawl
 
 
 @pytest.fixture(scope="module")
