@@ -372,7 +372,9 @@ def test_a_strategy_that_chose_nothing_is_not_chosen_again_among_random_features
     from corrsteer_core.method import evaluating
 
     nothing = validation.empty_of(setup)
-    stored_run.keep_set(setup.run, nothing, "V", selection={"strategy": "V", "per_layer": 1, "scales": [1.0], "longest": 1.0})
+    stored_run.keep_set(
+        setup.run, nothing, "V", selection={"strategy": "V", "per_layer": 1, "scales": [1.0], "longest": 1.0}
+    )
     monkeypatch.setattr(evaluating, "matched_sets", lambda *_, **__: pytest.fail("there is nothing to match"))
     found = evaluate(nothing, setup.task, control_count=2, limit=4, model=setup.model, saes=setup.saes)
     assert found.summary()["effect"] == 0
