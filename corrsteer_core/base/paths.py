@@ -27,3 +27,8 @@ def cache_dir() -> Path:
     if (PACKAGE.parent / "pyproject.toml").exists():
         return PACKAGE.parent / "cache"
     return Path(user_cache_dir("corrsteer", appauthor=False))
+
+
+def embedded_place() -> Path:
+    """Where the embedded model lies once it is unpacked (see `models.embedded`)."""
+    return cache_dir() / "models" / EMBEDDED

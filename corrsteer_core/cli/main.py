@@ -81,12 +81,9 @@ def _run(words: list[str]) -> None:
     asked = next((word for word in words if word in COMMANDS), "")
     options = parser(asked).parse_args(words)
     report = Reporter(file=options.progress_file, quiet=options.quiet)
-    if options.device:
-        os.environ["CORRSTEER_DEVICE"] = options.device  # whatever loads a model looks there
-    if options.dtype:
-        os.environ["CORRSTEER_DTYPE"] = options.dtype
-    if options.quantize:
-        os.environ["CORRSTEER_QUANTIZE"] = options.quantize
+    for name in ("device", "dtype", "quantize"):  # whatever loads a model looks there
+        if asked_for := getattr(options, name):
+            os.environ[f"CORRSTEER_{name.upper()}"] = asked_for
     try:
         with inputs.workers(options):
             result = COMMANDS[options.name].run(options, report)

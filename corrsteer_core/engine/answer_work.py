@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute
 import torch
 from torch import Tensor
 
@@ -31,6 +30,7 @@ from corrsteer_core.models.limits import in_halves, variants_that_fit
 from corrsteer_core.models.loading import Model
 from corrsteer_core.runs.steering_set import SaeRef
 from corrsteer_core.saes.sae import Sae
+from corrsteer_core.workers.parts import as_parquet, from_parquet
 
 
 @dataclass(frozen=True)
@@ -99,14 +99,13 @@ class AnswerWork:
                     active = z[place].nonzero().flatten()
                     columns[f"feature_{nth}"].append(active.cpu().numpy().astype(np.int32))
                     columns[f"value_{nth}"].append(z[place, active].float().cpu().numpy())
-        out = io.BytesIO()
-        pq.write_table(pa.table(columns, schema=_schema(columns)), out, compression="zstd")
-        return out.getvalue()
+        return as_parquet(pa.table(columns, schema=_schema(columns)))
 
     def decode(self, data: bytes) -> list[Answers]:
         """What `encode` wrote."""
-        table = pq.read_table(io.BytesIO(data))
-        return [self._part(table.filter(pa.compute.equal(table["part"], part))) for part in _parts(table)]
+        table = from_parquet(data)
+        parts = sorted(set(table["part"].to_pylist()))
+        return [self._part(table.filter(pa.compute.equal(table["part"], part))) for part in parts]
 
     def _part(self, table: pa.Table) -> Answers:
         rows = {name: table[name].to_pylist() for name in ("prompt", "tokens", "leads", "class_logp")}
@@ -140,10 +139,6 @@ def _schema(columns: dict[str, list[Any]]) -> pa.Schema:
     }
     active = {"feature": pa.list_(pa.int32()), "value": pa.list_(pa.float32())}
     return pa.schema([(name, kinds.get(name) or active[name.partition("_")[0]]) for name in columns])
-
-
-def _parts(table: pa.Table) -> list[int]:
-    return sorted(set(table["part"].to_pylist()))
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from corrsteer_core.base.progress import Progress, silent
@@ -21,6 +19,7 @@ from corrsteer_core.models.limits import in_halves, prompts_that_fit, rows_that_
 from corrsteer_core.models.loading import Model
 from corrsteer_core.runs.steering_set import SaeRef
 from corrsteer_core.saes.sae import Sae
+from corrsteer_core.workers.parts import as_parquet, from_parquet
 from corrsteer_core.workers.pool import done
 
 READ_TOGETHER = 32
@@ -103,12 +102,10 @@ class _Work:
         ]
         part, prompt, nll = zip(*rows, strict=True)
         columns = {"part": pa.array(part, pa.int32()), "prompt": pa.array(prompt, pa.int64()), "nll": list(nll)}
-        out = io.BytesIO()
-        pq.write_table(pa.table(columns), out)
-        return out.getvalue()
+        return as_parquet(pa.table(columns))
 
     def decode(self, data: bytes) -> list[_Scores]:
-        table = pq.read_table(io.BytesIO(data)).to_pandas()
+        table = from_parquet(data).to_pandas()
         return [_Scores(some["prompt"].tolist(), np.stack(some["nll"])) for _, some in table.groupby("part", sort=True)]
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.formatting import missing
 from corrsteer_core.inspection import descriptions, logit_lens
-from corrsteer_core.inspection.firing import Firing, Wanted
+from corrsteer_core.inspection.firing import ReadText, Wanted
 from corrsteer_core.models.loading import Model
 from corrsteer_core.runs import feature_lists
 from corrsteer_core.saes.sae import Sae
@@ -21,7 +21,7 @@ SORTS = ("value", "share", "r", "tokens")
 _ORDER, _WAYS = ["value", "layer", "feature", "token"], [False, True, True, True]
 
 
-def positions(found: Firing, wanted: Wanted = Wanted()) -> str:
+def positions(found: ReadText, wanted: Wanted = Wanted()) -> str:
     """Which tokens count, and which a run would look at, in a sentence or two."""
     run = "the last prompt token and every generated token but the last"
     if wanted.where == "generation":
@@ -33,7 +33,7 @@ def positions(found: Firing, wanted: Wanted = Wanted()) -> str:
     return f"Every token of your text ({typed:,}){answer} counts{without}{around}. A run looks only at {run}."
 
 
-def strongest(found: Firing, wanted: Wanted = Wanted()) -> pd.DataFrame:
+def strongest(found: ReadText, wanted: Wanted = Wanted()) -> pd.DataFrame:
     """The features that fire: layer, feature, value (the largest), token (where that is), tokens (how many it fires at), share.
 
     The most active first. Activations of different layers are in different units, deeper ones tend to be larger: `share`
@@ -46,7 +46,7 @@ def strongest(found: Firing, wanted: Wanted = Wanted()) -> pd.DataFrame:
     return best[["layer", "feature", "value", "share", "token", "tokens"]].reset_index(drop=True)
 
 
-def by_piece(found: Firing, wanted: Wanted = Wanted(), top: int = 3) -> pd.DataFrame:
+def by_piece(found: ReadText, wanted: Wanted = Wanted(), top: int = 3) -> pd.DataFrame:
     """Piece by piece of the text: token (its first), text, features (how many fire), strongest (a list of `top` of them).
 
     Each of `strongest` is (layer, feature, value). Pieces of which no token counts are left out.
@@ -71,7 +71,7 @@ def by_piece(found: Firing, wanted: Wanted = Wanted(), top: int = 3) -> pd.DataF
     )
 
 
-def values(found: Firing, features: pd.DataFrame, wanted: Wanted = Wanted()) -> np.ndarray:
+def values(found: ReadText, features: pd.DataFrame, wanted: Wanted = Wanted()) -> np.ndarray:
     """The activations of some features (rows with layer and feature) at every token that counts: (features, tokens)."""
     counted = found.counted(wanted)
     column = {place: at for at, place in enumerate(counted)}
@@ -87,7 +87,7 @@ def values(found: Firing, features: pd.DataFrame, wanted: Wanted = Wanted()) -> 
 
 
 def table(
-    run: str, found: Firing, wanted: Wanted = Wanted(), *, ranked: bool = False, sort: str = "value"
+    run: str, found: ReadText, wanted: Wanted = Wanted(), *, ranked: bool = False, sort: str = "value"
 ) -> pd.DataFrame:
     """The features of `strongest` with what a run knows of them: r, coefficient, effect, description, description_source.
 
@@ -114,7 +114,7 @@ def promises(
     return found
 
 
-def named(found: Firing, rows: pd.DataFrame, model: Model, saes: Sequence[Sae]) -> pd.DataFrame:
+def named(found: ReadText, rows: pd.DataFrame, model: Model, saes: Sequence[Sae]) -> pd.DataFrame:
     """Some rows of `table` with at (the piece of text where each is most active) and meaning, known or guessed."""
     keys = list(zip(rows["layer"].tolist(), rows["feature"].tolist(), strict=True))
     unknown = [key for key, text in zip(keys, rows["description"], strict=True) if missing(text)]
@@ -123,7 +123,7 @@ def named(found: Firing, rows: pd.DataFrame, model: Model, saes: Sequence[Sae]) 
     return rows.assign(at=[found.label(int(token)) for token in rows["token"]], meaning=meanings)
 
 
-def _kept(found: Firing, wanted: Wanted) -> pd.DataFrame:
+def _kept(found: ReadText, wanted: Wanted) -> pd.DataFrame:
     rows = found.active
     if wanted.layers:
         rows = rows[rows["layer"].isin(wanted.layers)]

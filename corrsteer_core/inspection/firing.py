@@ -39,7 +39,7 @@ Where = Literal["all", "generation"]
 
 
 @dataclass(frozen=True)
-class Firing:
+class ReadText:
     """A text, and every activation above 0 in it."""
 
     text: Text
@@ -94,7 +94,7 @@ class Wanted:
 def read(
     model: Model, saes: Sequence[Sae], text: str, style: PromptStyle = PLAIN, *, new_tokens: int = 0,
     progress: Progress = silent,
-) -> Firing:  # fmt: skip
+) -> ReadText:  # fmt: skip
     """Read a text with every SAE. With `new_tokens`, it is a prompt: the model's greedy answer to it is read too.
 
     No hook is on the model where `progress` is called. Raises CorrSteerError for an empty text and one that is too long.
@@ -110,7 +110,7 @@ def read(
     answer = _answer(model, prompt, new_tokens, progress) if new_tokens else []
     whole = Text(tuple(prompt), tuple(answer))
     active = _active(model, saes, whole.tokens, progress)
-    return Firing(whole, tuple(_parts(model, whole, style)), spans(model, whole.tokens), active)
+    return ReadText(whole, tuple(_parts(model, whole, style)), spans(model, whole.tokens), active)
 
 
 def check_text(text: str) -> None:
@@ -125,7 +125,7 @@ def check_text(text: str) -> None:
 
 def read_for(
     run: str, text: str, model: Model, saes: Sequence[Sae], *, answer: bool = False, progress: Progress = silent
-) -> Firing:
+) -> ReadText:
     """Read a text with a run's model and SAEs: as it is, or (`answer`) as a prompt of the run with its answer.
 
     The answer is at most as long as the run's own and LONGEST_ANSWER tokens.

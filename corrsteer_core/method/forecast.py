@@ -16,7 +16,14 @@ from corrsteer_core.engine.batches import answers
 from corrsteer_core.engine.generation import UNSTEERED, Vectors
 from corrsteer_core.evaluation.how_many import CONTROLS, MATCHED
 from corrsteer_core.method.run_setup import Setup
-from corrsteer_core.models.limits import bytes_per_token, limits_with, memory_of, prompts_that_fit, weights_of
+from corrsteer_core.models.limits import (
+    bytes_per_token,
+    limits_with,
+    memory_of,
+    prompts_that_fit,
+    prompts_within,
+    weights_of,
+)
 from corrsteer_core.models.loading import Model
 from corrsteer_core.models.prompts import render
 from corrsteer_core.runs.strategies import PER_LAYER, SCALES, STRATEGIES
@@ -79,7 +86,7 @@ def memory_of_config(config: Any, dtype: torch.dtype, layers: int, features: int
 def prompts_at_once(memory: Memory, config: Any, kind: str, length: int, new: int) -> int:
     """Prompts of so many tokens that a batch holds, answered with `new`."""
     limits = limits_with(memory.left, memory.token, config.get_text_config(), kind)
-    return max(0, min(limits.prompts, limits.tokens // (length + new)))
+    return prompts_within(limits, length + new)
 
 
 def answers_of(splits: Mapping[str, int], layers: int) -> dict[str, int]:

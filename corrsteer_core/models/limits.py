@@ -26,10 +26,13 @@ FEWEST = 4  # prompts read together, however many variants each has
 
 def prompts_that_fit(model: Model, prompts: Sequence[Sequence[int]], max_new_tokens: int, variants: int = 1) -> int:
     """Prompts per batch: as many as memory holds, up to where more bring nothing."""
-    limits = limits_of(model)
     longest = max(len(prompt) for prompt in prompts)
-    fitting = min(limits.prompts, limits.tokens // (longest + max_new_tokens), max(FEWEST, limits.rows // variants))
-    return max(1, fitting)
+    return max(1, prompts_within(limits_of(model), longest + max_new_tokens, variants))
+
+
+def prompts_within(limits: Limits, tokens: int, variants: int = 1) -> int:
+    """Prompts of at most so many tokens, with their answers, that limits hold; 0 where they do not hold even one."""
+    return min(limits.prompts, limits.tokens // tokens, max(FEWEST, limits.rows // variants))
 
 
 def variants_that_fit(model: Model, prompts: int, length: int, max_new_tokens: int) -> int:

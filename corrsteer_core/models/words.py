@@ -7,7 +7,7 @@ from typing import Any
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.hub_errors import first_line
-from corrsteer_core.base.paths import EMBEDDED, cache_dir
+from corrsteer_core.base.paths import EMBEDDED, embedded_place
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def words_of(name: str) -> Words:
     """
     from transformers import AutoTokenizer
 
-    source = str(cache_dir() / "models" / EMBEDDED) if name == EMBEDDED else name
+    source = str(embedded_place()) if name == EMBEDDED else name
     try:
         return Words(name, AutoTokenizer.from_pretrained(source, trust_remote_code=False, local_files_only=True))
     except Exception as error:  # missing and broken files fail in many ways

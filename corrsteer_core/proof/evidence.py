@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pandas as pd
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.files import not_written, write_text
+from corrsteer_core.base.typed_json import typed
 from corrsteer_core.reporting.verdict import verdict
 from corrsteer_core.runs import measurements
 from corrsteer_core.runs.steering_set import SteeringSet, load_set
@@ -61,8 +62,14 @@ class Evidence:
     """Of the verdict, which rests on controls too."""
 
     def __post_init__(self) -> None:
-        for one in fields(self):
-            _check_type(one.name, getattr(self, one.name))
+        if not all(math.isfinite(one) for one in (self.scale, self.unsteered_rate, self.steered_rate)):
+            raise ValueError("a number in it is not finite")
+        if not isinstance(self.sae_fingerprints, list) or not all(
+            isinstance(one, str) for one in self.sae_fingerprints
+        ):
+            raise ValueError(f"sae_fingerprints is {str(self.sae_fingerprints)[:40]!r}")
+        if self.balance is not None and (len(self.balance) != 2 or not all(map(_is_number, self.balance))):
+            raise ValueError(f"balance is {str(self.balance)[:40]!r}")
         if self.n < 1 or self.max_new_tokens < 1:
             raise ValueError("it has no samples or no answers")
         self.outcomes()
@@ -70,30 +77,6 @@ class Evidence:
     def outcomes(self) -> np.ndarray:
         """(n, 2): unsteered and steered, each in [0, 1]. Raises ValueError where they are not n."""
         return np.column_stack([unpacked(self.unsteered, self.n), unpacked(self.steered, self.n)])
-
-
-_TEXTS = {
-    "content", "model_fingerprint", "dtype", "task", "split", "items", "verdict", "sentence",
-}  # fmt: skip
-_WHOLE = {"max_new_tokens", "n", "positive_flips", "negative_flips"}
-_NUMBERS = {"scale", "unsteered_rate", "steered_rate"}
-
-
-def _check_type(name: str, value: Any) -> None:
-    """Raise ValueError unless a field holds what it should."""
-    fine = True
-    if name in _TEXTS:
-        fine = isinstance(value, str)
-    elif name in _WHOLE:
-        fine = isinstance(value, int) and not isinstance(value, bool)
-    elif name in _NUMBERS:
-        fine = _is_number(value)
-    elif name == "sae_fingerprints":
-        fine = isinstance(value, list) and all(isinstance(one, str) for one in value)
-    elif name == "balance":
-        fine = value is None or (isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)))
-    if not fine:
-        raise ValueError(f"{name} is {str(value)[:40]!r}")
 
 
 def _is_number(value: Any) -> bool:
@@ -206,7 +189,7 @@ def carried_by(path: Path, steering: SteeringSet) -> Evidence | None:
     if body is None:
         return None
     try:
-        found = Evidence(**body)
+        found = typed(Evidence, body)
     except (TypeError, ValueError) as error:
         raise CorrSteerError(f"The evidence in {path} cannot be read: {error}; ask for the file again.") from error
     if found.content != steering.content:

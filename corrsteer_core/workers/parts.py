@@ -6,12 +6,16 @@ A file is named after its batch and the hash of its content, so that a torn or d
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import secrets
 import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from corrsteer_core.base.files import not_written, write_bytes, write_text
 from corrsteer_core.base.paths import cache_dir
@@ -20,6 +24,18 @@ _NAMED = re.compile(r"(?P<unit>\d{6})-(?P<digest>[0-9a-f]{16})\.parquet")
 _MARK = "job"
 FORGOTTEN = 7 * 24 * 3600.0
 """Seconds after which the parts of a job that nobody went on with are removed."""
+
+
+def as_parquet(table: pa.Table) -> bytes:
+    """A table as the content of a Parquet file."""
+    out = io.BytesIO()
+    pq.write_table(table, out, compression="zstd")
+    return out.getvalue()
+
+
+def from_parquet(data: bytes) -> pa.Table:
+    """The table that `as_parquet` wrote."""
+    return pq.read_table(io.BytesIO(data))
 
 
 def digest_of(data: bytes) -> str:

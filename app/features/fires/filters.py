@@ -15,7 +15,7 @@ from corrsteer_core.runs import measurements, run_facts
 from corrsteer_core.runs.steering_set import SteeringSet
 
 if TYPE_CHECKING:
-    from corrsteer_core.inspection.firing import Firing, Wanted, Where
+    from corrsteer_core.inspection.firing import ReadText, Wanted, Where
 
 EVERY, RANKED, PICKED = "all that fire", "only those with an r", "only those you picked"
 IN_SET = "only those of set "
@@ -38,7 +38,7 @@ class Asked:
     sort: str
 
 
-def draw(run: str, facts: run_facts.RunFacts, found: Firing) -> Asked:
+def draw(run: str, facts: run_facts.RunFacts, found: ReadText) -> Asked:
     """The boxes, and what they are set to."""
     from corrsteer_core.inspection.firing import Wanted
 
@@ -59,7 +59,7 @@ def draw(run: str, facts: run_facts.RunFacts, found: Firing) -> Asked:
     return Asked(wanted, which == RANKED, sort)
 
 
-def _switches(found: Firing) -> tuple[bool, bool, Where]:
+def _switches(found: ReadText) -> tuple[bool, bool, Where]:
     """Which tokens and features are left out because they tell little: `first`, `everywhere` and `where` of `Wanted`."""
     with st.container(horizontal=True):
         without_first = st.toggle(
@@ -88,11 +88,11 @@ def _members(run: str) -> dict[str, frozenset[tuple[int, int]]]:
     return found
 
 
-def _tokens(found: Firing) -> list[int]:
+def _tokens(found: ReadText) -> list[int]:
     return [ALL_TOKENS, *(span.start for span in found.spans if found.parts[span.start] != "around")]
 
 
-def _name(found: Firing, token: int) -> str:
+def _name(found: ReadText, token: int) -> str:
     return "all" if token == ALL_TOKENS else f"{token + 1}: {named_token(found.label(token))}"
 
 

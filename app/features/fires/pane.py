@@ -17,7 +17,7 @@ from corrsteer_core.runs import run_facts
 if TYPE_CHECKING:
     from app.features.drawing import Work
     from app.features.fires.filters import Asked
-    from corrsteer_core.inspection.firing import Firing
+    from corrsteer_core.inspection.firing import ReadText
 
 READ = "fires_read"  # what was asked, and the text being read or read
 PLAIN, ANSWERED = "As plain text", "As a prompt, with the model's answer"
@@ -69,7 +69,7 @@ def _form(run: str, facts: run_facts.RunFacts) -> None:
         ui.problem(error)
 
 
-def _found(run: str, facts: run_facts.RunFacts, found: Firing) -> None:
+def _found(run: str, facts: run_facts.RunFacts, found: ReadText) -> None:
     """The text, shaded; then the features, and the tokens one by one."""
     from corrsteer_core.inspection import fired_features
 
@@ -99,7 +99,7 @@ def _of_any_token(asked: Asked) -> Any:
     return replace(asked.wanted, token=None)
 
 
-def _features(run: str, facts: run_facts.RunFacts, found: Firing, asked: Asked, rows: pd.DataFrame) -> None:
+def _features(run: str, facts: run_facts.RunFacts, found: ReadText, asked: Asked, rows: pd.DataFrame) -> None:
     """The features that fire, the first few of them in a table whose rows open them."""
     from corrsteer_core.inspection import fired_features
 
@@ -135,7 +135,7 @@ def _features(run: str, facts: run_facts.RunFacts, found: Firing, asked: Asked, 
 
 
 def _for_show(
-    found: Firing, asked: Asked, shown: pd.DataFrame, guessed: dict[tuple[int, int], list[str]]
+    found: ReadText, asked: Asked, shown: pd.DataFrame, guessed: dict[tuple[int, int], list[str]]
 ) -> pd.DataFrame:
     from corrsteer_core.inspection import fired_features
 
@@ -192,7 +192,7 @@ def _open_row(key: str, shown: pd.DataFrame) -> None:
         state.open_feature(int(row["layer"]), int(row["feature"]))
 
 
-def _tokens(found: Firing, pieces: pd.DataFrame) -> None:
+def _tokens(found: ReadText, pieces: pd.DataFrame) -> None:
     """The text token by token; a selected row leaves only the features that fire there."""
     st.caption("One row per token. Select one to see only the features that fire on it.")
     table = pd.DataFrame(

@@ -13,7 +13,7 @@ from app.shared.resources import FitStamp, fit_stamp
 from corrsteer_core.base.progress import Progress
 
 if TYPE_CHECKING:
-    from corrsteer_core.inspection.firing import Firing
+    from corrsteer_core.inspection.firing import ReadText
 
 Keys = tuple[tuple[int, int], ...]
 """Features by layer and number."""
@@ -21,12 +21,12 @@ KEPT = 64  # lists of features whose meaning is remembered
 
 
 def reading(run: str, model: str, text: str, *, answer: bool) -> Work:
-    """The text being read; its result is a `Firing`. Raises CorrSteerError for a text that is empty or too long."""
+    """The text being read; its result is a `ReadText`. Raises CorrSteerError for a text that is empty or too long."""
     from corrsteer_core.inspection import firing
 
     firing.check_text(text)
 
-    def read(bench: Bench, progress: Progress) -> Firing:
+    def read(bench: Bench, progress: Progress) -> ReadText:
         from corrsteer_core.runs import stored_run
 
         net, saes = bench.model(), bench.saes(stored_run.stored(run)[0].saes)

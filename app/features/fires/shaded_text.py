@@ -10,7 +10,7 @@ from corrsteer_core.base.text_diff import escaped
 if TYPE_CHECKING:
     import pandas as pd
 
-    from corrsteer_core.inspection.firing import Firing
+    from corrsteer_core.inspection.firing import ReadText
     from corrsteer_core.inspection.token_activations import Span
 
 NEAR = 12  # pieces around text and answer that are shown too
@@ -24,7 +24,7 @@ STYLE = (
 )
 
 
-def shaded(found: Firing, pieces: pd.DataFrame, picked: int | None) -> str:
+def shaded(found: ReadText, pieces: pd.DataFrame, picked: int | None) -> str:
     """The whole text as HTML; `pieces` as from `by_piece` says what fires where, `picked` is the token that was chosen."""
     rows = {int(row.token): row for row in pieces.itertuples()}
     highest = max((_value(row) for row in rows.values()), default=0.0)
@@ -41,7 +41,7 @@ def shaded(found: Firing, pieces: pd.DataFrame, picked: int | None) -> str:
     return f'<div class="cs-shaded">{"".join(out)}</div>'
 
 
-def _far_from_the_text(found: Firing) -> set[int]:
+def _far_from_the_text(found: ReadText) -> set[int]:
     """Places of the pieces that are neither of the text nor of the answer, nor near: examples, a long template."""
     own = [at for at, span in enumerate(found.spans) if found.parts[span.start] != "around"]
     near = {place for at in own for place in range(at - NEAR, at + NEAR + 1)}
@@ -57,7 +57,7 @@ def _value(row) -> float:
     return row.strongest[0][2] if row.strongest else 0.0
 
 
-def _piece(found: Firing, span: Span, row, most: float, picked: int | None) -> str:
+def _piece(found: ReadText, span: Span, row, most: float, picked: int | None) -> str:
     if row is None:
         return f'<span class="cs-around" title="does not count">{escaped(span.text)}</span>'
     alpha = shades.DEEPEST * _value(row) / most if most > 0 else 0.0
