@@ -88,14 +88,8 @@ def own_text(run: str, facts: run_facts.RunFacts, layer: int, feature: int, draw
         else:
             ui.problem("The prompt is empty; type something for the model to read.")
     of, work = st.session_state.get(TYPED, (None, None))
-    if of != about or work is None:
-        return
-    if not work.ready:
-        waiting.wait_for(work, "What was read follows here.")
-    elif work.problem:
-        ui.problem(work.problem)
-    else:
-        found = work.result
+    found = waiting.result_of(work, "What was read follows here.") if of == about else None
+    if found is not None:
         highest = max(drawn.highest, *found.values)
         st.html(shades.STYLE + shades.row(found, highest, max(found.values), "largest of all tokens"))
         table = shades.numbers(found)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from app.features import drawing
@@ -23,6 +25,17 @@ def profile(work: drawing.Work, run: str, facts: run_facts.RunFacts, layer: int,
             args=(run, layer, feature, facts.config["model"]),
             key="profile_again",
         )
+
+
+def result_of(work: drawing.Work | None, follows: str) -> Any:
+    """What was worked out; None, and that is said, while it is not there yet and where it could not be."""
+    if work is not None and not work.ready:
+        wait_for(work, follows)
+    elif work is not None and work.problem:
+        ui.problem(work.problem)
+    elif work is not None:
+        return work.result
+    return None
 
 
 def wait_for(work: drawing.Work, follows: str) -> None:

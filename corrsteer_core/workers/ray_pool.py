@@ -109,13 +109,12 @@ class RayPool:
         """Workers, asked who they are. Raises CorrSteerError where they would not compute the same numbers."""
         import ray
 
-        cuda = place.conditions.device == "cuda"
-        cores = place.conditions.threads if self.address else 1
-        there = ray.cluster_resources()
-        room = int(there.get("GPU", 0)) if cuda else int(there.get("CPU", 0)) // cores
+        kind, each_takes = self._needs(place)
+        room = int(ray.cluster_resources().get(kind, 0)) // each_takes
         wanted = self.count or max(1, room)
         if wanted > room:
-            each = "a GPU of its own" if cuda else f"{cores} {'core' if cores == 1 else 'cores'}"
+            cores = "core" if each_takes == 1 else "cores"
+            each = "a GPU of its own" if kind == "GPU" else f"{each_takes} {cores}"
             raise CorrSteerError(f"{wanted} workers were asked for; each takes {each}, and there is room for {room}.")
         workers = [self._one(place) for _ in range(wanted)]
         about = [self._there(workers, nth, place) for nth in range(wanted)]
@@ -141,11 +140,15 @@ class RayPool:
         would let it fail at once meanwhile; another takes its place."""
         import ray
 
-        cuda = place.conditions.device == "cuda"
-        cores = 0 if cuda else place.conditions.threads if self.address else 1
-        return ray.remote(num_cpus=cores, num_gpus=int(cuda), max_restarts=0, max_task_retries=0)(self.kind).remote(
-            place
-        )
+        kind, each_takes = self._needs(place)
+        cores, gpus = (0, each_takes) if kind == "GPU" else (each_takes, 0)
+        return ray.remote(num_cpus=cores, num_gpus=gpus, max_restarts=0, max_task_retries=0)(self.kind).remote(place)
+
+    def _needs(self, place: Place) -> tuple[str, int]:
+        """What a worker takes, in Ray's words: a GPU, or cores; a Ray of our own has as many of these as workers."""
+        if place.conditions.device == "cuda":
+            return "GPU", 1
+        return "CPU", place.conditions.threads if self.address else 1
 
     def _another(self, dead: Any) -> Any:
         """A new worker in place of one that died."""

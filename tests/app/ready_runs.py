@@ -40,6 +40,18 @@ def _written_tiny() -> tuple[Path, str]:
     return _elsewhere(lambda: tiny.make_run(*tiny.load()))
 
 
+def features_page() -> None:
+    """The Features page as a script of its own, for AppTest."""
+    import streamlit as st  # this function's text is run on its own
+
+    from app.features import page as features
+    from app.shared import components
+    from corrsteer_core.storage import run_folder
+
+    st.session_state.setdefault("current_run", next(iter(run_folder.run_names()), None))
+    components.page_of(features.page)()
+
+
 def _elsewhere(make: Callable[[], str]) -> tuple[Path, str]:
     """Make a run in a cache of its own; the folder it is in, and its name."""
     cache_folder = Path(tempfile.mkdtemp(prefix="corrsteer-ready-"))

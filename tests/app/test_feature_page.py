@@ -7,7 +7,6 @@ import html
 import threading
 import time
 import weakref
-from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -25,27 +24,9 @@ LAYER, FEATURE = 1, 3
 HOSTILE = "<img src=x onerror=alert(1)> seen \u202e"
 
 
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
-    monkeypatch.setenv("CORRSTEER_DTYPE", "float32")  # what the app loads is what tests/made/runs.py does
-    return ready_runs.make_tiny_run()
-
-
-def script() -> None:
-    import streamlit as st  # this function's text is run on its own
-
-    from app.features import page as features
-    from app.shared import components
-    from corrsteer_core.storage import run_folder
-
-    st.session_state.setdefault("current_run", next(iter(run_folder.run_names()), None))
-    components.page_of(features.page)()
-
-
 def opened(run: str) -> AppTest:
     """The page of the feature, once the model has read it."""
-    test = AppTest.from_function(script, default_timeout=600)
+    test = AppTest.from_function(ready_runs.features_page, default_timeout=600)
     test.query_params["layer"], test.query_params["feature"] = str(LAYER), str(FEATURE)
     test.run()
     assert drawing.profile(run, LAYER, FEATURE, run_facts.facts(run).config["model"]).wait(600)
@@ -153,7 +134,7 @@ def test_a_profile_that_is_being_drawn_says_how_far_it_is_and_can_be_cancelled(r
     pieces, work = Pieces(), drawing.Work
     pieces.loaded.set()
     monkeypatch.setattr(drawing, "Work", lambda bench, do: work(bench, pieces))
-    test = AppTest.from_function(script, default_timeout=600)
+    test = AppTest.from_function(ready_runs.features_page, default_timeout=600)
     test.query_params["layer"], test.query_params["feature"] = str(LAYER), str(FEATURE)
     test.run()
     assert pieces.begun.wait(600)

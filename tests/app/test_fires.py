@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import re
-from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -23,28 +22,11 @@ HOSTILE = "<img src=x onerror=alert(1)> seen \u202e =cmd()"
 UNTOLD = Wanted(first=False, everywhere=False)  # what the page begins with
 
 
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
-    monkeypatch.setenv("CORRSTEER_DTYPE", "float32")  # what the app loads is what tests/made/runs.py does
-    return ready_runs.make_tiny_run()
-
-
-def script() -> None:
-    import streamlit as st  # this function's text is run on its own
-
-    from app.features import page as features
-    from app.shared import components
-    from corrsteer_core.storage import run_folder
-
-    st.session_state.setdefault("current_run", next(iter(run_folder.run_names()), None))
-    st.session_state.setdefault("pane", "Your text")
-    components.page_of(features.page)()
-
-
 def asked(text: str, how: str = pane.PLAIN) -> AppTest:
     """The page, with a text sent."""
-    test = AppTest.from_function(script, default_timeout=600).run()
+    test = AppTest.from_function(ready_runs.features_page, default_timeout=600)
+    test.session_state["pane"] = "Your text"
+    test.run()
     test.text_area(key="fires_text").set_value(text)
     test.segmented_control(key="fires_how").set_value(how)
     next(one for one in test.button if one.label == "See what fires").click().run()

@@ -34,14 +34,9 @@ def draw(run: str, facts: run_facts.RunFacts) -> None:
     )
     _form(run, facts)
     about, work = st.session_state.get(READ, (None, None))
-    if work is None or about != run:
-        return
-    if not work.ready:
-        waiting.wait_for(work, "The features that fire follow here.")
-    elif work.problem:
-        ui.problem(work.problem)
-    else:
-        _found(run, facts, work.result)
+    found = waiting.result_of(work, "The features that fire follow here.") if about == run else None
+    if found is not None:
+        _found(run, facts, found)
 
 
 def _form(run: str, facts: run_facts.RunFacts) -> None:
