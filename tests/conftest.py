@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+from corrsteer_core.base import garbage
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests must not depend on a hub; what they load is local
 # Tiny models gain nothing from a second thread, and the first start goes on beside the tests.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -55,6 +57,11 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             last = ", last" if item.get_closest_marker("embedded") else ""
             item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0] + last))
+
+
+def pytest_collection_finish():
+    """All modules of tests are loaded. What they hold would be gone through after every run of a page."""
+    garbage.set_aside()
 
 
 @pytest.fixture(scope="session", autouse=True)
