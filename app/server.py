@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.serving import ANY_NAME, HERE, TOKEN
-from corrsteer_core.base import garbage, parent
+from corrsteer_core.base import parent
 from corrsteer_core.base.errors import CorrSteerError
 
 if TYPE_CHECKING:
@@ -74,7 +74,6 @@ def _load() -> None:
     for run in run_folder.run_names()[:1]:
         with suppress(CorrSteerError):  # what is wrong with it is said on the page
             run_facts.facts(run)  # which leaves its file open
-    garbage.set_aside()
 
 
 def _settings(port: int, address: str, names: list[str]) -> dict[str, Any]:

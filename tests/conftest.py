@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
+import gc
 import os
 import sys
 import time
 
 import pytest
-
-from corrsteer_core.base import garbage
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests must not depend on a hub; what they load is local
 # Tiny models gain nothing from a second thread, and the first start goes on beside the tests.
@@ -60,8 +60,10 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_collection_finish():
-    """All modules of tests are loaded. What they hold would be gone through after every run of a page."""
-    garbage.set_aside()
+    """All modules are loaded: what they hold, they hold to the end, so no search for garbage needs to go through it."""
+    gc.collect()
+    gc.freeze()
+    atexit.register(gc.unfreeze)  # or libraries complain of what they find still there
 
 
 @pytest.fixture(scope="session", autouse=True)
