@@ -23,8 +23,8 @@ WORKER = "ray::Worker"
 """What their processes are called."""
 LET_GO = 10.0
 """Seconds in which the workers of a killed process must be gone."""
-RAY_ENDS = 60.0
-"""Seconds in which the processes of Ray itself must be gone, which look for the others now and then."""
+RAY_ENDS = 120.0
+"""Seconds in which the processes of Ray itself must be gone; two of them try for a minute to tell the dead ones of it."""
 BETWEEN = (0.5, 4.0)
 """Seconds from one killed worker to the next."""
 EACH = 5
