@@ -117,7 +117,9 @@ CLOSE = 0.05
 """Of the spread of all logits. The most that was measured is a quarter of it; see also the assertion on wrong texts."""
 
 
-@pytest.mark.parametrize("rows", [None, "all at one layer", "while and from token"])
+@pytest.mark.parametrize(
+    "rows", [None, pytest.param("all at one layer", marks=pytest.mark.exhaustive), "while and from token"]
+)
 @pytest.mark.parametrize("architecture", FAST)
 def test_the_script_parts_only_where_the_best_two_tokens_are_close(architecture, rows, tmp_path):
     model, saes, steering = test_export.saved_and_loaded(tmp_path, architecture, torch.bfloat16)

@@ -231,6 +231,17 @@ def test_the_command_line_writes_a_script_that_runs_alone(made, tmp_path, capsys
     assert main([*arguments, "--quiet", "--force"]) == 0
 
 
+def test_the_script_takes_another_place_of_the_model_and_another_length(made, tmp_path):
+    model, saes, steering = made
+    exports.write_new(tmp_path, exports.exported(steering, "python", "steer", model, saes))
+    (tmp_path / "model").rename(tmp_path / "elsewhere")
+    words = [sys.executable, "steer.py", "--model", "elsewhere", "--max-new-tokens", "3", PROMPTS[0]]
+    asked = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env=alone(), check=False)
+    assert asked.returncode == 0, asked.stderr
+    texts = playground.side_by_side(steering, PROMPTS[0], max_new_tokens=3, model=model, saes=saes)
+    assert asked.stdout == f"prompt: {PROMPTS[0]}\nunsteered: {texts[0]}\nsteered: {texts[1]}\n\n"
+
+
 def alone() -> dict[str, str]:
     """An environment in which this project is not on Python's path."""
     import os

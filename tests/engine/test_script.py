@@ -185,7 +185,7 @@ def test_the_script_imports_torch_and_transformers_alone(llama):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             found.add(node.module)
-    assert found == {"json", "sys", "contextlib", "pathlib", "torch", "safetensors", "transformers"}
+    assert found == {"argparse", "json", "contextlib", "pathlib", "torch", "safetensors", "transformers"}
 
 
 def test_a_direction_that_is_nothing_and_a_scale_of_0_change_nothing(llama, tmp_path):

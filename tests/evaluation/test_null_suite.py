@@ -21,7 +21,7 @@ from corrsteer_core.reporting.verdict import UNIGRAM, verdict
 from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.tasks import Item, get_task
 
-SEEDS = [20, pytest.param(100, marks=pytest.mark.exhaustive)]
+SEEDS = [10, pytest.param(100, marks=pytest.mark.exhaustive)]
 """Draws of each case; a hundred in `make test-all`."""
 N = 280
 CONTROLS = 7
