@@ -66,8 +66,10 @@ class AnswerWork:
     def identity(self) -> bytes:
         """All that the answers depend on beside batch, model and conditions."""
         digest = hashlib.sha256()
-        about = [list(map(list, self.prompts)), self.max_new_tokens, self.pooling, self.classes]
-        digest.update(json.dumps([*about, [ref.fingerprint for ref in self.sae_refs]]).encode())
+        for prompt in self.prompts:  # one by one: those of all as one text would be many times what they take
+            digest.update(json.dumps(list(prompt)).encode())
+        about = [self.max_new_tokens, self.pooling, self.classes, [ref.fingerprint for ref in self.sae_refs]]
+        digest.update(json.dumps(about).encode())
         for vectors in map(constant_part, self.variants):  # those that do more are answered by no worker
             digest.update(b"variant")
             for point in sorted(vectors):
