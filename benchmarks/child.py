@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from array import array
 from collections.abc import Callable
 
 import numpy as np
@@ -98,7 +99,8 @@ def collect(subject: str, samples: str, new: str) -> dict:
 
 
 def store(samples: str) -> dict:
-    """What a sample costs beside the model, in a run of so many: seconds to store, to go on from, to read; peak memory."""
+    """What a sample costs beside the model, in a run of so many: seconds to store, to go on from, to read; peak memory
+    (`peak` before a layer is read, `read` with it)."""
     import tempfile
 
     from benchmarks import fabricate
@@ -115,16 +117,16 @@ def store(samples: str) -> dict:
         stored = time.perf_counter()
         with Writer(run) as opened:
             finished = set(opened.query("SELECT sample FROM samples WHERE outcome IS NOT NULL")["sample"])
-            batches = plan([[1] * (20 + number % 30) for number in range(count)], 64, 24)
+            batches = plan([array("i", [1] * (20 + number % 30)) for number in range(count)], 64, 24)
             done = frozenset(range(len(finished)))
             assert all(done.issuperset(batch) for batch in batches)
-        planned = time.perf_counter()
+        planned, peak = time.perf_counter(), own_peak()
         with Reader(run) as reader:
             training_activations(reader, 0, 1000)
         read = time.perf_counter()
     seconds = (stored - started, planned - stored, read - planned)
     names = ("storing and publishing", "resuming and planning", "reading")
-    return {name: one / count for name, one in zip(names, seconds, strict=True)} | {"peak": own_peak()}
+    return {name: one / count for name, one in zip(names, seconds, strict=True)} | {"peak": peak, "read": own_peak()}
 
 
 def idle() -> dict:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,12 +24,13 @@ from corrsteer_core.engine.generation import (
     read_opening,
     tokens_by_row,
 )
-from corrsteer_core.engine.operations import Vectors, constant_part
+from corrsteer_core.engine.operations import Told, Vectors, understood
 from corrsteer_core.engine.pooling import Pooler
+from corrsteer_core.models.hooks import HookPoint
 from corrsteer_core.models.limits import in_halves, variants_that_fit
 from corrsteer_core.models.loading import Model
 from corrsteer_core.runs.steering_set import SaeRef
-from corrsteer_core.saes.sae import Sae
+from corrsteer_core.saes.sae import Sae, ref_of
 from corrsteer_core.workers.parts import as_parquet, from_parquet
 
 
@@ -55,39 +56,52 @@ class AnswerWork:
 
     prompts: Sequence[Sequence[int]]
     max_new_tokens: int
-    variants: Sequence[Vectors]
-    """That differ in what they do (see `generation.set_apart`)."""
+    variants: Sequence[Mapping[HookPoint, Tensor | Told]]
+    """That differ in what they do (see `generation.set_apart`), in plain values."""
     pooling: str
-    sae_refs: tuple[SaeRef, ...] = ()
+    pooled: tuple[SaeRef, ...] = ()
     """The SAEs whose features are read, if any."""
     classes: Sequence[ClassTokens] = ()
     choose: Choose = greedy
 
+    @property
+    def sae_refs(self) -> tuple[SaeRef, ...]:
+        """Those, and the ones that variants read activations with."""
+        parts = [one for vectors in self.variants for one in vectors.values() if isinstance(one, Told)]
+        steering = [ref for one in parts for ref in (one.sae, *one.conditions.values())]
+        return tuple(dict.fromkeys((*self.pooled, *steering)))
+
     def identity(self) -> bytes:
         """All that the answers depend on beside batch, model and conditions."""
         digest = hashlib.sha256()
-        about = [list(map(list, self.prompts)), self.max_new_tokens, self.pooling, self.classes]
-        digest.update(json.dumps([*about, [ref.fingerprint for ref in self.sae_refs]]).encode())
-        for vectors in map(constant_part, self.variants):  # those that do more are answered by no worker
+        for prompt in self.prompts:  # one by one: those of all as one text would be many times what they take
+            digest.update(json.dumps(list(prompt)).encode())
+        about = [self.max_new_tokens, self.pooling, self.classes, [ref.fingerprint for ref in self.pooled]]
+        digest.update(json.dumps(about).encode())
+        for vectors in self.variants:
             digest.update(b"variant")
-            for point in sorted(vectors):
-                digest.update(point.name.encode() + vectors[point].cpu().float().numpy().tobytes())
+            for point, one in sorted(vectors.items(), key=lambda pair: pair[0]):
+                vector = one.constant if isinstance(one, Told) else one
+                digest.update(point.name.encode() + vector.cpu().float().numpy().tobytes())
+                digest.update(one.identity() if isinstance(one, Told) else b"")
         return digest.digest()
 
     def ready(
         self, model: Model, saes: Sequence[Sae], on_progress: Callable[[float], None]
     ) -> Callable[[list[int]], Iterator[Answers]]:
         """What answers a batch, in halves where memory does not hold it; what all prompts begin with is read here, once."""
-        pooler = Pooler(model, saes, 1, self.pooling) if saes else None
+        read = [next(sae for sae in saes if ref_of(sae) == ref) for ref in self.pooled]
+        pooler = Pooler(model, read, 1, self.pooling) if read else None
         opening = read_opening(model, self.prompts, pooler)
-        ready = _Ready(self, model, saes, opening, pooler, on_progress)
+        variants = [understood(vectors, saes) for vectors in self.variants]
+        ready = _Ready(self, model, read, variants, opening, pooler, on_progress)
         return lambda batch: in_halves(ready.answer, batch, model, self.prompts, self.max_new_tokens)
 
     def encode(self, results: Sequence[Answers]) -> bytes:
         """A Parquet file with a row per prompt; silent features are left out."""
         columns: dict[str, list[Any]] = {"part": [], "prompt": [], "tokens": [], "leads": [], "class_logp": []}
         read = bool(results[0].pooled)
-        columns |= {f"{name}_{nth}": [] for nth in range(len(self.sae_refs) * read) for name in ("feature", "value")}
+        columns |= {f"{name}_{nth}": [] for nth in range(len(self.pooled) * read) for name in ("feature", "value")}
         for part, found in enumerate(results):
             for place, prompt in enumerate(found.prompts):
                 columns["part"].append(part)
@@ -113,14 +127,14 @@ class AnswerWork:
         return Answers(
             prompts=rows["prompt"],
             tokens=rows["tokens"],
-            pooled=[self._dense(table, nth) for nth in range(len(self.sae_refs))] if read else None,
+            pooled=[self._dense(table, nth) for nth in range(len(self.pooled))] if read else None,
             class_logp=[np.array(one, dtype=np.float64) for one in rows["class_logp"]] if self.classes else [],
             leads=np.array(rows["leads"], dtype=np.float64),
         )
 
     def _dense(self, table: pa.Table, nth: int) -> Tensor:
         """(prompts, d_sae) float32"""
-        dense = torch.zeros(table.num_rows, self.sae_refs[nth].d_sae)
+        dense = torch.zeros(table.num_rows, self.pooled[nth].d_sae)
         for row, (features, values) in enumerate(zip(table[f"feature_{nth}"], table[f"value_{nth}"], strict=True)):
             if len(features):
                 dense[row, torch.from_numpy(features.values.to_numpy().astype(np.int64))] = torch.from_numpy(
@@ -148,6 +162,8 @@ class _Ready:
     work: AnswerWork
     model: Model
     saes: Sequence[Sae]
+    """Whose features are read."""
+    variants: Sequence[Vectors]
     opening: Opening | None
     opening_pooler: Pooler | None
     on_progress: Callable[[float], None]
@@ -158,11 +174,11 @@ class _Ready:
         prefix = prefill(self.model, texts, pooler, self.opening)
         tokens: list[list[list[int]]] = [[] for _ in texts]
         classes = [self.work.classes[place] for place in batch] if self.work.classes else []
-        logp = [np.zeros((len(self.work.variants), len(of_prompt))) for of_prompt in classes]
-        leads = np.zeros((len(texts), len(self.work.variants)))
+        logp = [np.zeros((len(self.variants), len(of_prompt))) for of_prompt in classes]
+        leads = np.zeros((len(texts), len(self.variants)))
         together = variants_that_fit(self.model, len(texts), prefix.places.shape[1], self.work.max_new_tokens)
-        for start in range(0, len(self.work.variants), together):
-            group = self.work.variants[start : start + together]
+        for start in range(0, len(self.variants), together):
+            group = self.variants[start : start + together]
             steps = decode(
                 self.model,
                 prefix,
@@ -184,7 +200,7 @@ class _Ready:
         for step in steps:
             yield step
             self.on_progress(
-                prompts * (before + group * (step.index + 1) / self.work.max_new_tokens) / len(self.work.variants)
+                prompts * (before + group * (step.index + 1) / self.work.max_new_tokens) / len(self.variants)
             )
 
     def _pooler(self, rows: int) -> Pooler | None:

@@ -9,7 +9,7 @@ from corrsteer_core.engine.answer_work import Answers, AnswerWork
 from corrsteer_core.engine.choosing import Choose, greedy
 from corrsteer_core.engine.class_probabilities import ClassTokens
 from corrsteer_core.engine.generation import UNSTEERED, check_length, set_apart
-from corrsteer_core.engine.operations import Vectors, acts
+from corrsteer_core.engine.operations import Vectors, saes_read, told
 from corrsteer_core.models.limits import prompts_that_fit
 from corrsteer_core.models.loading import Model
 from corrsteer_core.runs.poolings import DEFAULT_POOLING
@@ -50,11 +50,15 @@ def answers(
     left = [number for number, batch in enumerate(batches) if not skip.issuperset(batch)]
     if not left:
         return
-    work = AnswerWork(prompts, max_new_tokens, different, pooling, tuple(ref_of(sae) for sae in saes), classes, choose)
-    # Workers answer greedily: what is drawn at random depends on what was drawn before. They add vectors: what reads
-    # features while it steers would take its SAEs along.
-    here = choose is not greedy or any(acts(vectors) for vectors in different)
-    for found in done(model, saes, work, batches, on_progress, only=left, here=here):
+    pooled = tuple(ref_of(sae) for sae in saes)
+    work = AnswerWork(
+        prompts, max_new_tokens, [told(vectors) for vectors in different], pooling, pooled, classes, choose
+    )
+    taken = [*saes, *(sae for vectors in different for sae in saes_read(vectors))]
+    # Workers answer greedily: what is drawn at random depends on what was drawn before. They load one SAE a layer.
+    layers = [ref.layer for ref in work.sae_refs]
+    here = choose is not greedy or len(set(layers)) < len(layers)
+    for found in done(model, taken, work, batches, on_progress, only=left, here=here):
         tokens = [[of_prompt[place] for place in places] for of_prompt in found.tokens]
         likely = [of_prompt[places] for of_prompt in found.class_logp]
         yield replace(found, tokens=tokens, class_logp=likely, leads=found.leads[:, places])

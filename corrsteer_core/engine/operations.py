@@ -6,16 +6,17 @@ activation is read as it comes, before any row changes it; then all changes are 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import Tensor
 
 from corrsteer_core.models.hooks import Action, HookPoint, Site
 from corrsteer_core.models.loading import Model
-from corrsteer_core.runs.sets.rows import Firing, SteeringRow
-from corrsteer_core.saes.sae import Sae
+from corrsteer_core.runs.sets.rows import Firing, SaeRef, SteeringRow
+from corrsteer_core.saes.sae import Sae, ref_of
 
 READING = ("clamp", "cap")
 """Operations that depend on the feature's activation."""
@@ -79,6 +80,23 @@ class Acting:
         return self._bases[places]
 
 
+@dataclass(frozen=True, eq=False)
+class Told:
+    """What acts at a hook point, told to another process: an `Acting` with its SAEs named."""
+
+    sae: SaeRef
+    constant: Tensor
+    rows: tuple[SteeringRow, ...]
+    directions: Tensor
+    conditions: Mapping[Firing, SaeRef]
+
+    def identity(self) -> bytes:
+        """All that it does depends on; equal for equal ones in any process."""
+        saes = [self.sae.fingerprint, [[asdict(firing), ref.fingerprint] for firing, ref in self.conditions.items()]]
+        about = json.dumps([saes, [asdict(row) for row in self.rows]], sort_keys=True)
+        return about.encode() + self.directions.cpu().numpy().tobytes()
+
+
 Vectors = Mapping[HookPoint, Tensor | Acting]
 """One variant's steering: what is added at each hook point, (d,) each; at LOGITS to the logits. Empty: unsteered.
 
@@ -102,6 +120,35 @@ def acts(vectors: Vectors) -> bool:
 def constant_part(vectors: Vectors) -> dict[HookPoint, Tensor]:
     """What a variant adds wherever it acts, (d,) per hook point."""
     return {point: one.constant if isinstance(one, Acting) else one for point, one in vectors.items()}
+
+
+def saes_read(vectors: Vectors) -> list[Sae]:
+    """The SAEs that a variant reads activations with, or may."""
+    acts_there = [one for one in vectors.values() if isinstance(one, Acting)]
+    return [sae for one in acts_there for sae in (one.sae, *one.conditions.values())]
+
+
+def told(vectors: Vectors) -> dict[HookPoint, Tensor | Told]:
+    """A variant in plain values."""
+    return {point: _told(one) if isinstance(one, Acting) else one for point, one in vectors.items()}
+
+
+def _told(one: Acting) -> Told:
+    # In an order of their own: what rows wait for comes from a set, whose order differs from process to process.
+    firings = sorted(one.conditions, key=str)
+    conditions = {firing: ref_of(one.conditions[firing]) for firing in firings}
+    return Told(ref_of(one.sae), one.constant, one.rows, one.directions, conditions)
+
+
+def understood(said: Mapping[HookPoint, Tensor | Told], saes: Sequence[Sae]) -> dict[HookPoint, Tensor | Acting]:
+    """The variant that `told` made plain values of; `saes` are those that it names, among others."""
+    by_ref = {ref_of(sae): sae for sae in saes}
+
+    def acting_of(one: Told) -> Acting:
+        conditions = {firing: by_ref[ref] for firing, ref in one.conditions.items()}
+        return Acting(by_ref[one.sae], one.constant, one.rows, one.directions, conditions)
+
+    return {point: acting_of(one) if isinstance(one, Told) else one for point, one in said.items()}
 
 
 def acting(model: Model, vectors: Vectors, where: Where, index: int | Tensor) -> dict[Site, Action]:

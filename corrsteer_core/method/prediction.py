@@ -25,12 +25,12 @@ from torch import Tensor
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, silent
 from corrsteer_core.engine.class_probabilities import ClassTokens
-from corrsteer_core.engine.gradients import Answer, ClassGradients, answer_gradients, class_gradients
+from corrsteer_core.engine.gradients.following import answer_of, planned
+from corrsteer_core.engine.gradients.sums import ClassSums, Followed
 from corrsteer_core.evaluation.class_view import tokens_of
 from corrsteer_core.method.candidates import activation_lengths
 from corrsteer_core.method.run_setup import Setup, reopen
 from corrsteer_core.models.hooks import HookPoint
-from corrsteer_core.models.loading import Model
 from corrsteer_core.models.prompts import render
 from corrsteer_core.runs.fit import sae_sizes
 from corrsteer_core.runs.predictions import PREDICTED, predictions
@@ -39,52 +39,12 @@ from corrsteer_core.saes.sae import Sae
 from corrsteer_core.storage.reading import Reader, query
 from corrsteer_core.storage.writing import PATIENCE, Writer
 from corrsteer_core.tasks import Item, classes_of, right_class
+from corrsteer_core.workers.pool import done
 
 STAGE = "following gradients"
 CLASSES, ANSWERS = "classes", "answers"
 UNITS = 2**24
 """Numbers (features, d_sae) that a chunk of directions is decoded from."""
-
-
-@dataclass
-class ClassSums:
-    """Sums over samples of the gradients of each class's margin over the others, at one hook point."""
-
-    where_right: Tensor  # (classes, d) float64
-    elsewhere: Tensor
-    n_right: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (classes,)
-    n_elsewhere: np.ndarray = field(default_factory=lambda: np.zeros(0))
-
-    @classmethod
-    def zeros(cls, classes: int, width: int) -> ClassSums:
-        blank = torch.zeros(classes, width, dtype=torch.float64)
-        return cls(blank, blank.clone(), np.zeros(classes), np.zeros(classes))
-
-    def add(self, margins: Tensor, classes: Sequence[int], right: int) -> None:
-        """A sample's margins (its classes, d) over its class 0; `classes` are their numbers, `right` is one of those."""
-        margins, count = margins.double(), len(classes)
-        against = (count * margins - margins.sum(0)) / (count - 1)
-        for number, of_class in zip(classes, against, strict=True):
-            (self.where_right if number == right else self.elsewhere)[number] += of_class
-            (self.n_right if number == right else self.n_elsewhere)[number] += 1
-
-    @property
-    def compared(self) -> np.ndarray:
-        """Numbers of the classes that are right for some samples and wrong for others."""
-        return np.flatnonzero((self.n_right > 0) & (self.n_elsewhere > 0))
-
-    def shifts(self) -> Tensor:
-        """(compared, d): mean gradient over all samples."""
-        some = self.compared
-        n = torch.tensor(self.n_right + self.n_elsewhere)[some, None]
-        return (self.where_right + self.elsewhere)[some] / n
-
-    def tilt(self) -> Tensor:
-        """(d,)"""
-        some = self.compared
-        means = self.where_right[some] / torch.tensor(self.n_right)[some, None]
-        others = self.elsewhere[some] / torch.tensor(self.n_elsewhere)[some, None]
-        return (means - others).mean(0)
 
 
 @dataclass(frozen=True)
@@ -152,68 +112,49 @@ def mean_gradients(setup: Setup, progress: Progress = silent) -> MeanGradients:
 
 
 def _of_classes(setup: Setup, items: list[Item], tokens: list[ClassTokens], progress: Progress) -> MeanGradients:
-    points = [sae.point for sae in setup.saes]
     names = tuple(dict.fromkeys(name for item in items for name in classes_of(setup.task, item)))
     own = [[names.index(name) for name in classes_of(setup.task, item)] for item in items]
     right = [names.index(str(right_class(setup.task, item))) for item in items]
-    success = {point: torch.zeros(setup.model.width(point.kind), dtype=torch.float64) for point in points}
-    sums = {point: ClassSums.zeros(len(names), len(success[point])) for point in points}
-
-    def on_progress(done: int) -> None:
-        progress(STAGE, done, len(items))
-
-    for batch in class_gradients(setup.model, points, _prompts(setup, items), tokens, on_progress=on_progress):
-        _add(batch, own, right, success, sums)
+    asked = Followed(_prompts(setup, items), _points(setup), tokens=tokens, own=own, right=right)
+    sums = {point: ClassSums.zeros(len(names), setup.model.width(point.kind)) for point in asked.points}
+    success = _followed(setup, asked, sums, progress)
     return MeanGradients(CLASSES, {point: total / len(items) for point, total in success.items()}, sums, names)
-
-
-def _add(
-    batch: ClassGradients,
-    own: Sequence[Sequence[int]],
-    right: Sequence[int],
-    success: dict[HookPoint, Tensor],
-    sums: dict[HookPoint, ClassSums],
-) -> None:
-    """Add a batch to the sums; `own` are the numbers of each sample's classes, `right` that of the right one."""
-    places = [own[place].index(right[place]) for place in batch.prompts]
-    for point, of_success in batch.success(places).items():
-        success[point] += of_success.double().sum(0)
-        for place, margins in zip(batch.prompts, batch.margins[point], strict=True):
-            sums[point].add(margins[: len(own[place])], own[place], right[place])
 
 
 def _of_answers(setup: Setup, items: list[Item], progress: Progress) -> MeanGradients:
     """The policy gradient: E[(y - mean y) grad log p(o | x)]."""
-    points = [sae.point for sae in setup.saes]
     rows = query(setup.run, "SELECT sample, output, outcome, tokens FROM samples").set_index("sample")
     rows = rows.loc[[item.id for item in items]]
     most = setup.config.max_new_tokens
     read = [answer_of(setup.model, row.output, int(row.tokens), most) for row in rows.itertuples()]
-    weight = torch.tensor((rows["outcome"] - rows["outcome"].mean()).to_numpy(), dtype=torch.float64)
-    success = {point: torch.zeros(setup.model.width(point.kind), dtype=torch.float64) for point in points}
-
-    def on_progress(done: int) -> None:
-        progress(STAGE, done, len(items))
-
-    answers = [answer for answer, _ in read]
-    for batch in answer_gradients(setup.model, points, _prompts(setup, items), answers, on_progress=on_progress):
-        for point, gradients in batch.gradients.items():
-            success[point] += weight[batch.prompts] @ gradients.double() / len(items)
+    weight = ((rows["outcome"] - rows["outcome"].mean()) / len(items)).tolist()
+    asked = Followed(_prompts(setup, items), _points(setup), answers=[answer for answer, _ in read], weight=weight)
+    success = _followed(setup, asked, {}, progress)
     return MeanGradients(ANSWERS, success, inexact=sum(not exact for _, exact in read))
 
 
-def answer_of(model: Model, text: str, tokens: int, most: int) -> tuple[Answer, bool]:
-    """The answer that a stored text is, of so many tokens (the end token included) of at most `most`; whether surely so.
+def _followed(
+    setup: Setup, asked: Followed, sums: dict[HookPoint, ClassSums], progress: Progress
+) -> dict[HookPoint, Tensor]:
+    """The gradient of success at each hook point, (d,), summed over the samples; those of classes are added to `sums`."""
+    total = {point: torch.zeros(setup.model.width(point.kind), dtype=torch.float64) for point in asked.points}
+    count = 0
 
-    A run keeps texts, not tokens: they are cut again. Special tokens are not in the text, and a tokenizer may cut a text
-    otherwise than the model wrote it; where the number of tokens shows that, the answer is taken as inexact.
-    """
-    ids = tuple(model.tokenizer.encode(text, add_special_tokens=False))
-    if len(ids) + 1 == tokens:
-        return Answer(ids, True), True
-    if len(ids) == tokens == most:
-        return Answer(ids, False), True
-    return Answer(ids[:most], tokens < most or not ids), False
+    def on_progress(ahead: float) -> None:
+        progress(STAGE, int(count + ahead), len(asked.prompts))
+
+    for part in done(setup.model, (), asked, planned(setup.model, asked.prompts, asked.positions), on_progress):
+        for point, of_part in part.success.items():
+            total[point] += of_part
+        for point, of_classes in part.classes.items():
+            sums[point].add_sums(part.numbers, of_classes)
+        count += part.samples
+        on_progress(0)
+    return total
+
+
+def _points(setup: Setup) -> tuple[HookPoint, ...]:
+    return tuple(sae.point for sae in setup.saes)
 
 
 def _prompts(setup: Setup, items: Sequence[Item]) -> list[list[int]]:

@@ -19,6 +19,9 @@ from corrsteer_core.storage.writing import Writer
 from corrsteer_core.tasks import SCORERS, TASKS, Item, right_classes
 
 PERMUTATIONS = 200
+TRAINING = "split = 'train' AND outcome IS NOT NULL"
+CHUNK = 64
+"""Of 2,048 activations, that are read from the file at once."""
 FEWEST_PERMUTATIONS = 19  # that can show a level of 0.95 (chance.permutation_levels)
 
 
@@ -160,15 +163,27 @@ def sae_sizes(store: Reader | Writer) -> dict[int, int]:
 
 def training_activations(store: Reader | Writer, layer: int, d_sae: int) -> csc_array:
     """Pooled activations of the training samples at a layer, sparse (samples, d_sae), rows as in `training_outcomes`."""
+    n = store.query(f"SELECT count(*) AS n FROM samples WHERE {TRAINING}")["n"][0]
+    found = csc_array(_training_values(store, layer), shape=(int(n), d_sae))
+    found.data = found.data.astype(np.float64)
+    return found
+
+
+def _training_values(store: Reader | Writer, layer: int) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Values of the activations that are not silent, (n,) float32, with their rows and features; 12 bytes each in all."""
+    most = store.query("SELECT count(*) AS n FROM activations WHERE layer = ?", [layer])["n"][0]
+    rows, features = np.empty(most, dtype=np.int32), np.empty(most, dtype=np.int32)
+    values = np.empty(most, dtype=np.float32)
     found = store.connection.execute(
-        "WITH chosen AS (SELECT sample, row_number() OVER (ORDER BY sample) - 1 AS place FROM samples "
-        "WHERE split = 'train' AND outcome IS NOT NULL) "
+        f"WITH chosen AS (SELECT sample, row_number() OVER (ORDER BY sample) - 1 AS place FROM samples WHERE {TRAINING}) "
         "SELECT place, feature, value FROM activations JOIN chosen USING (sample) WHERE layer = ?",
         [layer],
-    ).fetchnumpy()
-    n = store.query("SELECT count(*) AS n FROM samples WHERE split = 'train' AND outcome IS NOT NULL")["n"][0]
-    values = found["value"].astype(np.float64)
-    return csc_array((values, (found["place"], found["feature"])), shape=(int(n), d_sae))
+    )
+    filled = 0
+    while len(chunk := found.fetch_df_chunk(CHUNK)):  # the whole answer at once would take as much again
+        here = slice(filled, filled := filled + len(chunk))
+        rows[here], features[here], values[here] = (chunk[name] for name in ("place", "feature", "value"))
+    return values[:filled], (rows[:filled], features[:filled])
 
 
 def _chance(levels: chance.PermutationLevels, within: WithinClass | None, ranked: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,10 @@ from corrsteer_core.models.loading import Model
 
 BATCH = 16  # sequences read at a time
 
+Reading = Callable[[Model, NDArray, Sequence[HookPoint], int], Iterator[dict[HookPoint, Tensor]]]
+"""Reads (sequences, length) token ids, BATCH at a time, the first so many batches left out: yields what `activations`
+makes of each, in their order."""
+
 
 class _Enough(Exception):
     """Raised by the hook that is reached last: what follows in the model is not needed."""
@@ -37,25 +41,41 @@ def texts_fingerprint(sequences: NDArray) -> str:
 
 
 def collect(
-    model: Model, sequences: NDArray, points: Sequence[HookPoint], root: Path, progress: Progress
+    model: Model,
+    sequences: NDArray,
+    points: Sequence[HookPoint],
+    root: Path,
+    progress: Progress,
+    read: Reading | None = None,
 ) -> dict[HookPoint, Tensor]:
     """Activations at every hook point, as bfloat16 (positions, d) files in a folder of `root`.
 
     `sequences` are (sequences, length) token ids; the first position of each is left out (its norm is an
     outlier in most models). bfloat16 takes half the disk of float32 for any number: Gemma 3's residuals are
     larger than float16 goes. What an earlier call that was stopped has collected is not collected again.
-    Raises CorrSteerError for activations that are not finite.
+    `read` reads them (None: this process). Raises CorrSteerError for activations that are not finite.
     """
     folder = root / _key(model, sequences, points)
     folder.mkdir(parents=True, exist_ok=True)
     kept = sequences.shape[1] - 1
     stores = {point: _file(folder / point.name, (len(sequences) * kept, model.width(point.kind))) for point in points}
-    for start in range(_done(folder), len(sequences), BATCH):
-        batch = torch.tensor(sequences[start : start + BATCH], dtype=torch.long, device=model.device)
-        _read(model, batch, {point: store[start * kept :] for point, store in stores.items()})
-        _note(folder, start + len(batch))
-        progress("collecting activations", start + len(batch), len(sequences))
+    start = _done(folder)
+    for found in (read or read_here)(model, sequences, points, -(-start // BATCH)):
+        end = min(start + BATCH, len(sequences))
+        for point, rows in found.items():
+            stores[point][start * kept : end * kept] = rows
+        _note(folder, end)
+        progress("collecting activations", end, len(sequences))
+        start = end
     return stores
+
+
+def read_here(
+    model: Model, sequences: NDArray, points: Sequence[HookPoint], first: int
+) -> Iterator[dict[HookPoint, Tensor]]:
+    """A `Reading` in this process."""
+    for start in range(first * BATCH, len(sequences), BATCH):
+        yield activations(model, sequences[start : start + BATCH], points)
 
 
 def _key(model: Model, sequences: NDArray, points: Sequence[HookPoint]) -> str:
@@ -65,26 +85,30 @@ def _key(model: Model, sequences: NDArray, points: Sequence[HookPoint]) -> str:
     return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 
-def _read(model: Model, ids: Tensor, stores: dict[HookPoint, Tensor]) -> None:
-    """Fill the first rows of every store from one batch of token ids (sequences, length)."""
-    unseen = set(stores)
+def activations(model: Model, sequences: NDArray, points: Sequence[HookPoint]) -> dict[HookPoint, Tensor]:
+    """Of one batch of token ids (sequences, length) at every hook point: (positions, d) bfloat16, on the CPU.
+
+    The first position of each sequence is left out. Raises CorrSteerError where they are not finite.
+    """
+    found: dict[HookPoint, Tensor] = {}
+    ids = torch.tensor(sequences, dtype=torch.long, device=model.device)
 
     def keeping(point: HookPoint) -> Action:
         def keep(activation: Tensor) -> None:
-            rows = activation[:, 1:].reshape(-1, stores[point].shape[1]).to("cpu", torch.bfloat16)
+            rows = activation[:, 1:].reshape(-1, activation.shape[-1]).to("cpu", torch.bfloat16)
             _check_finite(rows, model, point)
-            stores[point][: len(rows)] = rows
-            unseen.discard(point)
-            if not unseen:
+            found[point] = rows
+            if len(found) == len(set(points)):
                 raise _Enough
 
         return keep
 
     try:
-        with torch.inference_mode(), hooked({model.site(point): keeping(point) for point in stores}):
+        with torch.inference_mode(), hooked({model.site(point): keeping(point) for point in points}):
             model.net.base_model(ids, use_cache=False)
     except _Enough:
         pass
+    return found
 
 
 def _check_finite(rows: Tensor, model: Model, point: HookPoint) -> None:

@@ -25,7 +25,7 @@ from corrsteer_core.base.progress import Progress
 from corrsteer_core.models.hooks import HookPoint
 from corrsteer_core.models.loading import Model
 from corrsteer_core.saes import training_texts
-from corrsteer_core.saes.activation_files import collect, texts_fingerprint
+from corrsteer_core.saes.activation_files import Reading, collect, texts_fingerprint
 from corrsteer_core.saes.sae import load_saes
 from corrsteer_core.saes.train_config import ARCHITECTURES, NESTED, TrainConfig
 from corrsteer_core.saes.worth import worth
@@ -34,13 +34,19 @@ HELD_OUT = 0.02  # share of the tokens, the last ones, kept for the card's measu
 
 
 def train_saes(
-    model: Model, files: list[Path], out: Path, config: TrainConfig, progress: Progress, activations: Path | None = None
+    model: Model,
+    files: list[Path],
+    out: Path,
+    config: TrainConfig,
+    progress: Progress,
+    activations: Path | None = None,
+    read: Reading | None = None,
 ) -> list[dict[str, Any]]:
     """Train one SAE per layer into `out/layer_L`, and write `out/card.json`. Returns the card's rows.
 
     Layers that `out` has, trained alike, are left as they are. The activations lie in `activations`, where they stay for
-    another training (None: in `out` until all layers are done). Raises CorrSteerError for SAEs in `out` that were
-    trained otherwise.
+    another training (None: in `out` until all layers are done); `read` reads the texts for them (None: this process).
+    Raises CorrSteerError for SAEs in `out` that were trained otherwise.
     """
     if not files:
         raise CorrSteerError("No text file was given to train on.")
@@ -54,7 +60,7 @@ def train_saes(
     root = activations or out / "activations"
     if missing:
         # All layers, not the missing ones: that names the files which were collected before.
-        stores = collect(model, sequences, points, root, progress)
+        stores = collect(model, sequences, points, root, progress, read)
         for point in missing:
             card.add(train(model, point, sequences, stores[point], out / f"layer_{point.layer}", config, progress))
         del stores

@@ -39,6 +39,8 @@ from corrsteer_core.tasks import Item
 log = logging.getLogger("corrsteer")
 PATIENCE = 30.0
 """Seconds that a short write waits for another writer of the same run."""
+TOGETHER = 1024
+"""Samples of a new run that are put into rows at once: those of all would be in memory twice more."""
 PUBLISH_SHARE = 0.05  # of a writer's time may go into publishing what it has so far
 
 
@@ -213,15 +215,9 @@ class Writer:
         row = self.connection.execute("SELECT batch_size FROM runs").fetchone()
         if row:
             return row[0]
-        samples = pd.DataFrame(
-            {
-                "sample": [item.id for item in items],
-                "split": [item.split for item in items],
-                "prompt": [item.prompt for item in items],
-                "target": pd.array([item.target for item in items], dtype="string"),
-                "item": [json.dumps(asdict(item)) for item in items],
-            }
-        )
+        self.connection.execute("DELETE FROM samples")  # of a writer that was stopped here: without a row in `runs`
+        for start in range(0, len(items), TOGETHER):
+            self._insert("samples", _unanswered(items[start : start + TOGETHER]))
         with self.transaction():
             self.connection.execute(
                 "INSERT INTO runs (run, created, config, batch_size) VALUES (?, ?, ?, ?)",
@@ -229,7 +225,6 @@ class Writer:
             )
             if conditions:
                 self.connection.execute("UPDATE runs SET conditions = ?", [conditions])
-            self._insert("samples", samples)
         self.publish(now=True)
         return batch_size
 
@@ -305,6 +300,19 @@ class Writer:
             raise
         finally:
             self._in_transaction = False
+
+
+def _unanswered(items: Sequence[Item]) -> pd.DataFrame:
+    """Rows of `samples` before they are collected."""
+    return pd.DataFrame(
+        {
+            "sample": [item.id for item in items],
+            "split": [item.split for item in items],
+            "prompt": [item.prompt for item in items],
+            "target": pd.array([item.target for item in items], dtype="string"),
+            "item": [json.dumps(asdict(item)) for item in items],
+        }
+    )
 
 
 def _known(table: str) -> str:

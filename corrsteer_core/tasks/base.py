@@ -16,7 +16,7 @@ SHIFTED: Split = "shifted"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """One task item. The chat template and few-shot examples are added elsewhere, to `prompt` as it stands."""
 

@@ -71,9 +71,9 @@ class Worker:
         self._work = ray.get(held[0])
         assert self._work is not None
         refs = self._work.sae_refs
-        if refs not in self._saes:
-            self._saes = {refs: saes_of(refs, model) if refs else []}
-        self._do = self._work.ready(model, self._saes[refs], lambda prompts: None)
+        if refs and refs not in self._saes:  # jobs that take none come between those that do
+            self._saes = {refs: saes_of(refs, model)}
+        self._do = self._work.ready(model, self._saes.get(refs, []), lambda prompts: None)
         self._job = job
 
     def _loaded(self) -> Model:

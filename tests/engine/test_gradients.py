@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from corrsteer_core.engine import gradients
 from corrsteer_core.engine.batches import answers
-from corrsteer_core.engine.gradients import Answer, answer_gradients, class_gradients
+from corrsteer_core.engine.gradients import following
+from corrsteer_core.engine.gradients.following import Answer, answer_gradients, class_gradients, longest_of, planned
 from corrsteer_core.models.few_rows import use_few_rows
 from corrsteer_core.models.hooks import HookPoint, hooked
 from tests.made import runs as tiny_run
@@ -60,10 +60,24 @@ def classes_of(logits, classes):
     return torch.stack([logp[list(ids) or others].logsumexp(-1) for ids in classes])
 
 
+def of_classes(model, points, ids, classes):
+    """`class_gradients` of all prompts, batch by batch."""
+    follow = class_gradients(model, points, ids, classes)
+    for batch in planned(model, ids):
+        yield from follow(batch)
+
+
+def of_answers(model, points, ids, said, batch_size=None):
+    """`answer_gradients` of all prompts, batch by batch."""
+    follow = answer_gradients(model, points, ids, said)
+    for batch in planned(model, ids, longest_of(said), batch_size):
+        yield from follow(batch)
+
+
 def margins_of(model, ids, classes, points=POINTS):
     """Gradients of every prompt, by its place: probabilities (K,), {point: (K, d)}, success {point: (d,)} of class 1."""
     found = {}
-    for batch in class_gradients(model, points, ids, classes):
+    for batch in of_classes(model, points, ids, classes):
         success = batch.success([1] * len(batch.prompts))
         for row, place in enumerate(batch.prompts):
             of_row = {point: batch.margins[point][row] for point in points}
@@ -159,7 +173,7 @@ def test_policy_gradients_are_those_of_finite_differences(architecture):
         return total / len(ids)
 
     sums = {point: torch.zeros(model.width(point.kind), dtype=torch.float64) for point in POINTS}
-    for batch in answer_gradients(model, POINTS, ids, said, batch_size=2):
+    for batch in of_answers(model, POINTS, ids, said, batch_size=2):
         for point in POINTS:
             sums[point] += weight[batch.prompts] @ batch.gradients[point].double() / len(ids)
     for point in POINTS:
@@ -174,14 +188,14 @@ def test_a_sample_alone_has_the_gradients_it_has_in_a_batch(architecture):
     ids, said = prompts(model), answered(5)
     together = margins_of(model, ids, [CLASSES] * len(ids))
     logp, policy = {}, {}
-    for batch in answer_gradients(model, POINTS, ids, said):
+    for batch in of_answers(model, POINTS, ids, said):
         for row, place in enumerate(batch.prompts):
             logp[place] = batch.logp[row]
             policy[place] = {point: batch.gradients[point][row] for point in POINTS}
     assert sorted(policy) == list(range(len(ids)))
     for place, prompt in enumerate(ids):
         _, margins, _ = margins_of(model, [prompt], [CLASSES])[0]
-        (alone,) = answer_gradients(model, POINTS, [prompt], [said[place]])
+        (alone,) = of_answers(model, POINTS, [prompt], [said[place]])
         torch.testing.assert_close(alone.logp[0], logp[place], rtol=1e-4, atol=1e-4)
         for point in POINTS:
             torch.testing.assert_close(margins[point], together[place][1][point], rtol=1e-3, atol=1e-4)
@@ -229,17 +243,17 @@ def test_no_hook_stays_on_the_model_when_something_is_raised(monkeypatch):
         seen.extend(hooks_on(model))
         raise RuntimeError("stopped")
 
-    monkeypatch.setattr(gradients, "forced", failing)
+    monkeypatch.setattr(following, "forced", failing)
     for work in (
-        class_gradients(model, POINTS, ids, [CLASSES] * len(ids)),
-        answer_gradients(model, POINTS, ids, answered(len(ids))),
+        of_classes(model, POINTS, ids, [CLASSES] * len(ids)),
+        of_answers(model, POINTS, ids, answered(len(ids))),
     ):
         with pytest.raises(RuntimeError, match="stopped"):
             list(work)
     assert seen
     assert hooks_on(model) == []
     monkeypatch.undo()
-    list(class_gradients(model, POINTS, ids, [CLASSES] * len(ids)))
+    list(of_classes(model, POINTS, ids, [CLASSES] * len(ids)))
     assert hooks_on(model) == []
     assert not any(weight.requires_grad or weight.grad is not None for weight in model.net.parameters())
 
@@ -248,18 +262,17 @@ def test_memory_that_does_not_hold_a_batch_halves_it(monkeypatch):
     model = tiny("llama")
     ids = prompts(model)
     expected = margins_of(model, ids, [CLASSES] * len(ids))
-    whole = gradients.forced
+    whole = following.forced
 
     def small(model, prefix, rows, outputs):
         if len(outputs) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return whole(model, prefix, rows, outputs)
 
-    monkeypatch.setattr(gradients, "forced", small)
-    reported = []
-    found = list(class_gradients(model, POINTS, ids, [CLASSES] * len(ids), on_progress=reported.append))
+    monkeypatch.setattr(following, "forced", small)
+    found = list(of_classes(model, POINTS, ids, [CLASSES] * len(ids)))
     assert max(len(batch.prompts) for batch in found) == 2
-    assert reported[-1] == len(ids)
+    assert sorted(place for batch in found for place in batch.prompts) == list(range(len(ids)))
     for batch in found:
         for row, place in enumerate(batch.prompts):
             torch.testing.assert_close(

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
 import torch
 
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.engine.answer_work import AnswerWork
 from corrsteer_core.engine.batches import answers
 from corrsteer_core.engine.generation import UNSTEERED, decode, prefill, tokens_by_row
-from corrsteer_core.engine.operations import Acting
+from corrsteer_core.engine.operations import Acting, saes_read, told
 from corrsteer_core.engine.pooling import Pooler
 from corrsteer_core.engine.steering import steered, variant_of, vectors_of
 from corrsteer_core.inspection import token_probabilities
 from corrsteer_core.models.hooks import HookPoint, hooked
 from corrsteer_core.models.limits import conditions_of
 from corrsteer_core.runs.steering_set import Firing, SteeringRow
+from corrsteer_core.saes.sae import ref_of
 from corrsteer_core.workers.pool import spread_over
 from tests.made import runs as tiny_run
 from tests.made.models import FAST, activations_at, prompts, random_sae, tiny
@@ -306,24 +309,58 @@ def test_an_sae_whose_features_compete_is_asked_as_a_whole():
             torch.testing.assert_close(seen[0], x[0] + (3.0 - z[feature]) * net.W_dec[feature], atol=1e-4, rtol=1e-4)
 
 
-class _Refusing:
-    """Workers that are given nothing to do."""
+class _Elsewhere:
+    """A worker without Ray: it has a copy of the work, and its results have been a file."""
 
-    def results(self, *_):
-        pytest.fail("workers were asked")
+    def __init__(self, saes):
+        self.saes, self.asked = saes, 0
+
+    def results(self, model, work, batches, only, on_progress):
+        self.asked += 1
+        assert not any(saes_read(vectors) for vectors in work.variants), "it would take its SAEs along"
+        there = deepcopy(work)
+        assert there.identity() == work.identity()
+        assert all(ref in [ref_of(sae) for sae in self.saes] for ref in there.sae_refs)
+        do = there.ready(model, self.saes, on_progress)
+        for number in only:
+            yield from work.decode(there.encode(list(do(batches[number]))))
 
     def conditions(self, model):
         return conditions_of(model)
 
 
-def test_where_there_are_workers_what_does_more_than_add_is_answered_here():
-    model, saes, steering = made("llama", ROWS["while and from token"])
+@pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
+def test_workers_do_what_a_set_does_and_are_sent_plain_values(rows):
+    model, saes, steering = made("llama", rows)
     variants = [UNSTEERED, variant_of(steering, saes)]
-    expected = by_us(model, prompts(model), variants)
-    with spread_over(_Refusing()):
-        assert by_us(model, prompts(model), variants) == expected
-        with pytest.raises(pytest.fail.Exception, match="workers were asked"):
-            by_us(model, prompts(model), variants[:1])
+    here = by_us(model, prompts(model), variants)
+    for spare in (saes, saes[::-1]):
+        elsewhere = _Elsewhere(spare)
+        with spread_over(elsewhere):
+            assert by_us(model, prompts(model), variants) == here
+        assert elsewhere.asked == 1
+
+
+def test_what_a_set_does_names_its_work():
+    """Another row, another condition, another SAE: another job, so that no part of one is taken for the other's."""
+    model, saes, steering = made("llama", ())
+    others = [random_sae(model, layer, seed=1) for layer in LAYERS]
+    sets = [variant_of(steering.with_rows(rows), saes) for rows in ROWS.values()]
+    sets.append(variant_of(empty_set(model, others, rows=ROWS["clamp"]), others))
+    works = [AnswerWork([[1, 2]], 3, [told(variant)], "max") for variant in sets]
+    assert len({work.identity() for work in works}) == len(works)
+    again = AnswerWork([[1, 2]], 3, [told(variant_of(steering.with_rows(ROWS["while"]), saes))], "max")
+    assert again.identity() == works[list(ROWS).index("while")].identity()
+
+
+def test_two_saes_of_one_layer_are_read_in_the_process_that_has_them():
+    model, saes, steering = made("llama", ROWS["clamp"])
+    other = random_sae(model, 1, seed=1)
+    variants = [variant_of(steering, saes), variant_of(empty_set(model, [other], rows=ROWS["clamp"]), [other])]
+    elsewhere = _Elsewhere(saes)
+    with spread_over(elsewhere):
+        assert by_us(model, prompts(model), variants) == by_us(model, prompts(model), variants)
+    assert elsewhere.asked == 0
 
 
 # --- what is refused -----------------------------------------------------------------------------

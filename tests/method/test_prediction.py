@@ -13,10 +13,11 @@ from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.cli import main
 from corrsteer_core.cli.commands import runs as runs_commands
 from corrsteer_core.engine.batches import answers
-from corrsteer_core.engine.gradients import Answer
+from corrsteer_core.engine.gradients.following import Answer, answer_of
+from corrsteer_core.engine.gradients.sums import ClassSums
 from corrsteer_core.evaluation.class_view import likely_classes
 from corrsteer_core.method import candidates, collecting, prediction, selecting, validation
-from corrsteer_core.method.prediction import ClassSums, answer_of, mean_gradients, predict
+from corrsteer_core.method.prediction import mean_gradients, predict
 from corrsteer_core.method.run_setup import Setup
 from corrsteer_core.models.prompts import render
 from corrsteer_core.runs import feature_facts, feature_lists, measurements, predictions

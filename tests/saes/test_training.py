@@ -92,9 +92,11 @@ def test_residuals_that_are_no_numbers_are_refused(tmp_path):
 
 def test_what_was_collected_is_not_read_again_and_another_model_or_text_is(tmp_path, monkeypatch):
     read = []
-    original = activation_files._read
+    original = activation_files.activations
     monkeypatch.setattr(
-        activation_files, "_read", lambda model, ids, stores: read.append(len(ids)) or original(model, ids, stores)
+        activation_files,
+        "activations",
+        lambda model, ids, points: read.append(len(ids)) or original(model, ids, points),
     )
     model = tiny("llama")
     whole = collect(model, sequences(), POINTS, tmp_path / "whole", silent)

@@ -16,7 +16,7 @@ import pytest
 
 from corrsteer_core.base import uploads
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.runs import measurements
+from corrsteer_core.runs import fit, measurements
 from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.runs.run_config import RunConfig
 from corrsteer_core.runs.steering_set import SaeRef
@@ -46,6 +46,50 @@ def add(writer, names, outcome=1.0):
     rows = np.arange(len(names))
     active = {1: (rows, rows.astype(np.int32) + 2, (rows + 0.5).astype(np.float32))}
     writer.add_batch(names, ["out"] * len(names), [outcome] * len(names), [1] * len(names), active)
+
+
+def test_samples_go_in_bit_by_bit_and_a_beginning_that_was_stopped_is_made_anew(monkeypatch):
+    monkeypatch.setattr(writing, "TOGETHER", 2)
+    insert, parts = writing.Writer._insert, []
+
+    def stopping(self, table, frame, *more):
+        if len(parts) == 2:
+            raise KeyboardInterrupt
+        parts.append(list(frame["sample"]))
+        insert(self, table, frame, *more)
+
+    monkeypatch.setattr(writing.Writer, "_insert", stopping)
+    with pytest.raises(KeyboardInterrupt), writing.Writer("r") as writer:
+        writer.begin(CONFIG, ITEMS, 4)
+    assert parts == [["s0", "s1"], ["s2", "s3"]]
+    monkeypatch.setattr(writing.Writer, "_insert", insert)
+    with writing.Writer("r") as writer:
+        assert writer.query("SELECT count(*) AS n FROM runs")["n"][0] == 0
+        assert writer.begin(CONFIG, ITEMS[1:], 3) == 3
+        assert writer.begin(CONFIG, ITEMS, 4) == 3, "it is begun"
+    found = reading.query("r", "SELECT sample, prompt, target, item FROM samples ORDER BY sample")
+    assert found["sample"].tolist() == [item.id for item in ITEMS[1:]]
+    assert found["prompt"].tolist() == [item.prompt for item in ITEMS[1:]]
+    assert set(found["target"]) == {"Positive"}
+    assert json.loads(found["item"][0])["id"] == "s1"
+
+
+def test_a_layer_is_read_in_chunks_as_it_is(monkeypatch):
+    monkeypatch.setattr(fit, "CHUNK", 1)  # of 2,048
+    rng = np.random.default_rng(0)
+    items = [Item(f"{place:04}", "validation" if place % 5 == 0 else "train", "prompt") for place in range(900)]
+    dense = (rng.random((900, 8)) * (rng.random((900, 8)) < 0.7)).astype(np.float32)
+    rows, features = rng.permutation(np.argwhere(dense)).T
+    active = {layer: (rows, features.astype(np.int32), dense[rows, features] * layer) for layer in (1, 2)}
+    with writing.Writer("r") as writer:
+        writer.begin(CONFIG, items, 4)
+        writer.add_batch([item.id for item in items], [""] * 900, [1.0] * 900, [1] * 900, active)
+        found = fit.training_activations(writer, 1, 8)
+    train = dense[[item.split == "train" for item in items]]
+    assert (train > 0).sum() > 2048
+    assert found.dtype == np.float64
+    assert found.has_canonical_format
+    np.testing.assert_array_equal(found.toarray(), train)
 
 
 def test_what_is_written_is_read_back():

@@ -10,18 +10,16 @@ from corrsteer_core.engine.answer_work import Answers, AnswerWork
 from corrsteer_core.engine.batches import answers
 from corrsteer_core.engine.choosing import greedy, sampled
 from corrsteer_core.engine.fluency import _Scores, _Work
-from corrsteer_core.engine.steering import variant_of
 from corrsteer_core.models.conditions import Conditions, Limits, threads
 from corrsteer_core.models.hooks import HookPoint
 from corrsteer_core.models.limits import conditions_of, held_to, limits_of, prompts_that_fit
-from corrsteer_core.runs.steering_set import SteeringRow
 from corrsteer_core.saes.sae import ref_of
-from corrsteer_core.workers import parts
+from corrsteer_core.workers import arrays, parts
 from corrsteer_core.workers.parts import Parts
 from corrsteer_core.workers.pool import done, spread_over
 from corrsteer_core.workers.work import job_name
 from tests.made.models import tiny
-from tests.made.runs import load, steering_set
+from tests.made.runs import load
 
 TEXTS = ["why?", "say a word", "one two three four five", "no", "be brief"]
 
@@ -98,7 +96,7 @@ def test_a_job_is_named_after_all_that_its_numbers_depend_on(asked):
                 {"variants": ({}, push)},
                 {"variants": ({HookPoint(2): push[HookPoint(1)]},)},
                 {"prompts": [*work.prompts[:-1], [1, 2]]},
-                {"sae_refs": work.sae_refs[:1]},
+                {"pooled": work.pooled[:1]},
                 {"classes": [((1,), (2,))] * 5},
             )
         ),
@@ -158,16 +156,27 @@ def test_a_model_held_to_a_run_is_cut_as_the_run_was_and_computes_in_its_threads
         assert torch.get_num_threads() == before
 
 
-def test_what_is_drawn_at_random_or_reads_features_is_done_here(asked):
-    model, saes, work = asked
+def test_arrays_come_back_to_the_last_bit():
+    parts = [
+        {"a": np.array([[0.1, np.nan], [-0.0, np.inf]]), "none": np.zeros((0, 3), np.float32)},
+        {"a": np.arange(6, dtype=np.int16).reshape(1, 2, 3)[:, :, ::-1], "one": np.array(7)},
+    ]
+    back = arrays.decode(arrays.encode(parts))
+    assert [list(part) for part in back] == [list(part) for part in parts]
+    for mine, theirs in zip(parts, back, strict=True):
+        for name, array in mine.items():
+            assert (theirs[name].dtype, theirs[name].shape) == (array.dtype, array.shape)
+            assert theirs[name].tobytes() == array.tobytes()
+
+
+def test_what_is_drawn_at_random_is_done_here(asked):
+    model, _, work = asked
 
     class Nobody:
         def results(self, *_):
             raise AssertionError("no worker can go on with the luck of another")
 
-    clamped = variant_of(steering_set(model, saes).with_rows([SteeringRow(1, 3, 4.0, operation="clamp")]), saes)
     with spread_over(Nobody()):
         list(answers(model, work.prompts, max_new_tokens=2, choose=sampled(1.0, seed=1)))
-        list(answers(model, work.prompts, max_new_tokens=2, variants=({}, clamped)))
         with pytest.raises(AssertionError):
             list(answers(model, work.prompts, max_new_tokens=2, choose=greedy))

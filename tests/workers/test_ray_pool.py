@@ -4,6 +4,7 @@ import random
 import signal
 import sys
 import threading
+from contextlib import ExitStack
 
 import duckdb
 import numpy as np
@@ -15,14 +16,18 @@ from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.cli import main
 from corrsteer_core.engine.batches import answers
 from corrsteer_core.engine.fluency import fluency
-from corrsteer_core.engine.steering import vectors_of
+from corrsteer_core.engine.gradients import following
+from corrsteer_core.engine.reading_texts import read_texts
+from corrsteer_core.engine.steering import variant_of, vectors_of
 from corrsteer_core.evaluation.trials import trial, unsteered_and
-from corrsteer_core.method import collecting
+from corrsteer_core.method import collecting, prediction
 from corrsteer_core.method.run_setup import Setup, reopen
 from corrsteer_core.models.conditions import threads
 from corrsteer_core.models.loading import load_model
 from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.runs.run_config import RunConfig
+from corrsteer_core.runs.steering_set import Firing, SteeringRow
+from corrsteer_core.saes.activation_files import collect
 from corrsteer_core.saes.sae import load_saes, ref_of
 from corrsteer_core.storage.run_folder import database_path
 from corrsteer_core.tasks import get_task, load_items
@@ -118,6 +123,83 @@ def test_steered_answers_and_their_fluency_are_the_same_too(pools):
         np.testing.assert_array_equal(there[0].leads, here[0].leads)
         np.testing.assert_array_equal(np.stack(there[0].class_logp), np.stack(here[0].class_logp))
         np.testing.assert_array_equal(there[1], here[1])
+
+
+def test_what_does_more_than_add_is_the_same_too(pools):
+    model, saes = load()
+    prompts = [[1, 2, 3 + place, 7] for place in range(12)]
+    rows = (
+        SteeringRow(1, 3, 2.0, operation="clamp"),
+        SteeringRow(1, 5, 0.0, operation="ablate"),
+        SteeringRow(1, 6, 0.0, operation="ablate", while_fires=Firing(1, 8)),
+        SteeringRow(2, 5, 0.1, operation="cap"),
+        SteeringRow(2, 9, 6.0, from_token=2),
+        SteeringRow(2, 4, 7.0),
+    )
+    variants = ({}, variant_of(steering_set(model, saes).with_rows(rows), saes))
+
+    def found():
+        return list(answers(model, prompts, max_new_tokens=5, variants=variants, batch_size=3))
+
+    with threads(1):
+        here = found()
+    assert any(one[0] != one[1] for batch in here for one in batch.tokens), "it must change an answer"
+    for pool in pools.values():
+        with spread_over(pool):
+            there = found()
+        for mine, theirs in zip(here, there, strict=True):
+            assert (mine.prompts, mine.tokens) == (theirs.prompts, theirs.tokens)
+            np.testing.assert_array_equal(mine.leads, theirs.leads)
+
+
+@pytest.mark.parametrize("kind", [prediction.CLASSES, prediction.ANSWERS])
+def test_predicted_effects_are_the_same_too(pools, tmp_path, monkeypatch, kind):
+    model, saes = load()
+    classes = {prediction.CLASSES: ((65,), (66, 67)), prediction.ANSWERS: None}[kind]
+    monkeypatch.setattr(prediction, "tokens_of", lambda model, task, items: classes and [classes] * len(items))
+    monkeypatch.setattr(following, "POSITIONS", 8)  # several batches
+
+    def predicted(name, *around):
+        monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path / name))
+        run = make_run(model, saes)
+        with ExitStack() as stack:
+            for context in around:
+                stack.enter_context(context)
+            assert prediction.predict(run, setup=reopen(run, model))["kind"] == kind
+        with duckdb.connect(str(database_path(run)), read_only=True) as connection:
+            return connection.sql("FROM predictions ORDER BY ALL").fetchall()
+
+    here = predicted("here", threads(1))
+    assert len({row[5] for row in here}) > len(here) / 2, "features differ"
+    for count, pool in pools.items():
+        assert predicted(str(count), spread_over(pool), threads(1)) == here
+
+
+def test_activations_of_texts_are_the_same_too_and_go_on_where_they_were(pools, tmp_path):
+    model, saes = load()
+    sequences = np.random.default_rng(0).integers(2, 200, (100, 16))
+    points = [sae.point for sae in saes]
+
+    def files(name, progress=lambda *_: None):
+        stores = collect(model, sequences, points, tmp_path / name, progress, read_texts)
+        return {point: store.view(torch.int16).clone() for point, store in stores.items()}
+
+    def stop(stage, done, total):
+        if done >= 48:
+            raise KeyboardInterrupt
+
+    with threads(1):
+        here = files("here")
+    assert all(float(one.view(torch.bfloat16).float().std()) > 0 for one in here.values())
+    for count, pool in pools.items():
+        with spread_over(pool):
+            with pytest.raises(KeyboardInterrupt):
+                files(str(count), stop)
+            seen = []
+            there = files(str(count), lambda stage, done, total, seen=seen: seen.append(done))
+        assert seen[0] == 64, "what is in the files is not read again"
+        for point in points:
+            assert torch.equal(there[point], here[point])
 
 
 @pytest.mark.embedded

@@ -58,13 +58,14 @@ def _check(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]
 
 def _card(options: argparse.Namespace, model: Any, loaded: list[Any], report: Reporter) -> list[dict[str, Any]]:
     """What SAEs are worth on text, a row for each."""
+    from corrsteer_core.engine.reading_texts import read_texts
     from corrsteer_core.saes import training_texts
     from corrsteer_core.saes.activation_files import collect
     from corrsteer_core.saes.worth import worth
 
     sequences = training_texts.sequences(options.card, model.tokenizer, options.tokens)
     with tempfile.TemporaryDirectory() as scratch:
-        stores = collect(model, sequences, [sae.point for sae in loaded], Path(scratch), report)
+        stores = collect(model, sequences, [sae.point for sae in loaded], Path(scratch), report, read_texts)
         return [{"sae": sae.source, **worth(model, sae, sequences, stores[sae.point], report)} for sae in loaded]
 
 
@@ -147,6 +148,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _train(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]]:
     inputs.quiet_libraries()
+    from corrsteer_core.engine.reading_texts import read_texts
     from corrsteer_core.models.loading import load_model
     from corrsteer_core.saes.train_config import TrainConfig
     from corrsteer_core.saes.training import train_saes
@@ -161,7 +163,7 @@ def _train(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any]
         seed=options.seed,
     )
     model = load_model(options.model, report=report.note)
-    return train_saes(model, options.text, options.out, config, report, options.activations)
+    return train_saes(model, options.text, options.out, config, report, options.activations, read_texts)
 
 
 CHECK = Command(

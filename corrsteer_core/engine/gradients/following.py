@@ -30,7 +30,6 @@ LOGITS_BYTES = 2**29
 """Logits held at once, with their log-probabilities and gradients."""
 
 Gradients = Mapping[HookPoint, Tensor]
-OnProgress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,20 @@ class Answer:
     def positions(self) -> int:
         """Generation positions: one for each token, and one for the end."""
         return len(self.tokens) + self.ended
+
+
+def answer_of(model: Model, text: str, tokens: int, most: int) -> tuple[Answer, bool]:
+    """The answer that a stored text is, of so many tokens (the end token included) of at most `most`; whether surely so.
+
+    A run keeps texts, not tokens: they are cut again. Special tokens are not in the text, and a tokenizer may cut a text
+    otherwise than the model wrote it; where the number of tokens shows that, the answer is taken as inexact.
+    """
+    ids = tuple(model.tokenizer.encode(text, add_special_tokens=False))
+    if len(ids) + 1 == tokens:
+        return Answer(ids, True), True
+    if len(ids) == tokens == most:
+        return Answer(ids, False), True
+    return Answer(ids[:most], tokens < most or not ids), False
 
 
 @dataclass(frozen=True)
@@ -82,71 +95,64 @@ class AnswerGradients:
 
 
 def class_gradients(
-    model: Model,
-    points: Sequence[HookPoint],
-    prompts: Sequence[Sequence[int]],
-    classes: Sequence[ClassTokens],
-    *,
-    batch_size: int | None = None,
-    on_progress: OnProgress = lambda prompts: None,
-) -> Iterator[ClassGradients]:
-    """Gradients of class margins at the first generation position, batch by batch; `classes` holds each prompt's tokens.
+    model: Model, points: Sequence[HookPoint], prompts: Sequence[Sequence[int]], classes: Sequence[ClassTokens]
+) -> Callable[[list[int]], Iterator[ClassGradients]]:
+    """What follows gradients of class margins at the first generation position; `classes` holds each prompt's tokens.
 
-    The class without tokens, if there is one, is that of all other tokens. Costs a forward pass and K - 1 backward passes
-    through the last prompt token alone. `on_progress` is called with how many prompts are done.
+    A batch (places of prompts, see `planned`) comes back in parts where memory does not hold it. The class without tokens,
+    if there is one, is that of all other tokens. Costs a forward pass and K - 1 backward passes through the last prompt
+    token alone.
     """
 
-    def work(batch: list[int], prefix: Prefix) -> ClassGradients:
+    def follow(batch: list[int], prefix: Prefix) -> ClassGradients:
         return _of_classes(model, points, prefix, batch, [classes[place] for place in batch])
 
-    yield from _batches(model, prompts, 1, batch_size, work, on_progress)
+    return _in_batches(model, prompts, 1, follow)
 
 
 def answer_gradients(
-    model: Model,
-    points: Sequence[HookPoint],
-    prompts: Sequence[Sequence[int]],
-    answers: Sequence[Answer],
-    *,
-    batch_size: int | None = None,
-    on_progress: OnProgress = lambda prompts: None,
-) -> Iterator[AnswerGradients]:
-    """Gradients of the log-probability of each prompt's answer, batch by batch; none of the answers is empty.
+    model: Model, points: Sequence[HookPoint], prompts: Sequence[Sequence[int]], answers: Sequence[Answer]
+) -> Callable[[list[int]], Iterator[AnswerGradients]]:
+    """What follows gradients of the log-probability of each prompt's answer; none of the answers is empty.
 
-    That a text ended counts as one of its tokens, whichever of the model's end tokens ended it.
+    A batch (see `planned`) comes back in parts where memory does not hold it. That a text ended counts as one of its
+    tokens, whichever of the model's end tokens ended it.
     """
 
-    def work(batch: list[int], prefix: Prefix) -> AnswerGradients:
+    def follow(batch: list[int], prefix: Prefix) -> AnswerGradients:
         return _of_answers(model, points, prefix, batch, [answers[place] for place in batch])
 
-    longest = max((answer.positions for answer in answers), default=1)
-    yield from _batches(model, prompts, longest, batch_size, work, on_progress)
+    return _in_batches(model, prompts, longest_of(answers), follow)
 
 
-def _batches(
-    model: Model,
-    prompts: Sequence[Sequence[int]],
-    positions: int,
-    batch_size: int | None,
-    work: Callable[[list[int], Prefix], T],
-    on_progress: OnProgress,
-) -> Iterator[T]:
-    """What `work` makes of each batch and its prefix; batches that memory does not hold are halved."""
+def longest_of(answers: Sequence[Answer]) -> int:
+    """The most generation positions that an answer has."""
+    return max((answer.positions for answer in answers), default=1)
+
+
+def planned(
+    model: Model, prompts: Sequence[Sequence[int]], positions: int = 1, batch_size: int | None = None
+) -> list[list[int]]:
+    """Places of prompts in the batches in which so many generation positions of each are followed at once.
+
+    Raises CorrSteerError for a prompt that is too long.
+    """
     if not prompts:
-        return
+        return []
     check_length(model, prompts, positions)
+    return plan(prompts, batch_size or _together(model, prompts, positions), positions)
+
+
+def _in_batches(
+    model: Model, prompts: Sequence[Sequence[int]], positions: int, follow: Callable[[list[int], Prefix], T]
+) -> Callable[[list[int]], Iterator[T]]:
+    """What `follow` makes of a batch and its prefix, in halves where memory does not hold it."""
     opening: Opening | None = read_opening(model, prompts)
-    size = batch_size or _together(model, prompts, positions)
-    done = 0
 
-    def do(batch: list[int]) -> tuple[int, T]:
-        return len(batch), work(batch, prefill(model, [prompts[place] for place in batch], opening=opening))
+    def do(batch: list[int]) -> T:
+        return follow(batch, prefill(model, [prompts[place] for place in batch], opening=opening))
 
-    for batch in plan(prompts, size, positions):
-        for count, found in in_halves(do, batch, model, prompts, positions):
-            yield found
-            done += count
-            on_progress(done)
+    return lambda batch: in_halves(do, batch, model, prompts, positions)
 
 
 def _together(model: Model, prompts: Sequence[Sequence[int]], positions: int) -> int:

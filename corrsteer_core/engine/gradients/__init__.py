@@ -1,0 +1,1 @@
+"""What a small steering vector would change: gradients at the generation positions, and their sums over samples."""
