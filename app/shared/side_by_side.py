@@ -20,6 +20,10 @@ STYLE = f"""<style>
 .cs-body {{ min-height: 1.6em; }}
 .cs-prompt {{ max-height: 11.5rem; overflow-y: auto; padding: .6rem .8rem; border-radius: 6px; font-size: .93rem;
   background: rgba(128, 128, 128, .1); }}
+.cs-chat {{ display: flex; flex-direction: column-reverse; max-height: 30rem; overflow-y: auto; }}
+.cs-chat > div {{ display: grid; gap: .75rem; }}
+.cs-said {{ white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; line-height: 1.55;
+  padding: .45rem .8rem; border-radius: 6px; background: rgba(128, 128, 128, .1); }}
 .cs-foot, .cs-empty {{ font-size: .85rem; opacity: .75; }}
 .cs-foot {{ margin-top: .45rem; }}
 .cs-right, .cs-wrong {{ border-radius: 999px; padding: 0 .55rem; font-size: .82rem; white-space: nowrap; }}
@@ -63,6 +67,18 @@ def texts(columns: Sequence[Column]) -> str:
 def prompt(text: str) -> str:
     """A prompt in a box of its own."""
     return f'<div class="cs-prompt" tabindex="0" role="region" aria-label="Prompt">{escaped(text)}</div>'
+
+
+def conversation(turns: Sequence[tuple[str, Sequence[Column]]]) -> str:
+    """What was said so far as HTML: the user's words of each turn, and the answers to them below, side by side.
+
+    It scrolls where it is long and shows its end first (turned round by STYLE: browsers begin at the foot of such a box).
+    """
+    said = "".join(
+        f'<div class="cs-said"><span class="cs-title">You:</span> {escaped(words)}</div>{texts(answers)}'
+        for words, answers in turns
+    )
+    return f'<div class="cs-chat" tabindex="0" role="region" aria-label="What was said so far"><div>{said}</div></div>'
 
 
 def verdict(outcome: float | None) -> str:

@@ -59,6 +59,14 @@ def _title(editor: Editor) -> None:
             disabled=not editor.can_undo,
             on_click=editor.undo,
         )
+        components.icon_button(
+            "Redo what was undone last",
+            "redo",
+            "redo",
+            type="tertiary",
+            disabled=not editor.can_redo,
+            on_click=editor.redo,
+        )
         reset = f"Reset: go back to {components.for_markdown(editor.start.name)} as it was loaded"
         components.icon_button(
             reset, "restart_alt", "reset", type="tertiary", disabled=not editor.edited, on_click=editor.reset
