@@ -20,10 +20,14 @@ STYLE = f"""<style>
 .cs-body {{ min-height: 1.6em; }}
 .cs-prompt {{ max-height: 11.5rem; overflow-y: auto; padding: .6rem .8rem; border-radius: 6px; font-size: .93rem;
   background: rgba(128, 128, 128, .1); }}
-.cs-chat {{ display: flex; flex-direction: column-reverse; max-height: 30rem; overflow-y: auto; }}
-.cs-chat > div {{ display: grid; gap: .75rem; }}
+.cs-chat {{ display: flex; flex-direction: column-reverse; max-height: 32rem; overflow-y: auto; scrollbar-width: thin;
+  border: 1px solid rgba(128, 128, 128, .32); border-radius: 6px; padding: .6rem; }}
+.cs-chat > div {{ display: grid; gap: .6rem; }}
+.cs-chat .cs-texts {{ grid-template-columns: 1fr 1fr; gap: .6rem; }}
+.cs-chat .cs-text {{ padding: .45rem .65rem .55rem; font-size: .95rem; }}
+@media (max-width: 640px) {{ .cs-chat .cs-texts {{ grid-template-columns: 1fr; }} }}
 .cs-said {{ white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; line-height: 1.55;
-  padding: .45rem .8rem; border-radius: 6px; background: rgba(128, 128, 128, .1); }}
+  padding: .4rem .65rem; border-radius: 6px; background: rgba(128, 128, 128, .1); font-size: .95rem; }}
 .cs-foot, .cs-empty {{ font-size: .85rem; opacity: .75; }}
 .cs-foot {{ margin-top: .45rem; }}
 .cs-right, .cs-wrong {{ border-radius: 999px; padding: 0 .55rem; font-size: .82rem; white-space: nowrap; }}
