@@ -23,9 +23,9 @@ STYLE = f"""<style>
 .cs-chat {{ display: flex; flex-direction: column-reverse; max-height: 32rem; overflow-y: auto; scrollbar-width: thin;
   border: 1px solid rgba(128, 128, 128, .32); border-radius: 6px; padding: .6rem; }}
 .cs-chat > div {{ display: grid; gap: .6rem; }}
-.cs-chat .cs-texts {{ grid-template-columns: 1fr 1fr; gap: .6rem; }}
+.cs-texts.cs-chats {{ grid-template-columns: 1fr 1fr; gap: .6rem; }}
 .cs-chat .cs-text {{ padding: .45rem .65rem .55rem; font-size: .95rem; }}
-@media (max-width: 640px) {{ .cs-chat .cs-texts {{ grid-template-columns: 1fr; }} }}
+@media (max-width: 640px) {{ .cs-texts.cs-chats {{ grid-template-columns: 1fr; }} }}
 .cs-said {{ white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; line-height: 1.55;
   padding: .4rem .65rem; border-radius: 6px; background: rgba(128, 128, 128, .1); font-size: .95rem; }}
 .cs-foot, .cs-empty {{ font-size: .85rem; opacity: .75; }}
@@ -63,9 +63,10 @@ class Column:
     """Whether more of the text is still to come."""
 
 
-def texts(columns: Sequence[Column]) -> str:
-    """The columns as HTML, to be shown together with STYLE."""
-    return f'<div class="cs-texts">{"".join(map(_column, columns))}</div>'
+def texts(columns: Sequence[Column], *, chats: bool = False) -> str:
+    """The columns as HTML, to be shown together with STYLE. Those of two `chats` stay side by side but on a phone."""
+    kind = "cs-texts cs-chats" if chats and len(columns) == 2 else "cs-texts"
+    return f'<div class="{kind}">{"".join(map(_column, columns))}</div>'
 
 
 def prompt(text: str) -> str:
@@ -79,7 +80,7 @@ def conversation(turns: Sequence[tuple[str, Sequence[Column]]]) -> str:
     It scrolls where it is long and shows its end first (turned round by STYLE: browsers begin at the foot of such a box).
     """
     said = "".join(
-        f'<div class="cs-said"><span class="cs-title">You:</span> {escaped(words)}</div>{texts(answers)}'
+        f'<div class="cs-said"><span class="cs-title">You:</span> {escaped(words)}</div>{texts(answers, chats=True)}'
         for words, answers in turns
     )
     return f'<div class="cs-chat" tabindex="0" role="region" aria-label="What was said so far"><div>{said}</div></div>'

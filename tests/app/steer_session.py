@@ -53,7 +53,7 @@ def said(test: AppTest) -> str:
 
 def shown(test: AppTest) -> str:
     """The HTML of the answers."""
-    return next((one for one in _html(test) if one.startswith('<div class="cs-texts"')), "")
+    return next((one for one in _html(test) if one.startswith('<div class="cs-texts')), "")
 
 
 def chats(test: AppTest) -> str:

@@ -138,7 +138,7 @@ def _answers() -> None:
     if playing.texts:
         if not running and not playing.cancelled and len(playing.question.scales) > 1:
             st.markdown(components.for_markdown(_from_which_scale(playing)))
-        st.html(side_by_side.texts(_columns(playing, running)))
+        st.html(side_by_side.texts(_columns(playing, running), chats=bool(playing.question.turns)))
         _closing(playing, running)
     if st.session_state[STREAMING] and not running:
         st.rerun()  # the page was drawn before the end: Generate is to come back
