@@ -162,7 +162,12 @@ def tried(setup: Setup, wanted: pd.DataFrame, progress: Progress) -> pd.DataFram
             done = int((~listed["known"][:start]).sum())
             new = int((~listed["known"]).sum())
             _try(setup, some, part_of(progress, done / new, len(some) / new))
-    return query(setup.run, "SELECT * FROM effects").merge(wanted[CANDIDATE], on=CANDIDATE)
+    return _in_order_of(wanted, query(setup.run, "SELECT * FROM effects"))
+
+
+def _in_order_of(wanted: pd.DataFrame, stored: pd.DataFrame) -> pd.DataFrame:
+    """What is stored of some candidates in their own order: that of a table changes when it is copied, and ties with it."""
+    return wanted[CANDIDATE].merge(stored, on=CANDIDATE)[list(stored.columns)]
 
 
 def _try(setup: Setup, some: pd.DataFrame, progress: Progress) -> None:
@@ -216,6 +221,6 @@ def known_of_layers(run: str, features: pd.DataFrame, per_layer: int, longest: f
     """What `try_layers` stored, without the model."""
     listed = strategies.candidates(features, per_layer, (1.0,))
     stored = query(run, "SELECT * FROM effects")
-    shares = (stored["share"] / stored["scale"]).groupby([stored["layer"], stored["feature"]]).first().rename("share")
+    shares = (stored["share"] / stored["scale"]).groupby([stored["layer"], stored["feature"]]).max().rename("share")
     listed = listed.merge(shares.reset_index(), on=["layer", "feature"])
-    return stored.merge(strategies.between_lengths(listed, longest)[CANDIDATE], on=CANDIDATE)
+    return _in_order_of(strategies.between_lengths(listed, longest), stored)

@@ -17,7 +17,7 @@ from scipy import stats as scipy_stats
 
 from benchmarks import results
 from corrsteer_core.cli import main
-from corrsteer_core.method import candidates, validation
+from corrsteer_core.method import candidates, selecting, validation
 from corrsteer_core.models.loading import load_model
 from corrsteer_core.models.prompts import render
 from corrsteer_core.runs import stored_run
@@ -530,6 +530,29 @@ def test_what_was_tried_before_is_left_out_of_its_group_and_moves_no_other(files
     candidates.try_candidates(fitted["run"], longest=np.inf)
     assert [len(variants) - 1 for variants in groups] == [20, 20, 20, 4]
     assert [len(variants) - 1 for variants in asked] == [19, 19, 20, 4]
+
+
+@pytest.mark.parametrize("strategy", ["V", "P"])
+def test_what_is_chosen_does_not_depend_on_the_order_in_which_the_table_has_its_rows(files, capsys, strategy):
+    """A copied table has another order, and candidates tie: what was tried, and who wins, stays."""
+    fitted = fitted_once(files)
+    name = selecting.select(fitted["run"], strategy, longest=np.inf).name
+
+    def kept():
+        chosen = reading.query(fitted["run"], "SELECT body, selection FROM sets WHERE name = ?", [name])
+        return chosen.iloc[0].to_dict(), candidates.known_of_layers(
+            fitted["run"], candidates.rankable_features(fitted["run"]), 1, np.inf
+        )
+
+    chosen, known = kept()
+    with writing.Writer(fitted["run"]) as writer:
+        writer.connection.execute("CREATE TEMP TABLE turned AS SELECT * FROM effects ORDER BY rowid DESC")
+        writer.connection.execute("DELETE FROM effects")
+        writer.connection.execute("INSERT INTO effects SELECT * FROM turned ORDER BY rowid")
+    selecting.select(fitted["run"], strategy, longest=np.inf)
+    again, still_known = kept()
+    assert again == chosen
+    pd.testing.assert_frame_equal(still_known, known, check_exact=True)
 
 
 DATA = Path(os.environ.get("CORRSTEER_DATA") or Path(__file__).parents[3] / "shared" / "data")
