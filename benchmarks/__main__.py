@@ -16,7 +16,7 @@ from benchmarks.measure import Row
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 ENGINE = ("collection", "wide", "steered", "sweep", "candidates", "side_by_side")
-ROWS = (*ENGINE, "fit", "memory", "workers", "pages")
+ROWS = (*ENGINE, "fit", "memory", "workers", "pages", "clicks")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -72,6 +72,7 @@ def _measures(quick: bool) -> Iterator[tuple[str, Callable[[], Iterator[Row]]]]:
     yield "memory", partial(_in_this_cache, "memory", "peak", quick)
     yield "workers", partial(_in_this_cache, "workers", "spread", quick)
     yield "pages", partial(_in_a_cache_of_its_own, "pages", "interactive", quick)
+    yield "clicks", partial(_in_a_cache_of_its_own, "pages", "clicks", quick)
 
 
 _ENGINES: dict[tuple[str, bool], object] = {}

@@ -41,6 +41,10 @@ class Sizes:
 
 
 QUICK = Sizes(40, 2, 64, 1000, 1)
+EMBEDDED = Sizes(460, 6, 2304, 88_000, 5)
+"""As large as the run that the first start makes."""
+WITHOUT_MODEL = {"Features": "Features", "Evaluate": "Evaluate", "Report": "Report", "Overview": "Runs"}
+"""Pages that need no model, by name, and a heading of each."""
 
 
 def interactive(sizes: Sizes) -> Iterator[Row]:
@@ -49,9 +53,6 @@ def interactive(sizes: Sizes) -> Iterator[Row]:
     The first page in a new browser window of a server just started; *Features* by a click on its name, and by its
     link in a new window, which draws Streamlit's own frame first.
     """
-    browser_path = shutil.which("chromium") or shutil.which("google-chrome")
-    if not browser_path:
-        raise CorrSteerError("The rows about pages need chromium; install it, or leave them out with --only.")
     from playwright.sync_api import sync_playwright
 
     run = make_run(samples=sizes.samples, layers=sizes.layers, d_sae=sizes.d_sae, rows=sizes.rows)
@@ -64,7 +65,7 @@ def interactive(sizes: Sizes) -> Iterator[Row]:
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
         nothing = Path(folder) / "nothing.py"  # what Streamlit and the browser take by themselves
         nothing.write_text('import streamlit as st\n\nst.header("Runs")\n')
-        browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=_chromium(), args=FLAGS)
         _blank(browser)  # the browser's own start is not the app's
         for _ in range(sizes.repeats):
             with _server("streamlit", "run", str(nothing), "--server.headless", "true", "--server.port") as url:
@@ -86,6 +87,35 @@ def interactive(sizes: Sizes) -> Iterator[Row]:
     ).because(f"the page's questions to the database take {_asked(run):.2f} s, the rest is drawing it")  # fmt: skip
 
 
+def clicks(sizes: Sizes) -> Iterator[Row]:
+    """Seconds from a click on the name of a page, seen before, until it is drawn, on a run of the embedded model's size."""
+    from playwright.sync_api import sync_playwright
+
+    size = EMBEDDED if sizes is not QUICK else QUICK
+    run = make_run(samples=size.samples, layers=size.layers, d_sae=size.d_sae, rows=size.rows)
+    rank_all(run, layers=size.layers, d_sae=size.d_sae, samples=size.samples)
+    taken: dict[str, list[float]] = {name: [] for name in WITHOUT_MODEL}
+    with sync_playwright() as playwright, _server("app.server") as url:
+        browser = playwright.chromium.launch(executable_path=_chromium(), args=FLAGS)
+        with _window(browser) as page:
+            page.goto(url)
+            _wait_for(page, "Runs")
+            for turn in range(sizes.repeats + 1):
+                for name, heading in WITHOUT_MODEL.items():
+                    started = time.perf_counter()
+                    page.get_by_test_id("stSidebarNav").get_by_text(name, exact=True).click()
+                    _wait_for(page, heading)
+                    if turn:
+                        taken[name].append(time.perf_counter() - started)
+        browser.close()
+    every = [seconds for each in taken.values() for seconds in each]
+    detail = ", ".join(f"{name} {median(seconds):.2f} s" for name, seconds in taken.items())
+    yield Row(
+        "a click on a page's name, embedded model's size", "-", median(every), (min(every), max(every)), 0.3, unit="s",
+        detail=f"pages that need no model, each seen before: {detail}",
+    ).because("drawing what changes, in the browser")  # fmt: skip
+
+
 def _asked(run: str) -> float:
     """Seconds that the questions of the Features page take by themselves, each asked once."""
     wanted = feature_lists.FeatureFilter(support=(run_facts.facts(run).fit or {}).get("floor", 0))
@@ -97,6 +127,13 @@ def _asked(run: str) -> float:
         run, feature_lists.features(run, wanted, limit=ranking_table.ROWS), resamples=ranking_table.RESAMPLES
     )
     return time.perf_counter() - started
+
+
+def _chromium() -> str:
+    found = shutil.which("chromium") or shutil.which("google-chrome")
+    if not found:
+        raise CorrSteerError("The rows about pages need chromium; install it, or leave them out with --only.")
+    return found
 
 
 def _blank(browser) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import os
 import signal
@@ -70,6 +72,7 @@ def fork(work: Callable[[], Any], cache: Path, disk: files.Disk | None = None) -
     log.write_text("")
     log.with_suffix(".json").unlink(missing_ok=True)
     began = time.monotonic()
+    gc.freeze()  # a child that collects garbage would copy every page that the libraries are in
     pid = os.fork()
     if pid:
         return Child(pid, log, began)
@@ -92,6 +95,9 @@ def fork(work: Callable[[], Any], cache: Path, disk: files.Disk | None = None) -
         traceback.print_exc()
     finally:
         os._exit(status)
+
+
+atexit.register(gc.unfreeze)  # or libraries complain at the end of what they find still there
 
 
 def _redirect(log: Path) -> None:

@@ -23,17 +23,17 @@ WORKER = "ray::Worker"
 """What their processes are called."""
 LET_GO = 10.0
 """Seconds in which the workers of a killed process must be gone."""
-RAY_ENDS = 60.0
-"""Seconds in which the processes of Ray itself must be gone, which look for the others now and then."""
+RAY_ENDS = 120.0
+"""Seconds in which the processes of Ray itself must be gone; two of them try for a minute to tell the dead ones of it."""
 BETWEEN = (0.5, 4.0)
 """Seconds from one killed worker to the next."""
-EACH = 6
+EACH = 5
 """Workers killed of one command at most, then it may finish."""
 ALL_DONE = 600.0
 
 
 def dead_workers(place: Place, known: Known, seed: int, bounds: Bounds) -> Tally:
-    """Every third command is killed itself; of the others workers die at random moments. A killed process is a trial."""
+    """Every other command is killed itself; of the rest workers die at random moments. A killed process is a trial."""
     tally = Tally("workers killed, and processes that give them work")
     if find_spec("ray") is None:
         tally.left_out = "Ray is not installed"
@@ -42,10 +42,10 @@ def dead_workers(place: Place, known: Known, seed: int, bounds: Bounds) -> Tally
     chosen = [one for one in actions(place) if one.name in ("fit", "try")]
     until, command = time.monotonic() + bounds.seconds, 0
     while tally.trials < bounds.trials and (not tally.trials or time.monotonic() < until):
-        action = chosen[command % len(chosen)]
+        action = chosen[command // 2 % len(chosen)]
         cache = known.cache(action)
         process = _begun(action, cache)
-        if command % 3 == 2:
+        if command % 2:
             time.sleep(rng.uniform(2, 25))
             killed, problem = 1, _end(process)
         else:

@@ -88,6 +88,11 @@ def _meaning(run: str, facts: run_facts.RunFacts, layer: int, feature: int, work
         own = [work.result.guess]  # of more texts than the one that was stored
     for text in imported["description"]:
         st.markdown(f"**{ui.for_markdown(text)}**  \nfrom Neuronpedia")
+    for row in described.itertuples():
+        if model := descriptions.model_of(row.source):
+            st.markdown(
+                f"{ui.for_markdown(row.description)}  \ndescribed by {ui.for_markdown(model)}; nobody has checked it"
+            )
     if own and own[0]:
         st.markdown(f"{ui.for_markdown(own[0])}.")
         st.caption(f"{descriptions.GUESS}; nobody has checked it.")

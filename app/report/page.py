@@ -7,6 +7,8 @@ import base64
 import streamlit as st
 
 from app.shared import components, resources, state
+from corrsteer_core.base.addresses import PAGE, Address, address_of
+from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.reporting import report
 from corrsteer_core.reporting.report import Theme
 
@@ -25,7 +27,8 @@ def page() -> None:
         components.nothing_yet("There is nothing to report yet.", "Start a run first, on the page of that name.")
         return
     at = resources.stamp(run)
-    whole = _html(at)
+    address = _address()
+    whole = _html(at, address=address)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button(
             "Download the report",
@@ -40,12 +43,22 @@ def page() -> None:
             f"One HTML file of {len(whole.encode()) / 1000:.0f} kB. It opens offline, prints, and loads nothing."
         )
     # As an address of its own, the page stands outside the app: it could not reach it even if it held a script.
-    preview = base64.b64encode(_html(at, "dark" if components.is_dark() else "light").encode()).decode()
+    preview = base64.b64encode(_html(at, "dark" if components.is_dark() else "light", address).encode()).decode()
     with st.container(border=True):
         st.iframe(f"data:text/html;base64,{preview}", height=HEIGHT, alt="The report as it will look")
 
 
 @st.cache_data(max_entries=8, show_spinner="Writing the report …")
-def _html(at: resources.Stamp, theme: Theme = "") -> str:
+def _html(at: resources.Stamp, theme: Theme = "", address: Address | None = None) -> str:
     """The report of a run in this state."""
-    return report.html(at.run, theme)
+    return report.html(at.run, theme, address)
+
+
+def _address() -> Address | None:
+    """Where the app is, as this browser knows it; None where no browser says."""
+    here = (st.context.url or "").removesuffix(f"/{PAGE}")
+    try:
+        return address_of(here) if here else None
+    except CorrSteerError as error:
+        components.problem(error)
+        return None

@@ -17,6 +17,7 @@ from corrsteer_core.base import presenting
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.formatting import MINUS, missing, p_value, percent, points, points_alone, signed  # noqa: F401  (pages say components.percent)
 from corrsteer_core.base.paths import cache_dir
+from corrsteer_core.inspection.descriptions import model_of
 
 log = logging.getLogger("corrsteer.app")
 
@@ -79,10 +80,11 @@ def counted(count: int, noun: str) -> str:
 
 
 def description(text: object, source: object) -> str | None:
-    """A description, our own guess marked by a question mark."""
+    """A description, our own guess marked by a question mark, a language model's by its name."""
     if missing(text):
         return None
-    return shortened(text, 120) + (" (?)" if source == "own" else "")
+    model = model_of(str(source))
+    return shortened(text, 120) + (f" (by {shortened(model, 40)})" if model else " (?)" if source == "own" else "")
 
 
 def feature_name(layer: int, feature: int) -> str:

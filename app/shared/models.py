@@ -86,9 +86,12 @@ class Bench:
             from transformers.utils import logging
 
             from corrsteer_core.models.loading import load_model
+            from corrsteer_core.saes.sources import import_library
 
             logging.disable_progress_bar()  # it would tear the terminal that the app was started from
-            self._model = load_model(self.name)
+            model = load_model(self.name)
+            import_library()  # before anybody gets the model: two threads that import it at once break it for good
+            self._model = model
         except CorrSteerError as error:
             self._problem = str(error)
         except Exception as error:  # a thread has nobody to raise to; the pages show the sentence

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from corrsteer_core.base.addresses import Address, address_of
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.runs.sets.rows import OPERATIONS, Firing, SteeringRow
 from corrsteer_core.tasks.columns import Columns, read
@@ -56,6 +57,14 @@ def columns(given: str) -> Columns:
     """What a file calls our fields."""
     try:
         return read(text(given))
+    except CorrSteerError as error:
+        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from None
+
+
+def address(given: str) -> Address:
+    """Where the app answers."""
+    try:
+        return address_of(given)
     except CorrSteerError as error:
         raise argparse.ArgumentTypeError(str(error).rstrip(".")) from None
 

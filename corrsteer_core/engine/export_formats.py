@@ -21,6 +21,7 @@ from corrsteer_core.runs.steering_set import SteeringSet
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from corrsteer_core.engine.operations import Vectors
     from corrsteer_core.models.hooks import HookPoint
     from corrsteer_core.models.loading import Model
     from corrsteer_core.models.prompts import Message
@@ -29,6 +30,18 @@ SAFETENSORS_FORMAT = "corrsteer-steering-vectors"
 OPERATION = "add at generation positions"
 """What is to be done with a vector: added to the activation at its hook point, at the last prompt token and at every
 generated token, nowhere else."""
+SCRIPT = Path(__file__).with_name("script")
+"""Where the parts of the script lie."""
+HOW = {
+    "adding": """\
+The vectors lie in the safetensors file beside this one. Each is added to the residual stream at
+generation positions only: at the last prompt token, and at every token that is generated.""",
+    "acting": """\
+The safetensors file beside this one holds what is added, held, capped or taken out of the residual
+stream, what reads the features that this depends on, and when it is done. It is done at generation
+positions only: at the last prompt token, and at every token that is generated.""",
+}
+"""What the script says that it does, by the part that does it."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +52,15 @@ class Material:
     stem: str
     """Name of the files, without suffix."""
     model: Model
-    vectors: Mapping[HookPoint, Tensor]
-    """By hook point (d,), float32 on the CPU, with the set's scale in them."""
+    variant: Vectors
+    """What the set does at each hook point, one at least: all that a format with `operations` can be asked for."""
+
+    @property
+    def vectors(self) -> dict[HookPoint, Tensor]:
+        """What is added at each hook point (d,), float32 on the CPU, with the set's scale in it."""
+        from corrsteer_core.engine.operations import constant_part
+
+        return {point: vector.detach().float().cpu() for point, vector in constant_part(self.variant).items()}
 
     def named(self, suffix: str) -> str:
         return self.stem + suffix
@@ -60,6 +80,8 @@ class ExportFormat:
     """The files by name, the one of `suffix` first; None for the set itself as JSON, which needs no model."""
     beside: tuple[str, ...] = ()
     """Suffixes of the other files that it writes."""
+    operations: bool = False
+    """Whether it can hold rows that do more, or less, than add at every generation position."""
 
 
 def _safetensors(steering: SteeringSet, vectors: Mapping[HookPoint, Tensor], model: Model) -> bytes:
@@ -129,13 +151,16 @@ def _gguf(steering: SteeringSet, vectors: Mapping[HookPoint, Tensor], model: Mod
 
 
 def _script(steering: SteeringSet, model: Model, tensors: str) -> str:
-    """A Python script that steers with transformers alone; `tensors` names the safetensors file beside it."""
+    """A Python script that steers with transformers alone; `tensors` names the safetensors file that it reads, beside it."""
     from corrsteer_core.base.paths import EMBEDDED
     from corrsteer_core.models.embedded import embedded_folder
     from corrsteer_core.models.prompts import text_before
 
     before, prefix = text_before(model, steering.style)
-    return Template(Path(__file__).with_name("snippet.txt").read_text(encoding="utf-8")).substitute(
+    part = "acting" if steering.not_plain else "adding"
+    return Template((SCRIPT / "frame.txt").read_text(encoding="utf-8")).substitute(
+        how=HOW[part],
+        steering=(SCRIPT / f"{part}.txt").read_text(encoding="utf-8"),
         name=ascii(steering.name),
         model=ascii(presenting.named(str(embedded_folder()) if steering.model == EMBEDDED else steering.model)),
         dtype=str(model.dtype),
@@ -160,14 +185,20 @@ def _gguf_files(made: Material) -> dict[str, bytes]:
 
 
 def _script_files(made: Material) -> dict[str, bytes]:
-    text = _script(made.steering, made.model, made.named(".safetensors"))
-    return {made.named(".py"): text.encode(), **_safetensors_files(made)}
+    script = {made.named(".py"): _script(made.steering, made.model, made.named(".safetensors")).encode()}
+    if not made.steering.not_plain:
+        return script | _safetensors_files(made)
+    from corrsteer_core.engine.script import carried
+
+    return script | {made.named(".safetensors"): carried.content(made.steering, made.model, made.variant)}
 
 
 FORMATS: dict[str, ExportFormat] = {
     one.name: one
     for one in (
-        ExportFormat("json", ".json", "The set (JSON)", "The set itself, which this tool reads back.", None),
+        ExportFormat(
+            "json", ".json", "The set (JSON)", "The set itself, which this tool reads back.", None, operations=True
+        ),
         ExportFormat(
             "safetensors",
             ".safetensors",
@@ -182,6 +213,7 @@ FORMATS: dict[str, ExportFormat] = {
             "Steers with transformers alone; reads the safetensors file beside it, so keep both in one folder.",
             _script_files,
             beside=(".safetensors",),
+            operations=True,
         ),
         ExportFormat(
             "gguf",

@@ -8,13 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from torch import Tensor
-
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.files import not_written, write_all_new, write_bytes
-from corrsteer_core.engine.export_formats import Material, get_format
-from corrsteer_core.engine.steering import check_model, vectors_of
-from corrsteer_core.models.hooks import HookPoint
+from corrsteer_core.engine.export_formats import FORMATS, Material, get_format
+from corrsteer_core.engine.operations import Vectors
+from corrsteer_core.engine.steering import check_model, variant_of
 from corrsteer_core.models.loading import Model
 from corrsteer_core.runs.steering_set import SteeringSet
 from corrsteer_core.saes.sae import Sae
@@ -34,16 +32,17 @@ def exported(
         return {f"{stem}{chosen.suffix}": (steering.to_json() + "\n").encode()}
     if model is None:
         raise CorrSteerError(f"The export of {steering.name!r} as {wanted} needs the model {steering.model}; load it.")
-    return chosen.make(Material(steering, stem, model, _vectors(steering, model, saes)))
+    return chosen.make(Material(steering, stem, model, _variant(steering, model, saes)))
 
 
 def check_expressible(steering: SteeringSet, wanted: str) -> None:
-    """Raise CorrSteerError where some row does not just add and the format, all but JSON, can say nothing else."""
+    """Raise CorrSteerError where some row does not just add and the format can say nothing else."""
     row = steering.not_plain
-    if row is not None and get_format(wanted).make is not None:
+    if row is not None and not get_format(wanted).operations:
+        others = " or ".join(name for name, one in FORMATS.items() if one.operations)
         raise CorrSteerError(
             f"An export as {wanted} can only add the same vector at every generated token, but in the steering set "
-            f"{steering.name!r} the row for feature {row.feature} of layer {row.layer} does not ({row.does}); export it as json, "
+            f"{steering.name!r} the row for feature {row.feature} of layer {row.layer} does not ({row.does}); export it as {others}, "
             f"or switch that row off."
         )
 
@@ -77,14 +76,14 @@ def files_of(wanted: str, out: Path) -> list[Path]:
     return [out, *(out.with_suffix(suffix) for suffix in get_format(wanted).beside)]
 
 
-def _vectors(steering: SteeringSet, model: Model, saes: Sequence[Sae]) -> dict[HookPoint, Tensor]:
-    """The set's vectors on the CPU, all finite, one at least."""
+def _variant(steering: SteeringSet, model: Model, saes: Sequence[Sae]) -> Vectors:
+    """What the set does, at one hook point at least; all of it finite and placed in the model."""
     check_model(steering, model)
-    vectors = {point: vector.detach().float().cpu() for point, vector in vectors_of(steering, saes).items()}
-    if not vectors:
+    found = variant_of(steering, saes)
+    if not found:
         raise CorrSteerError(
             f"No feature of the set {steering.name!r} is switched on, so there is no vector to export; switch one on."
         )
-    for point in vectors:
+    for point in found:
         model.site(point)
-    return vectors
+    return found

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
@@ -27,7 +27,9 @@ from corrsteer_core.storage.reading import query
 from corrsteer_core.storage.run_folder import run_path
 from corrsteer_core.storage.writing import PATIENCE, Writer
 
-Source = Literal["neuronpedia", "own"]
+NEURONPEDIA, OWN = "neuronpedia", "own"
+"""Sources of descriptions, beside models (`by_model`). By their order in the alphabet Neuronpedia's come first and ours last."""
+_BY_MODEL = "of "
 GUESS = "Our own guess from promoted tokens and top texts"
 """What is said beside a description of source "own"."""
 LONGEST = 1000  # characters kept of a description
@@ -48,6 +50,22 @@ class Imported:
     """Further descriptions of a feature, left out: the first one counts."""
     other: int
     """Records of other layers, SAEs or models than the run's, left out."""
+
+
+def by_model(name: str) -> str:
+    """The source of descriptions by a language model of this name."""
+    return _BY_MODEL + name
+
+
+def model_of(source: str) -> str:
+    """The language model that a source names; "" where it is none."""
+    return source.removeprefix(_BY_MODEL) if source.startswith(_BY_MODEL) else ""
+
+
+def said_by(source: str) -> str:
+    """Where a description comes from, in words."""
+    model = model_of(source)
+    return f"described by {model}" if model else {OWN: GUESS.lower()}.get(source, source)
 
 
 # --- Neuronpedia ---------------------------------------------------------------------------------

@@ -161,7 +161,7 @@ def describe(
     text that is among the strongest of any of them.
     """
     config, _ = stored_run.stored(run)
-    wanted = _foremost(run, top)
+    wanted = foremost(run, top)
     model = model or load_model(config.model, dtype=dtype_to_go_on(config.dtype))
     saes = saes or named_saes.saes_of(config.saes, model)
     peaks = _peaks(run, config, wanted, model, saes, progress)
@@ -179,7 +179,7 @@ def describe(
     return len(rows)
 
 
-def _foremost(run: str, top: int) -> pd.DataFrame:
+def foremost(run: str, top: int) -> pd.DataFrame:
     """layer, feature of the features to describe first."""
     return query(
         run,

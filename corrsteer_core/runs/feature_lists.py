@@ -77,7 +77,7 @@ _DESCRIBED = (
     "described AS (SELECT layer, feature, first(description ORDER BY source) AS description, first(source ORDER BY "
     "source) AS description_source, string_agg(description, chr(10)) || coalesce(chr(10) || string_agg(promoted, "
     "chr(10)), '') AS words FROM descriptions GROUP BY layer, feature)"
-)  # "neuronpedia" sorts before "own"
+)  # "neuronpedia" sorts before "of NAME" (a language model), and that before "own"
 UNDESCRIBED = (
     "described AS (SELECT NULL::SMALLINT AS layer, NULL::INTEGER AS feature, NULL::VARCHAR AS description, "
     "NULL::VARCHAR AS description_source, NULL::VARCHAR AS words WHERE false)"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,15 @@ def _layer_in(folder: Path) -> int | None:
         return HookPoint.parse(about.get("hook_name") or about.get("hook_point")).layer
     except Exception:  # it can be broken in as many ways as there are to break it
         return None
+
+
+def import_library() -> None:
+    """Import SAELens, which takes seconds the first time; programs with several threads do it before they part.
+
+    It imports libraries that import each other: where two threads do that at once, one meets half of a module, and what
+    failed to be imported fails again every time.
+    """
+    import_module("sae_lens")
 
 
 def _from_folder(folder: Path) -> Any:

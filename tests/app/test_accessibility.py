@@ -54,7 +54,7 @@ def faults(page, axe):
     ("width", "theme"),
     [
         (900, "dark"),
-        (1440, "light"),
+        pytest.param(1440, "light", marks=pytest.mark.exhaustive),
         pytest.param(900, "light", marks=pytest.mark.exhaustive),
         pytest.param(1440, "dark", marks=pytest.mark.exhaustive),
     ],

@@ -645,6 +645,22 @@ def test_descriptions_stand_in_the_table_and_on_the_features_page():
     assert "neuronpedia.org" not in said
 
 
+def test_what_a_language_model_said_of_a_feature_names_it_and_stays_text():
+    run = ready_runs.make_run()
+    row = {"layer": 22, "feature": 7, "source": descriptions.by_model("tiny-1"), "description": fabricated.HOSTILE}
+    descriptions.keep(run, pd.DataFrame([row, {**row, "layer": 8, "feature": 41, "description": "praise"}]))
+    test = opened("features")
+    test.text_input(key="filter_text").input("praise").run()
+    assert table(test).set_index("feature").loc[41, "described"] == "praise (by tiny-1)"
+    assert "praise  \ndescribed by tiny-1; nobody has checked it" in words(
+        opened("features", run=run, layer=8, feature=41)
+    )
+    test = opened("features", run=run, layer=22, feature=7)
+    assert "described by tiny-1; nobody has checked it" in words(test)
+    assert "\u202e" not in words(test)
+    assert not any(one.allow_html for one in test.markdown)
+
+
 def test_what_depends_on_samples_and_fit_alone_is_not_worked_out_again_when_something_else_is_written():
     run = ready_runs.make_run()
     before, drawn_before = resources.fit_stamp(run), drawing.profile(run, 8, 41, "m")

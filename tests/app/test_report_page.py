@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+from types import SimpleNamespace
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from corrsteer_core.base.addresses import address_of
 from corrsteer_core.reporting import report
 from tests.app import ready_runs
 from tests.made import fabricated
@@ -45,6 +47,26 @@ def test_the_preview_is_the_report(settings):
     head, _, body = frame.proto.src.partition(",")
     assert head == "data:text/html;base64"
     assert base64.b64decode(body).decode() == report.html(run, "light")
+
+
+@pytest.mark.parametrize(
+    ("url", "root"),
+    [
+        ("https://steer.example.org/report", "https://steer.example.org"),
+        ("https://example.org/tools/report", "https://example.org/tools"),
+        ("http://localhost:8501/report", "http://localhost:8501"),
+    ],
+)
+def test_the_report_links_to_where_this_browser_finds_the_app(url, root, monkeypatch):
+    import streamlit
+
+    run = ready_runs.make_run()
+    monkeypatch.setattr(streamlit, "context", SimpleNamespace(url=url, theme=SimpleNamespace(type="light")))
+    (frame,) = opened().get("iframe")
+    shown = base64.b64decode(frame.proto.src.partition(",")[2]).decode()
+    assert shown == report.html(run, "light", address_of(root))
+    assert f'href="{root}/report?run={run}"' in shown
+    assert "token" not in shown.split("<h2>In the app</h2>")[1].split("</section>")[0]
 
 
 def test_a_run_that_cannot_be_read_is_one_sentence():

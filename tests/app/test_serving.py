@@ -161,6 +161,17 @@ def test_the_server_knows_its_name_so_that_nobody_outside_is_asked_for_it():
     )
 
 
+def test_no_page_is_parsed_in_its_own_thread(monkeypatch, tmp_path):
+    """CPython 3.11 cannot parse in two threads at once: what is imported beside a page would fail halfway."""
+    from streamlit.runtime.scriptrunner import magic
+
+    monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
+    monkeypatch.setattr(magic, "add_magic", lambda *_: pytest.fail("the page was parsed"))
+    test = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=600).run()
+    assert not test.exception
+    assert test.title[0].value == "CorrSteer Explorer"
+
+
 def test_two_starts_have_two_tokens():
     assert opening.token() != opening.token()
     assert len(opening.token()) >= 32

@@ -499,11 +499,33 @@ def test_a_condition_that_cannot_be_is_refused_in_words_and_changes_nothing(run)
     assert current(test, run) == before
 
 
-def test_programs_that_can_only_add_are_not_offered_what_they_cannot_do(run):
+def test_of_a_set_that_does_more_than_add_only_the_script_is_made(run, loaded):
+    import torch
+    from safetensors.torch import load
+
+    from app.steer.desk import file_stem
+    from app.steer.sets.exporting import KEPT
+    from corrsteer_core.engine import exports
+
+    model, saes = loaded
     test = opened()
     test.selectbox(key=f"row-{run}-1-3-operation").set_value("cap").run()
-    assert not [one for one in test.button if one.key == "export"]
     assert "can only add the same vector at every token, and the row for feature 3 of layer 1" in said(test)
+    button = test.button(key="export")
+    assert button.label == "Make the script"
+    button.click().run()
+    assert not test.exception
+    assert not test.error
+    labels = [one.label for one in test.get("download_button")]
+    assert {"Python script", "Python script: what it reads (.safetensors)"} <= set(labels)
+    assert not {"Vectors (safetensors)", "Control vector (GGUF)"} & set(labels)
+    kept, steering = test.session_state[KEPT], current(test, run)
+    script, tensors = exports.exported(steering, "python", file_stem(steering), model, saes).values()
+    assert kept.files == {"python": script}
+    assert kept.beside["python"].keys() == {".safetensors"}
+    found, expected = load(kept.beside["python"][".safetensors"]), load(tensors)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in found)
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ def test_a_row_can_be_tried_before_it_is_written(made, tmp_path, capsys):
     assert nothing["steered"] == nothing["unsteered"]
 
 
-@pytest.mark.parametrize("wanted", ["safetensors", "python", "gguf"])
+@pytest.mark.parametrize("wanted", ["safetensors", "gguf"])
 def test_an_export_that_cannot_say_it_is_refused_before_a_model_is_loaded(made, tmp_path, capsys, monkeypatch, wanted):
     from corrsteer_core.models import loading
 

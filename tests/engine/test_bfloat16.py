@@ -4,6 +4,8 @@ bfloat16 keeps 8 bits, and what a row is rounded to depends a little on the rows
 prompt alone and in a batch, a script beside this tool) is held here to a tolerance that a mistake would break.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from corrsteer_core.engine import activation_lengths
 from corrsteer_core.engine.batches import answers
 from corrsteer_core.engine.fluency import fluency
 from corrsteer_core.engine.generation import decode, prefill
-from corrsteer_core.engine.steering import vectors_of
+from corrsteer_core.engine.steering import variant_of
 from corrsteer_core.evaluation.trials import unsteered_and
 from corrsteer_core.inspection import feature_profile
 from corrsteer_core.inspection.token_probabilities import parts_at
@@ -24,8 +26,10 @@ from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.storage import reading, writing
 from corrsteer_core.tasks import get_task, load_items
 from tests.engine import test_exports as test_export
+from tests.engine.test_operations import LAYERS, ROWS
 from tests.made import runs as tiny
-from tests.made.models import FAST, activations_at
+from tests.made.models import FAST, activations_at, random_sae
+from tests.made.sets import empty_set
 
 TEXTS = ["One", "Another prompt, longer", "Third " * 9, "Fourth", "And a fifth one"]
 
@@ -113,16 +117,22 @@ CLOSE = 0.05
 """Of the spread of all logits. The most that was measured is a quarter of it; see also the assertion on wrong texts."""
 
 
+@pytest.mark.parametrize("rows", [None, "all at one layer", "while and from token"])
 @pytest.mark.parametrize("architecture", FAST)
-def test_the_script_parts_only_where_the_best_two_tokens_are_close(architecture, tmp_path):
-    made = test_export.saved_and_loaded(tmp_path, architecture, torch.bfloat16)
+def test_the_script_parts_only_where_the_best_two_tokens_are_close(architecture, rows, tmp_path):
+    model, saes, steering = test_export.saved_and_loaded(tmp_path, architecture, torch.bfloat16)
+    if rows is not None:
+        saes = [random_sae(model, layer) for layer in LAYERS]
+        acting = [replace(row, coefficient=2 * row.coefficient) for row in ROWS[rows]]
+        steering = empty_set(model, saes, rows=tuple(acting), style=steering.style)
+    made = model, saes, steering
     module = test_export.script_of(made, tmp_path)
     net, tokenizer = module.load()
     with module.steered(net):
         gaps = partings(made, net, tokenizer)
     assert all(0 <= gap < CLOSE for gap in gaps), gaps
     assert len(gaps) <= len(MORE) / 4, "most texts are equal"
-    assert max(partings(made, net, tokenizer)) > 2 * CLOSE, "without the vectors they part elsewhere too"
+    assert max(partings(made, net, tokenizer)) > 2 * CLOSE, "without what it does they part elsewhere too"
 
 
 def partings(made, net, tokenizer):
@@ -131,7 +141,7 @@ def partings(made, net, tokenizer):
     found = []
     for prompt in MORE:
         ids = render(model, prompt, steering.style)
-        variants = unsteered_and(vectors_of(steering, saes))
+        variants = unsteered_and(variant_of(steering, saes))
         (batch,) = answers(model, [ids], max_new_tokens=16, variants=variants)
         ours = batch.tokens[0][1]
         theirs, logits = scored(net, tokenizer, prompt)

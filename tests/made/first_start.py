@@ -133,11 +133,22 @@ def _until_it_answers(process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def unpacked_before(cache: Path) -> None:
-    """Take the embedded model from the project's own cache if it is there."""
+    """Make a cache with the embedded model in it: the project's own one if it is there, else unpacked once a session."""
     cache.mkdir()
     ready = PACKAGE.parent / "cache" / "models"
-    if (ready / EMBEDDED / "model.safetensors").exists():
-        shutil.copytree(ready, cache / "models")
+    if not (ready / EMBEDDED / "model.safetensors").exists():
+        ready = _unpacked_once(Path(os.environ[FOLDER]) / "unpacked")
+    shutil.copytree(ready, cache / "models")
+
+
+def _unpacked_once(cache: Path) -> Path:
+    with FileLock(f"{cache}.lock"):
+        if not cache.exists():
+            cache.mkdir()
+            code = "from corrsteer_core.models.embedded import embedded_folder; embedded_folder()"
+            environment = {**os.environ, "CORRSTEER_CACHE": str(cache)}
+            subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, env=environment)
+    return cache / "models"
 
 
 def _stop(pid: int) -> None:

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import threading
+import time
 
 import pytest
 import torch
@@ -203,6 +205,22 @@ def test_the_app_reads_each_sae_once_whatever_set_names_it(tmp_path, saes, monke
     assert both[1] is alone
     assert bench.saes([first]) == both[:1]
     assert asked == [[second], [first]]
+
+
+def test_whoever_gets_the_apps_model_finds_the_library_of_saes_imported(tmp_path, monkeypatch):
+    """Of two threads that import it at once, one would meet half a module."""
+    from app.shared.models import Bench
+    from corrsteer_core.saes import sources
+
+    done = threading.Event()
+
+    def slowly():
+        time.sleep(0.5)
+        done.set()
+
+    monkeypatch.setattr(sources, "import_library", slowly)
+    Bench(str(saved(tmp_path / "model"))).model()
+    assert done.is_set()
 
 
 def test_code_that_comes_with_a_model_is_never_run_nor_asked_for(tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ def test_a_group_of_rows_is_measured_in_quick_sizes(tmp_path, capsys):
 @pytest.mark.exhaustive
 def test_every_row_without_a_browser_is_measured_in_quick_sizes(tmp_path, capsys):
     page = tmp_path / "benchmarks.md"
-    groups = [name for name in bench.ROWS if name != "pages"]
+    groups = [name for name in bench.ROWS if name not in ("pages", "clicks")]
     assert bench.main(["--quick", "--out", str(page), "--only", *groups]) == 0
     text = page.read_text()
     for words in (
@@ -44,8 +44,9 @@ def test_every_row_without_a_browser_is_measured_in_quick_sizes(tmp_path, capsys
 @pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed")
 def test_the_rows_about_pages_are_measured(tmp_path):
     page = tmp_path / "benchmarks.md"
-    assert bench.main(["--quick", "--out", str(page), "--only", "pages"]) == 0
+    assert bench.main(["--quick", "--out", str(page), "--only", "pages", "clicks"]) == 0
     assert "first page" in page.read_text()
+    assert "a click on a page's name" in page.read_text()
     assert "Features on 128 rows" in page.read_text()
 
 

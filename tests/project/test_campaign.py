@@ -79,7 +79,7 @@ files.replacing = replacing
 
 
 def test_the_campaign_finds_files_that_are_written_in_place():
-    ended = campaign("--minutes", "1", "--trials", "40", "--only", "kills-at", broken=IN_PLACE)
+    ended = campaign("--minutes", "1", "--trials", "3", "--only", "kills-at", broken=IN_PLACE)
     assert ended.returncode == 1, ended.stdout + ended.stderr
     assert "failed:" in ended.stdout
 

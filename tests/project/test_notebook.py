@@ -30,13 +30,20 @@ def test_outputs_are_kept_and_small():
     assert str(ROOT) not in NOTEBOOK.read_text(encoding="utf-8")
 
 
+FEWER = {"limit=150": "limit=60", "limit=100": "limit=20"}
+
+
 @pytest.mark.embedded
-def test_it_runs_and_gives_what_is_kept(embedded_cache, tmp_path, monkeypatch):
+@pytest.mark.parametrize("fewer", [True, pytest.param(False, marks=pytest.mark.exhaustive)])
+def test_it_runs_and_gives_what_is_kept(embedded_cache, tmp_path, monkeypatch, fewer):
     from nbclient import NotebookClient
 
     monkeypatch.setenv("CORRSTEER_CACHE", str(embedded_cache))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     kept = [kinds(cell) for cell in code_of(notebook)]
+    for cell in code_of(notebook) if fewer else []:
+        for asked, instead in FEWER.items():
+            cell.source = cell.source.replace(asked, instead)
     NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert [kinds(cell) for cell in code_of(notebook)] == kept

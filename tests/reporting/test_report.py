@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from corrsteer_core.base.addresses import address_of
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.cli.main import main
 from corrsteer_core.reporting import pictures, prior_words, report, report_contents, tournament_words, verdict
@@ -243,33 +245,17 @@ def test_undefined_numbers_are_dashes():
 # --- a file that does nothing --------------------------------------------------------------------
 
 
-def assert_harmless(html: str) -> Page:
+def assert_harmless(html: str, links: Sequence[str] = ()) -> Page:
+    """That a report loads, runs and sends nothing; `links` are the only ones that lead out of it."""
     page = Page(html)
     tags = {tag for tag, _ in page.elements}
-    assert not tags & {
-        "script",
-        "link",
-        "iframe",
-        "object",
-        "embed",
-        "img",
-        "base",
-        "form",
-        "input",
-        "a",
-        "use",
-        "image",
-    }
+    assert not tags & {"script", "link", "iframe", "object", "embed", "img", "base", "form", "input", "use", "image"}
     assert tags & {"svg", "table", "dl"}
+    assert [attributes["href"] for tag, attributes in page.elements if tag == "a"] == list(links)
     for tag, attributes in page.elements:
         names = set(attributes)
-        assert not {name for name in names if name.startswith("on")} | names & {
-            "src",
-            "href",
-            "style",
-            "xlink:href",
-            "action",
-        }
+        assert not {name for name in names if name.startswith("on")} | names & {"src", "style", "xlink:href", "action"}
+        assert tag == "a" or "href" not in names
         assert tag != "meta" or attributes.get("http-equiv") in (None, "Content-Security-Policy")
     style = re.search(r"<style>(.*?)</style>", html, re.DOTALL)[1]
     assert "url(" not in style
@@ -333,6 +319,72 @@ def test_two_reports_of_one_run_are_the_same():
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_theme_can_be_asked_for(theme):
     assert f'<html lang="en" data-theme="{theme}">' in report.html(fabricated.make_run(), theme)
+
+
+# --- the way to the app --------------------------------------------------------------------------
+
+
+def squares(svg: str) -> list[list[int]]:
+    """The dark modules of a QR code that is drawn as lines of width 1, its margin included."""
+    size = int(re.search(r'viewBox="0 0 (\d+) \1"', svg)[1])
+    assert f'<path fill="#fff" d="M0 0h{size}v{size}h-{size}z"/>' in svg
+    drawn, x, y = [[0] * size for _ in range(size)], 0.0, 0.0
+    for kind, numbers in re.findall(r"([Mmh])([-\d. ]+)", re.search(r'stroke="#000" d="([^"]*)"', svg)[1]):
+        one, *other = map(float, numbers.split())
+        if kind == "h":
+            for step in range(int(one)):
+                drawn[int(y)][int(x) + step] = 1
+            x += one
+        else:
+            x, y = (one, other[0]) if kind == "M" else (x + one, y + other[0])
+    return drawn
+
+
+@pytest.mark.parametrize("given", ["https://steer.example.org/lab", "http://192.168.1.4:8501"])
+def test_an_address_that_others_reach_is_a_link_and_its_qr_code(given):
+    import segno
+
+    run = fabricated.make_run()
+    html = report.html(run, address=address_of(f"{given}?token=SECRET"))
+    link = f"{given}/report?run={run}"
+    page = assert_harmless(html, links=[link])
+    assert link in page.text
+    assert "SECRET" not in html
+    assert "token=" not in html
+    (code,) = re.findall(r'<figure class="code">(<svg .*?</svg>)</figure>', html)
+    made = segno.make_qr(link, error="m")
+    expected = [[int(bool(module)) for module in row] for row in made.matrix_iter(border=4)]
+    assert squares(code) == expected
+    assert 0.2 < sum(map(sum, expected)) / len(expected) ** 2 < 0.8
+    assert "for those whom" in page.text
+    assert ("within the network" in page.text) == ("192.168" in given)
+
+
+def test_an_address_of_this_computer_is_said_to_be_one_and_has_no_qr_code():
+    run = fabricated.make_run()
+    html = report.html(run, address=address_of("http://localhost:8501/?token=SECRET"))
+    page = assert_harmless(html, links=[f"http://localhost:8501/report?run={run}"])
+    assert "This address works only on the computer that the app runs on" in page.text
+    assert 'class="code"' not in html
+    assert "SECRET" not in html
+
+
+def test_without_an_address_there_is_no_way_to_the_app():
+    page = Page(report.html(fabricated.make_run()))
+    assert "In the app" not in page.text
+
+
+def test_the_command_takes_the_address_and_refuses_what_is_none(tmp_path, capsys):
+    run = fabricated.make_run()
+    out = tmp_path / "report.html"
+    given = "https://steer.example.org/?token=SECRET"
+    assert main(["report", run, "--out", str(out), "--address", given, "--quiet"]) == 0
+    assert out.read_text(encoding="utf-8") == report.html(run, address=address_of(given))
+    for wrong in ("javascript:alert(1)", 'https://x.org/"><script>', "https://ada:secret@x.org"):
+        with pytest.raises(SystemExit):
+            main(["report", run, "--out", str(tmp_path / "x.html"), "--address", wrong])
+        assert "is no address of the app" in capsys.readouterr().err
+    assert not (tmp_path / "x.html").exists()
 
 
 # --- the command ---------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,8 +73,13 @@ def prose_of(path: Path) -> Iterator[tuple[int, str]]:
     yield from enumerate(re.sub(r"\]\([^)\n]*\)", "]", text).splitlines(), 1)
 
 
-def read() -> Iterator[tuple[str, int, str]]:
+@functools.cache
+def read() -> list[tuple[str, int, str]]:
     """Everything that is read, with the place where it stands."""
+    return list(_read())
+
+
+def _read() -> Iterator[tuple[str, int, str]]:
     for folder in CODE:
         for path in sorted((ROOT / folder).rglob("*.py")):
             yield from ((str(path.relative_to(ROOT)), line, text) for line, text in texts_of(path))
@@ -100,7 +106,7 @@ def test_no_reader_meets_a_name_of_the_code():
 
 def test_what_is_read_is_found():
     """The search above sees labels, sentences put together of parts, help of commands, and pages; and no code."""
-    every = list(read())
+    every = read()
     texts = " ".join(text for _, _, text in every)
     for said in (
         "Could it be luck?",

@@ -14,6 +14,7 @@ from corrsteer_core.engine.export_formats import FORMATS, ExportFormat
 from corrsteer_core.runs.steering_set import SteeringSet
 
 KEPT = "exports"
+KEEP_BOTH = "Keep it in one folder with the script, under the name that it is downloaded by."
 
 
 def offered() -> list[ExportFormat]:
@@ -28,6 +29,13 @@ class Exports:
     steering: SteeringSet
     files: dict[str, bytes]
     problems: dict[str, str]
+    beside: dict[str, dict[str, bytes]]
+    """By format and ending: what its file reads, where that is no download already."""
+
+
+def able(steering: SteeringSet) -> list[ExportFormat]:
+    """The formats that can say what a set does."""
+    return [one for one in offered() if one.operations or not steering.not_plain]
 
 
 def made(steering: SteeringSet, bench: models.Bench) -> Exports:
@@ -35,14 +43,18 @@ def made(steering: SteeringSet, bench: models.Bench) -> Exports:
     model, saes = bench.model(), bench.saes(steering.active_saes)
     files: dict[str, bytes] = {}
     problems: dict[str, str] = {}
-    for one in offered():
+    beside: dict[str, dict[str, bytes]] = {}
+    for one in able(steering):
         try:
             found = exports.exported(handed_out(steering), one.name, file_stem(steering), model, saes)
         except CorrSteerError as error:
             problems[one.name] = str(error)
         else:
-            files[one.name] = next(iter(found.values()))
-    return Exports(steering, files, problems)
+            files[one.name], *rest = found.values()
+            beside[one.name] = dict(zip(one.beside, rest, strict=True))
+    there = {one.suffix for one in offered() if one.name in files}
+    other = {name: {end: one for end, one in found.items() if end not in there} for name, found in beside.items()}
+    return Exports(steering, files, problems, other)
 
 
 def draw(steering: SteeringSet) -> None:
@@ -50,27 +62,34 @@ def draw(steering: SteeringSet) -> None:
     st.markdown("**For other programs**")
     if row := steering.not_plain:
         st.caption(
-            f"Vectors, script and GGUF can only add the same vector at every token, and the row for feature {row.feature} of layer "
-            f"{row.layer} does more than that ({components.for_markdown(row.does)}). Download the set, or switch that row off."
+            f"Vectors and GGUF can only add the same vector at every token, and the row for feature {row.feature} of layer "
+            f"{row.layer} does more than that ({components.for_markdown(row.does)}); the Python script does it too."
         )
-        return
     kept: Exports | None = st.session_state.get(KEPT)
     if kept is None or kept.steering != steering:
-        if not st.button("Make vectors, script and GGUF", key="export", width="stretch", icon=":material/ios_share:"):
+        words = "Make the script" if steering.not_plain else "Make vectors, script and GGUF"
+        if not st.button(words, key="export", width="stretch", icon=":material/ios_share:"):
             return
-        with st.spinner("Making the vectors …", show_time=True):
+        with st.spinner("Making the files …", show_time=True):
             kept = st.session_state[KEPT] = made(steering, models.bench(steering.model))
     for one in offered():
         if one.name in kept.files:
-            st.download_button(
-                one.label,
-                kept.files[one.name],
-                file_stem(steering) + one.suffix,
-                key=f"export-{one.name}",
-                width="stretch",
-                on_click="ignore",
-                icon=":material/download:",
-                help=one.what,
-            )
+            _download(one.label, kept.files[one.name], steering, one.suffix, f"export-{one.name}", one.what)
+        for suffix, content in kept.beside.get(one.name, {}).items():
+            key = f"export-{one.name}{suffix}"
+            _download(f"{one.label}: what it reads ({suffix})", content, steering, suffix, key, KEEP_BOTH)
     for problem in dict.fromkeys(kept.problems.values()):
         st.caption(components.for_markdown(components.in_words_of_the_page(problem)))
+
+
+def _download(label: str, content: bytes, steering: SteeringSet, suffix: str, key: str, help: str) -> None:
+    st.download_button(
+        label,
+        content,
+        file_stem(steering) + suffix,
+        key=key,
+        width="stretch",
+        on_click="ignore",
+        icon=":material/download:",
+        help=help,
+    )

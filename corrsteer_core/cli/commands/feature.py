@@ -8,11 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.formatting import signed
 from corrsteer_core.base.progress import Reporter
 from corrsteer_core.cli import arguments, inputs, values
 from corrsteer_core.cli.command import Command
-from corrsteer_core.cli.printing import scalars
+from corrsteer_core.cli.printing import say, scalars
 
 BEFORE, AFTER = 12, 8
 """Tokens shown around the most active token of a text."""
@@ -27,17 +28,51 @@ def _describe_arguments(parser: argparse.ArgumentParser) -> None:
         default=60,
         help="without a file: how many features to describe (default: %(default)s)",
     )
+    parser.add_argument(
+        "--judge",
+        metavar="URL",
+        help="have a language model describe them: an endpoint like OpenAI's (https://HOST/v1, or http://localhost:PORT/v1), with the "
+        "key in CORRSTEER_JUDGE_KEY; it is sent the features' tokens and texts, in one call each",
+    )
+    parser.add_argument("--judge-model", metavar="NAME", help="name of that model")
 
 
 def _describe(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     from corrsteer_core.inspection import descriptions
 
+    if (options.judge is None) != (options.judge_model is None) or (options.judge and options.file):
+        raise CorrSteerError(
+            "A judge is named by --judge URL and --judge-model NAME together, and without --file; give both."
+        )
+    if options.judge:
+        return _judged(options, report)
     if options.file:
         return asdict(descriptions.import_file(options.run, options.file))
     inputs.quiet_libraries()
     from corrsteer_core.inspection import feature_profile
 
     return {"described": feature_profile.describe(options.run, top=options.top, progress=report)}
+
+
+def _judged(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
+    """Ask a judge about the foremost features; our own guess of each is worked out first, where it is not there yet."""
+    from corrsteer_core.inspection.chat_endpoint import endpoint_of
+
+    endpoint = endpoint_of(
+        options.judge, options.judge_model
+    )  # what is wrong with it is said before anything is loaded
+    inputs.quiet_libraries()
+    from corrsteer_core.inspection import descriptions, feature_profile, judged
+    from corrsteer_core.runs import feature_facts
+
+    wanted = feature_profile.foremost(options.run, options.top)
+    known = (
+        feature_facts.descriptions(options.run, int(row.layer), int(row.feature))["source"].tolist()
+        for row in wanted.itertuples()
+    )
+    if not all(descriptions.OWN in sources for sources in known):
+        feature_profile.describe(options.run, top=options.top, progress=report)
+    return asdict(judged.judge(options.run, wanted, endpoint, told=say, progress=report))
 
 
 def _feature_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +95,8 @@ def _feature(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     model = load_model(config.model, dtype=dtype_to_go_on(config.dtype), report=report.note)
     profile = feature_profile.profile_of(run, layer, feature, model, named_saes.saes_of(config.saes, model))
     source = next(sae.source for sae in config.saes if sae.layer == layer)
-    imported = feature_facts.descriptions(run, layer, feature)[["source", "description"]].to_dict("records")
+    stored = feature_facts.descriptions(run, layer, feature)[["source", "description"]]
+    imported = stored.assign(source=stored["source"].map(descriptions.said_by)).to_dict("records")
     effects = feature_lists.effects(run, layer, feature).drop(columns=["layer", "feature", "r"])
     result = {
         "layer": layer,
@@ -104,7 +140,7 @@ def _marked(tokens: Sequence[dict[str, Any]]) -> str:
 
 DESCRIBE = Command(
     "describe",
-    "describe features: from a Neuronpedia file, or by a guess of our own from tokens and texts",
+    "describe features: from a Neuronpedia file, by a guess of our own from tokens and texts, or by a language model",
     _describe_arguments,
     _describe,
 )

@@ -103,6 +103,12 @@ def _effects(options: argparse.Namespace, report: Reporter) -> list[dict[str, An
 def _report_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.run(parser)
     parser.add_argument("--out", type=Path, required=True, help="the file (.html)")
+    parser.add_argument(
+        "--address",
+        type=values.address,
+        metavar="URL",
+        help="where the app answers: the report then links to the run there, with a QR code if others can reach it",
+    )
     arguments.force(parser, "replace a file that is there already")
 
 
@@ -110,7 +116,7 @@ def _report(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     from corrsteer_core.reporting.report import write
 
     check_ending(options.out, "A report", ".html", ".htm")
-    path = write(options.run, options.out, replace=options.force)
+    path = write(options.run, options.out, address=options.address, replace=options.force)
     return {"file": str(path), "bytes": path.stat().st_size}
 
 

@@ -1,0 +1,1 @@
+"""The exported script: its text in parts, and what it carries of the SAEs where rows do more than add."""
