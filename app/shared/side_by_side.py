@@ -20,6 +20,14 @@ STYLE = f"""<style>
 .cs-body {{ min-height: 1.6em; }}
 .cs-prompt {{ max-height: 11.5rem; overflow-y: auto; padding: .6rem .8rem; border-radius: 6px; font-size: .93rem;
   background: rgba(128, 128, 128, .1); }}
+.cs-chat {{ display: flex; flex-direction: column-reverse; max-height: 32rem; overflow-y: auto; scrollbar-width: thin;
+  border: 1px solid rgba(128, 128, 128, .32); border-radius: 6px; padding: .6rem; }}
+.cs-chat > div {{ display: grid; gap: .6rem; }}
+.cs-texts.cs-chats {{ grid-template-columns: 1fr 1fr; gap: .6rem; }}
+.cs-chat .cs-text {{ padding: .45rem .65rem .55rem; font-size: .95rem; }}
+@media (max-width: 640px) {{ .cs-texts.cs-chats {{ grid-template-columns: 1fr; }} }}
+.cs-said {{ white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; line-height: 1.55;
+  padding: .4rem .65rem; border-radius: 6px; background: rgba(128, 128, 128, .1); font-size: .95rem; }}
 .cs-foot, .cs-empty {{ font-size: .85rem; opacity: .75; }}
 .cs-foot {{ margin-top: .45rem; }}
 .cs-right, .cs-wrong {{ border-radius: 999px; padding: 0 .55rem; font-size: .82rem; white-space: nowrap; }}
@@ -55,14 +63,27 @@ class Column:
     """Whether more of the text is still to come."""
 
 
-def texts(columns: Sequence[Column]) -> str:
-    """The columns as HTML, to be shown together with STYLE."""
-    return f'<div class="cs-texts">{"".join(map(_column, columns))}</div>'
+def texts(columns: Sequence[Column], *, chats: bool = False) -> str:
+    """The columns as HTML, to be shown together with STYLE. Those of two `chats` stay side by side but on a phone."""
+    kind = "cs-texts cs-chats" if chats and len(columns) == 2 else "cs-texts"
+    return f'<div class="{kind}">{"".join(map(_column, columns))}</div>'
 
 
 def prompt(text: str) -> str:
     """A prompt in a box of its own."""
     return f'<div class="cs-prompt" tabindex="0" role="region" aria-label="Prompt">{escaped(text)}</div>'
+
+
+def conversation(turns: Sequence[tuple[str, Sequence[Column]]]) -> str:
+    """What was said so far as HTML: the user's words of each turn, and the answers to them below, side by side.
+
+    It scrolls where it is long and shows its end first (turned round by STYLE: browsers begin at the foot of such a box).
+    """
+    said = "".join(
+        f'<div class="cs-said"><span class="cs-title">You:</span> {escaped(words)}</div>{texts(answers, chats=True)}'
+        for words, answers in turns
+    )
+    return f'<div class="cs-chat" tabindex="0" role="region" aria-label="What was said so far"><div>{said}</div></div>'
 
 
 def verdict(outcome: float | None) -> str:

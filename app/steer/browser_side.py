@@ -8,6 +8,7 @@ BOX, GENERATE = "typed", "generate"
 """Keys of the box for a prompt of one's own and of the button below it."""
 DESK = "desk"
 """Of the address: under which word the server remembers this tab's page (see `remembered`)."""
+DRAWN = "times_drawn"  # of this tab
 
 SCRIPT = f"""export default function(component) {{
   const address = new URL(window.location)
@@ -33,4 +34,7 @@ def _component():
 
 def draw(desk: str) -> None:
     """Let the browser do its part; `desk` is the word that the address is to name."""
-    _component()(data={"desk": desk}, key="browser_side")
+    # The server does not know of this word: whenever it has the address say something new, the word is gone. A number
+    # that is another at every drawing lets the browser look again.
+    drawn = st.session_state[DRAWN] = st.session_state.get(DRAWN, 0) + 1
+    _component()(data={"desk": desk, "drawn": drawn}, key="browser_side")

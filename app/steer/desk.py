@@ -44,7 +44,8 @@ class Desk:
     @property
     def untouched(self) -> bool:
         """Whether it is as empty as it was found."""
-        return not (self.editor.current.rows or self.editor.edited or self.editor.can_undo)
+        editor = self.editor
+        return not (editor.current.rows or editor.edited or editor.can_undo or editor.can_redo)
 
     def load(self, steering: SteeringSet) -> None:
         """Start from another set."""

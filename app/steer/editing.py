@@ -1,4 +1,4 @@
-"""The steering set that a tab is working on: every change is a new value, so that undo is looking back.
+"""The steering set that a tab is working on: every change is a new value, so that undo is looking back and redo ahead.
 
 Pure: no page, no file, no model.
 """
@@ -31,19 +31,20 @@ class _State:
 
 @dataclass
 class Editor:
-    """A set, what it started from, and the way back."""
+    """A set, what it started from, the way back, and the way on again after steps back."""
 
     current: SteeringSet
     start: SteeringSet
     _past: list[_State] = field(default_factory=list)
+    _future: list[_State] = field(default_factory=list)
 
     @classmethod
     def of(cls, steering: SteeringSet) -> Editor:
         return cls(steering, steering)
 
     def copied(self) -> Editor:
-        """Another editor at the same place with the same way back."""
-        return Editor(self.current, self.start, [*self._past])
+        """Another editor at the same place with the same way back and on."""
+        return Editor(self.current, self.start, [*self._past], [*self._future])
 
     @property
     def edited(self) -> bool:
@@ -54,6 +55,10 @@ class Editor:
     def can_undo(self) -> bool:
         return bool(self._past)
 
+    @property
+    def can_redo(self) -> bool:
+        return bool(self._future)
+
     def load(self, steering: SteeringSet) -> None:
         """Start from another set."""
         if steering != self.current or steering != self.start:
@@ -62,8 +67,17 @@ class Editor:
 
     def undo(self) -> None:
         """Take the last change back."""
-        if self._past:
-            last = self._past.pop()
+        self._step(self._past, self._future)
+
+    def redo(self) -> None:
+        """Make the change again that was taken back last."""
+        self._step(self._future, self._past)
+
+    def _step(self, whence: list[_State], where: list[_State]) -> None:
+        """Be as the last of one way has it; the other way leads back here."""
+        if whence:
+            where.append(_State(self.current, self.start))
+            last = whence.pop()
             self.current, self.start = last.current, last.start
 
     def reset(self) -> None:
@@ -133,6 +147,7 @@ class Editor:
 
     def _remember(self) -> None:
         self._past = [*self._past[1 - REMEMBERED :], _State(self.current, self.start)]
+        self._future = []  # what was taken back led elsewhere
 
 
 def uploaded(content: bytes, file_name: str, run: str, config: RunConfig) -> SteeringSet:

@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 
 from app.shared.components import MOST_TOKENS, log
 from app.shared.models import Bench
+from app.steer.chat import Turns, conversation
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, silent
+from corrsteer_core.base.text_diff import Side
 from corrsteer_core.engine.choosing import sampled
 from corrsteer_core.engine.steering import variant_of
 from corrsteer_core.inspection import playground
@@ -53,18 +55,12 @@ class Question:
     seed: int = 0
     chat: bool | None = None
     """Put the prompt to the model as a chat turn, or as plain text; None: as the set was fitted."""
-    turns: tuple[tuple[str, str], ...] = ()
-    """What was said before, in a chat: the user's words and the answer that was gone on from, turn by turn."""
+    turns: Turns = ()
+    """What was said before, in a chat."""
 
-    @property
-    def asked(self) -> str | list[Message]:
-        """The prompt, or the whole conversation that ends with it."""
-        if not self.turns:
-            return self.prompt
-        said: list[Message] = []
-        for words, answer in self.turns:
-            said += [{"role": "user", "content": words}, {"role": "assistant", "content": answer}]
-        return [*said, {"role": "user", "content": self.prompt}]
+    def asked(self, side: Side) -> str | list[Message]:
+        """What the unsteered or the steered texts answer: the prompt, or that side's own chat that ends with it."""
+        return conversation(self.turns, self.prompt, side)
 
 
 class Playing:
@@ -114,7 +110,7 @@ class Playing:
             model = self._bench.model()
             steering = replace(self._as_asked(model), scale=self.question.scales[max(place - 1, 0)])
             saes = self._bench.saes(steering.saes)
-            prompt = render(model, self.question.asked, steering.style)
+            prompt = render(model, self.question.asked("steered" if place else "unsteered"), steering.style)
             sharing = self._bench.sharing(progress)
             with self._bench.lock:
                 self._token_steps[place] = steps(
@@ -147,7 +143,8 @@ class Playing:
             model,
             saes,
             self._as_asked(model),
-            asked.asked,
+            asked.asked("unsteered"),
+            steered_prompt=asked.asked("steered"),
             scales=asked.scales,
             max_new_tokens=asked.max_new_tokens,
             choose=sampled(asked.temperature, asked.seed),

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from app.steer import editing
+from app.steer.chat import Turn
 from app.steer.playing import HOTTEST, LARGEST_SEED, LONGEST_PROMPT, MORE_SCALES, Question, most_tokens
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.runs.run_config import RunConfig
@@ -21,6 +22,7 @@ from corrsteer_core.runs.steering_set import SteeringSet
 
 FORMAT = "corrsteer-steer-page"
 VERSION = 1
+LONGEST_ANSWER = 100_000  # characters
 LONGEST_LINK = 8_000  # characters; what mail programs and servers are sure to take
 IN_THE_LINK = "The link"
 
@@ -100,13 +102,22 @@ def _question(asked: Any, where: str, steering: SteeringSet, run: str, config: R
             temperature=_number(asked["temperature"], 0, HOTTEST),
             seed=_whole(asked["seed"], 0, LARGEST_SEED),
             chat=None if asked["chat"] is None else bool(asked["chat"]),
-            turns=tuple((_text(words, LONGEST_PROMPT), _text(answer, 100_000)) for words, answer in asked["turns"]),
+            turns=tuple(map(_turn, asked["turns"])),
         )
         if unknown := set(found.scales) - {steering.scale, *MORE_SCALES}:
             raise ValueError(f"the scale {min(unknown):g} is none that the page offers")
     except (KeyError, TypeError, ValueError) as error:
         raise CorrSteerError(f"{where} asks for what the page does not have: {error}.") from error
     return found
+
+
+def _turn(value: Any) -> Turn:
+    """A turn; of one that has a single answer, as earlier versions wrote them, it is both sides' own."""
+    if not isinstance(value, list) or len(value) not in (2, 3):
+        raise ValueError("a turn was expected: what was said, and the answers")
+    words, *answers = value
+    unsteered, steered = (_text(answers[place], LONGEST_ANSWER) for place in (0, -1))
+    return Turn(_text(words, LONGEST_PROMPT), unsteered, steered)
 
 
 def _text(value: Any, longest: int) -> str:

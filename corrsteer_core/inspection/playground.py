@@ -6,12 +6,14 @@ the last texts equal those of `pipeline.side_by_side`.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import itertools
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 
 from corrsteer_core.engine.batches import answers
 from corrsteer_core.engine.choosing import Choose, greedy
 from corrsteer_core.engine.generation import check_length, decode, prefill, set_apart
+from corrsteer_core.engine.operations import Vectors
 from corrsteer_core.engine.steering import check_model, variant_of
 from corrsteer_core.evaluation.trials import unsteered_and
 from corrsteer_core.models.loading import Model, load_model
@@ -30,6 +32,7 @@ def stream(
     steering: SteeringSet,
     prompt: str | Sequence[Message],
     *,
+    steered_prompt: str | Sequence[Message] | None = None,
     scales: Sequence[float] = (),
     max_new_tokens: int = 60,
     choose: Choose = greedy,
@@ -37,25 +40,38 @@ def stream(
 ) -> Generator[tuple[str, ...], None, None]:
     """Answer a prompt, yielding all texts after every step: the unsteered one first, then one for each scale.
 
-    Without `scales`, at the set's own. All are rows of one batch and cost little more than one. The
-    last texts yielded are the whole answers; `written`, a list, is filled with their token ids. Closing
-    the iterator stops the work; no hook is on the model between two texts. Raises CorrSteerError for a
-    set of another model or SAE, an empty prompt or one that does not fit.
+    Without `scales`, at the set's own. All are rows of one batch and cost little more than one, unless the
+    steered texts answer a `steered_prompt` of their own (a chat that went on with steered answers): that is a
+    second batch. The last texts yielded are the whole answers; `written`, a list, is filled with their token
+    ids. Closing the iterator stops the work; no hook is on the model between two texts. Raises CorrSteerError
+    for a set of another model or SAE, an empty prompt or one that does not fit.
     """
     check_model(steering, model)
     sets = [replace(steering, scale=scale) for scale in scales] or [steering]
-    variants, places = set_apart(unsteered_and(*(variant_of(one, saes) for one in sets)))
-    ids = render(model, prompt, steering.style)
-    check_length(model, [ids], max_new_tokens)
-    decoded: list[list[int]] = [[] for _ in variants]
+    variants = unsteered_and(*(variant_of(one, saes) for one in sets))
+    own = render(model, prompt, steering.style)
+    other = own if steered_prompt is None else render(model, steered_prompt, steering.style)
+    check_length(model, [own, other], max_new_tokens)
     tokens = [] if written is None else written
-    tokens[:] = [decoded[place] for place in places]
-    steps = decode(model, prefill(model, [ids]), max_new_tokens=max_new_tokens, variants=variants, choose=choose)
-    for step in steps:
+    tokens.clear()
+    batches = [(own, variants)] if own == other else [(own, variants[:1]), (other, variants[1:])]
+    steps = [_writing(model, ids, rows, tokens, max_new_tokens, choose) for ids, rows in batches]
+    for _ in itertools.zip_longest(*steps):
+        yield tuple(_growing(model, row, max_new_tokens) for row in tokens)
+
+
+def _writing(
+    model: Model, ids: list[int], variants: list[Vectors], tokens: list[list[int]], max_new_tokens: int, choose: Choose
+) -> Iterator[None]:
+    """Answer one prompt, adding a list of token ids for each variant to `tokens`; they grow at every step."""
+    variants, places = set_apart(variants)
+    decoded: list[list[int]] = [[] for _ in variants]
+    tokens += [decoded[place] for place in places]
+    for step in decode(model, prefill(model, [ids]), max_new_tokens=max_new_tokens, variants=variants, choose=choose):
         for row, token, alive in zip(step.rows.tolist(), step.tokens.tolist(), step.alive.tolist(), strict=True):
             if alive:
                 decoded[row].append(token)
-        yield tuple(_growing(model, row, max_new_tokens) for row in tokens)
+        yield
 
 
 def _growing(model: Model, tokens: Sequence[int], max_new_tokens: int) -> str:

@@ -19,6 +19,7 @@ from corrsteer_core.runs import feature_facts, feature_lists, measurements, run_
 from corrsteer_core.runs.steering_set import SteeringRow
 from corrsteer_core.storage import run_folder
 from tests.made.browsers import a_browser, a_page, visitor
+from tests.made.first_start import presented
 
 pytestmark = [
     pytest.mark.browser,
@@ -58,24 +59,6 @@ def test_the_first_page_shows_the_work_and_how_far_it_is(page, first_start):
     for shown in (page.get_by_text(DEMO_TITLE), page.get_by_text(re.compile(r"\d+% · "))):
         expect(shown.or_(hero).first).to_be_visible()
     assert "Traceback" not in settled(page).inner_text("body")
-
-
-def test_from_the_headline_to_a_steered_answer(page, first_start, demo):
-    page.goto(f"{first_start.url}/?run={demo}")
-    page.get_by_text(re.compile("Set .* unseen samples")).first.wait_for()
-    page.get_by_text(re.compile("(Works|No better than controls|Inconclusive|Not shown): success")).first.wait_for()
-    page.goto(f"{first_start.url}/features?run={demo}")
-    settled(page)
-    page.get_by_text("Most active at").first.wait_for(state="attached")  # features are told by their words, in a canvas
-    page.goto(f"{first_start.url}/steer?run={demo}")
-    page.get_by_role("button", name="Generate").wait_for()
-    page.get_by_role("button", name="Generate").click()
-    answered = "() => ['Unsteered', 'Steered'].every(word => document.body.innerText.includes(word))"
-    page.wait_for_function(answered, timeout=WITH_MODEL)  # the model is loaded first
-    page.get_by_role("button", name="Cancel").wait_for(state="detached")
-    text = page.inner_text("body")
-    assert "Traceback" not in text
-    assert "Something went wrong" not in text
 
 
 # --- moving about in the app ---------------------------------------------------------------------
@@ -129,10 +112,16 @@ def open_first_row(page):
 def generate(page):
     """Press Generate and wait for both answers."""
     page.get_by_role("button", name="Generate").click()
-    page.locator("section.cs-text.cs-steered").wait_for(timeout=WITH_MODEL)  # the model is loaded first
+    return answers(page)
+
+
+def answers(page):
+    """The unsteered and the steered answer, waited for; not those of a chat that were replied to."""
+    unsteered, steered = (page.locator(f"section.cs-{side}:not(.cs-chat section)") for side in ("unsteered", "steered"))
+    steered.wait_for(timeout=WITH_MODEL)  # the model is loaded first
     page.get_by_role("button", name="Cancel").wait_for(state="detached", timeout=WITH_MODEL)
     page.locator(".cs-caret").first.wait_for(state="detached")
-    return page.locator("section.cs-unsteered"), page.locator("section.cs-steered")
+    return unsteered, steered
 
 
 def healthy(page):
@@ -173,6 +162,129 @@ def command(demo_cache, *arguments):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+# --- three walks, each in under ten clicks -------------------------------------------------------
+
+
+class Walk:
+    """A way through the app by mouse and keyboard alone, whose clicks are counted."""
+
+    def __init__(self, page):
+        self.page = page
+        self.clicks = 0
+
+    def click(self, target):
+        target.click()
+        self.clicks += 1
+
+    def write(self, field, words):
+        """Click into a field and type, in place of what was there."""
+        self.click(field)
+        self.page.keyboard.press("Control+a")
+        self.page.keyboard.type(words)
+
+
+def first_page(page, app):
+    """Open the app and wait until it tells of its first run."""
+    page.goto(app.entrance)
+    page.get_by_text(re.compile("Set .* unseen samples")).first.wait_for()
+    page.get_by_text(re.compile("(Works|No better than controls|Inconclusive|Not shown): success")).first.wait_for()
+    return Walk(page)
+
+
+def test_a_stranger_has_his_own_words_answered_with_steering(page, first_start, demo):
+    walk = first_page(page, first_start)
+    walk.click(page.get_by_role("link", name="Open Steer"))
+    walk.click(page.get_by_text("My own", exact=True))
+    walk.write(page.get_by_label("Your prompt"), "My holiday by the sea was")
+    walk.click(page.get_by_role("button", name="Generate"))
+    for answer in answers(page):
+        assert answer.locator(".cs-body").inner_text().strip() not in ("", "(nothing visible)")
+    expect(page.get_by_label("Your prompt")).to_have_value("My holiday by the sea was")
+    assert "Something has changed since these answers" not in healthy(page)  # they are to these words
+    assert walk.clicks < 10
+
+
+def test_an_engineer_changes_a_set_and_finds_it_again_after_a_reload_and_in_another_browser(
+    browser, page, first_start, demo
+):
+    walk = first_page(page, first_start)
+    walk.click(page.get_by_role("link", name="Open Steer"))
+    scale = page.get_by_role("spinbutton", name="Global scale")
+    walk.write(scale, "3")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="(edited)").wait_for()
+    prompt = page.locator(".cs-prompt")
+    first = prompt.inner_text()
+    walk.click(page.get_by_role("button", name="Another sample, at random"))
+    expect(prompt).not_to_have_text(first)
+    walk.click(page.get_by_role("button", name="Generate"))
+    answers(page)
+    title, asked = page.get_by_role("heading", name="(edited)").inner_text(), prompt.inner_text()
+    texts = page.locator(".cs-body").all_inner_texts()
+    page.reload()
+    page.get_by_role("heading", name=title).wait_for()
+    expect(scale).to_have_value("3.00")
+    expect(prompt).to_have_text(asked)
+    answers(page)
+    assert page.locator(".cs-body").all_inner_texts() == texts
+    walk.click(page.get_by_role("button", name="Undo the last change"))
+    expect(scale).to_have_value("1.00")
+    walk.click(page.get_by_role("button", name="Redo what was undone last"))
+    expect(scale).to_have_value("3.00")
+    walk.click(page.get_by_test_id("stPopover").get_by_role("button", name="Save"))
+    link = page.get_by_test_id("stPopoverBody").get_by_test_id("stCode").inner_text().strip()
+    assert walk.clicks < 10
+    assert link.startswith(f"{first_start.url}/steer?run={demo}&page=")
+    healthy(page)
+
+    other = visitor(browser, first_start).new_page()
+    other.set_default_timeout(PATIENCE)
+    other.goto(link)
+    other.get_by_role("heading", name=title).wait_for()
+    expect(other.get_by_role("spinbutton", name="Global scale")).to_have_value("3.00")
+    expect(other.locator(".cs-prompt")).to_have_text(asked)
+    strengths = [
+        [one.input_value() for one in each.get_by_role("spinbutton", name="Coefficient of").all()]
+        for each in (page, other)
+    ]
+    assert strengths[0] == strengths[1] != []
+    healthy(other)
+    other.context.close()
+
+
+@pytest.fixture
+def presentation(browser, first_start, demo):
+    """A visitor's page of an app that shows the first start's runs read-only, and that app."""
+    with presented(first_start) as app, a_page(browser, app, PATIENCE) as opened:
+        yield opened, app
+
+
+def test_a_presenter_steers_votes_blind_and_shows_the_report_and_nothing_is_kept(presentation, demo):
+    page, app = presentation
+    before = {path: path.stat().st_mtime_ns for path in run_folder.database_path(demo).parent.rglob("*.duckdb")}
+    walk = first_page(page, app)
+    sidebar = page.get_by_test_id("stSidebar")
+    sidebar.get_by_text("Read-only").wait_for()
+    assert not page.get_by_role("button", name="Start a run").count()
+    walk.click(page.get_by_role("link", name="Open Steer"))
+    walk.click(page.get_by_role("button", name="Generate"))
+    answers(page)
+    assert not page.get_by_role("button", name="Save").count()
+    walk.click(sidebar.get_by_role("link", name="Blind test"))
+    for given in range(2):
+        walk.click(page.get_by_role("button", name="Left is better"))
+        page.get_by_text(re.compile(f"^{given + 1} of .* with a vote")).wait_for()
+    walk.click(page.get_by_role("button", name="Show which was which"))
+    page.get_by_role("heading", name="Which was which").wait_for()
+    expect(page.get_by_text(re.compile("teered · your choice"))).to_have_count(2)
+    healthy(page)
+    walk.click(sidebar.get_by_role("link", name="Report"))
+    page.frame_locator("iframe").get_by_role("heading").first.wait_for()
+    healthy(page)
+    assert walk.clicks < 10
+    assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
 # --- the three stories ---------------------------------------------------------------------------
@@ -266,19 +378,6 @@ def test_a_set_built_from_nothing_and_found_again_by_its_link(browser, page, fir
     healthy(other)
     other.context.close()
 
-    saving = pop(page, "Save")
-    link = saving.get_by_test_id("stCode").inner_text().strip()
-    assert link.startswith(f"{first_start.url}/steer?run={demo}&page=")
-    third = visitor(browser, first_start).new_page()  # and one who gets the page as it is
-    third.set_default_timeout(PATIENCE)
-    third.goto(link)
-    third.get_by_role("heading", name="Set: strong by hand").wait_for()
-    expect(third.get_by_label("Your prompt")).to_have_value("The film was so long that")
-    again = third.get_by_role("spinbutton", name=f"Coefficient of feature {feature} of layer {layer}")
-    expect(again).to_have_value(strong)
-    healthy(third)
-    third.context.close()
-
 
 def test_what_stands_in_the_box_is_answered_at_the_first_click_and_by_keys_and_a_reload_loses_nothing(
     page, first_start, demo
@@ -297,11 +396,11 @@ def test_what_stands_in_the_box_is_answered_at_the_first_click_and_by_keys_and_a
     expect(unsteered.locator(".cs-body")).not_to_have_text(before, timeout=WITH_MODEL)
     page.get_by_role("button", name="Cancel").wait_for(state="detached", timeout=WITH_MODEL)
     page.locator(".cs-caret").first.wait_for(state="detached")
-    answers = page.locator(".cs-body").all_inner_texts()
+    texts = page.locator(".cs-body").all_inner_texts()
     page.reload()
     expect(page.get_by_label("Your prompt")).to_have_value("Good morning, said the")
     page.locator("section.cs-text.cs-steered").wait_for()
-    assert page.locator(".cs-body").all_inner_texts() == answers
+    assert page.locator(".cs-body").all_inner_texts() == texts
     healthy(page)
 
 
@@ -319,22 +418,32 @@ def test_back_leads_from_feature_to_feature(page, first_start, demo):
     healthy(page)
 
 
-def test_a_reply_is_gone_on_with_at_once(page, first_start, demo):
+def test_two_chats_go_on_side_by_side_and_a_reload_keeps_both(page, first_start, demo):
     page.goto(f"{first_start.url}/steer?run={demo}")
     page.get_by_text("My own", exact=True).click()
     fill(page, "Your prompt", "Name a colour.")
     page.get_by_text("Ask as in a chat").click()
     page.get_by_text("Length, randomness, scales").click()
     fill(page, "Tokens at most", "8")
-    _, steered = generate(page)
-    answer = steered.locator(".cs-body").inner_text()
-    page.get_by_role("button", name="Reply to: steered").click()
-    page.get_by_role("button", name="Start over").wait_for()
-    assert answer[:10] in page.locator(".cs-prompt").inner_text()
-    expect(page.get_by_label("Your next turn")).to_have_value("")
-    fill(page, "Your next turn", "And another.")
-    page.get_by_text("Something has changed since these answers").wait_for()
-    expect(page.get_by_label("Your next turn")).to_have_value("And another.")
+    first = [one.locator(".cs-body").inner_text() for one in generate(page)]
+    page.get_by_role("button", name="Reply to both").click()
+    page.locator(".cs-chat").wait_for()
+    assert page.locator(".cs-chat .cs-said").all_inner_texts() == ["You: Name a colour."]
+    assert page.locator(".cs-chat .cs-body").all_inner_texts() == first
+    left, right = (one.bounding_box() for one in page.locator(".cs-chat section").all())
+    assert (left["y"], left["x"] + left["width"] < right["x"]) == (right["y"], True)
+    expect(page.locator("section.cs-text:not(.cs-chat section)")).to_have_count(0)
+    expect(page.get_by_label("Your next message, to both")).to_have_value("")
+    fill(page, "Your next message, to both", "And another.")
+    second = [one.locator(".cs-body").inner_text() for one in generate(page)]
+    page.reload()
+    expect(page.get_by_label("Your next message, to both")).to_have_value("And another.")
+    again = [one.locator(".cs-body").inner_text() for one in answers(page)]
+    assert page.locator(".cs-chat .cs-body").all_inner_texts() == first
+    assert again == second
+    healthy(page)
+    page.get_by_role("button", name="Start over").click()
+    page.locator(".cs-chat").wait_for(state="detached")
     healthy(page)
 
 

@@ -45,6 +45,40 @@ def linked(made: dict, **asked: object):
     return snapshot.from_link(word, "run", CONFIG)
 
 
+def test_what_was_undone_is_redone_until_something_else_is_changed():
+    editor = editing.Editor.of(uploaded(body()))
+    assert (editor.can_undo, editor.can_redo) == (False, False)
+    for scale in (2.0, 3.0, 4.0):
+        editor.rescale(scale)
+    editor.undo()
+    editor.undo()
+    assert (editor.current.scale, editor.can_redo) == (2.0, True)
+    editor.redo()
+    assert editor.current.scale == 3.0
+    copy = editor.copied()
+    editor.rescale(3.0)  # no change
+    assert editor.can_redo
+    editor.rescale(9.0)
+    assert not editor.can_redo
+    editor.redo()
+    assert editor.current.scale == 9.0
+    copy.redo()
+    assert (copy.current.scale, copy.can_redo) == (4.0, False)
+    for _ in range(4):
+        copy.undo()
+    assert (copy.current.scale, copy.current.name, copy.can_undo) == (1.0, copy.start.name, False)
+
+
+def test_what_is_loaded_is_undone_and_redone_with_what_it_started_from():
+    first, second = uploaded(body()), uploaded(body(name="other"))
+    editor = editing.Editor.of(first)
+    editor.load(second)
+    editor.undo()
+    assert (editor.current, editor.start) == (first, first)
+    editor.redo()
+    assert (editor.current, editor.start) == (second, second)
+
+
 def test_the_sae_that_a_row_waits_for_must_be_the_runs_own():
     other = {**waiting(layer=0), "saes": [{**waiting()["saes"][0]}, {**waiting()["saes"][0], "layer": 0}]}
     with pytest.raises(CorrSteerError, match="was made with another SAE for layer 0 than this run's"):

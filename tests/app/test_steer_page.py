@@ -19,6 +19,7 @@ from streamlit.testing.v1 import AppTest
 from app.shared import components, resources
 from app.steer import editing, snapshot
 from app.steer.answers import answers_panel, task_sample
+from app.steer.chat import Turn
 from app.steer.playing import LOADING, Playing, Question
 from app.steer.sets import set_rows
 from corrsteer_core.base.errors import CorrSteerError
@@ -28,12 +29,13 @@ from corrsteer_core.inspection import playground, scale_strip
 from corrsteer_core.models.loading import Model
 from corrsteer_core.runs import stored_run
 from corrsteer_core.runs.prompt_style import PromptStyle
-from corrsteer_core.runs.steering_set import Firing, SteeringRow, SteeringSet
+from corrsteer_core.runs.steering_set import Firing, SteeringRow
 from corrsteer_core.saes.sae import Sae
 from corrsteer_core.storage import deleting
 from corrsteer_core.storage.writing import PATIENCE, Writer
 from corrsteer_core.tasks import get_task
 from tests.app import ready_runs
+from tests.app.steer_session import ask, button, current, generate, opened, reloaded, said, script, shown
 from tests.made import runs as tiny
 
 MAIN = str(Path(__file__).parents[2] / "app" / "main.py")
@@ -50,61 +52,6 @@ def run(loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
     monkeypatch.setenv("CORRSTEER_DTYPE", "float32")  # what the app loads is what tests/made/runs.py does
     return ready_runs.make_tiny_run()
-
-
-def script() -> None:
-    import streamlit as st  # this function's text is run on its own
-
-    from app.shared import components
-    from app.steer import page as steer
-    from corrsteer_core.storage import run_folder
-
-    st.session_state.setdefault("current_run", next(iter(run_folder.run_names()), None))
-    components.page_of(steer.page)()
-
-
-def opened(**state: object) -> AppTest:
-    test = AppTest.from_function(script, default_timeout=600)
-    for key, value in state.items():
-        test.session_state[key] = value
-    test.run()
-    assert not test.exception
-    return test
-
-
-def button(test: AppTest, label: str):
-    return next(one for one in test.button if one.label == label)
-
-
-def generate(test: AppTest) -> Playing:
-    """Press Generate, wait for the end, draw the page once more."""
-    button(test, "Generate").click().run()
-    playing = test.session_state["playing"]
-    assert playing.wait(600)
-    test.run()
-    assert not test.exception
-    return playing
-
-
-def current(test: AppTest, run: str) -> SteeringSet:
-    return test.session_state["desks"][run].editor.current
-
-
-def said(test: AppTest) -> str:
-    kinds = ("title", "subheader", "markdown", "caption", "info", "warning", "error", "success")
-    return "\n".join(str(one.value) for kind in kinds for one in test.get(kind)).replace("\\", "")
-
-
-def shown(test: AppTest) -> str:
-    """The HTML of the answers."""
-    return next((str(one.proto.body) for one in test.get("html") if 'class="cs-texts"' in str(one.proto.body)), "")
-
-
-def ask(test: AppTest, prompt: str) -> AppTest:
-    test.segmented_control(key="prompt_kind").set_value("My own").run()
-    test.text_area(key="typed").set_value(prompt).run()
-    assert not test.exception
-    return test
 
 
 # --- the answers ---------------------------------------------------------------------------------
@@ -153,35 +100,6 @@ def test_a_run_of_longer_answers_than_usual_has_its_page_and_its_link(run, monke
     asked = Question(steering, "", run, sample=items[0].id, max_new_tokens=1001)
     link = snapshot.Snapshot(steering, asked).to_link()
     assert snapshot.from_link(link, run, config).question == asked
-
-
-def test_a_conversation_goes_on_from_the_answer_that_is_chosen(run, loaded):
-    model, saes = loaded
-    test = ask(opened(), "Tell me of the sea.")
-    test.toggle(key=f"chat-{run}").set_value(True).run()
-    first = generate(test)
-    button(test, "Reply to: steered").click().run()
-    assert "Start over" in [one.label for one in test.button]
-    test.text_area(key="typed").set_value("And of the land?").run()
-    second = generate(test)
-    said_before = [
-        {"role": "user", "content": "Tell me of the sea."},
-        {"role": "assistant", "content": first.texts[1]},
-    ]
-    steering = replace(current(test, run), style=PromptStyle(chat=True))
-    expected = playground.side_by_side(
-        steering,
-        [*said_before, {"role": "user", "content": "And of the land?"}],
-        max_new_tokens=60,
-        model=model,
-        saes=saes,
-    )
-    assert second.texts == expected
-    test.toggle(key=f"chat-{run}").set_value(False).run()
-    assert "Start over" not in [one.label for one in test.button]  # it is not part of what is asked now
-    test.toggle(key=f"chat-{run}").set_value(True).run()
-    button(test, "Start over").click().run()
-    assert test.session_state[f"turns-{run}"] == ()
 
 
 @pytest.mark.parametrize(
@@ -488,6 +406,36 @@ def test_slider_and_number_are_one_value_and_undo_goes_back(run):
     assert test.button(key="icon-undo").disabled
 
 
+def test_redo_makes_the_change_again_on_the_page_and_after_a_reload(run):
+    test = opened()
+    assert test.button(key="icon-redo").disabled
+    for value in (2.0, -3.0):
+        test.number_input(key=f"row-{run}-1-3-number").set_value(value).run()
+    assert test.button(key="icon-redo").disabled
+    for _ in range(2):
+        test.button(key="icon-undo").click().run()
+    test.button(key="icon-redo").click().run()
+    assert test.slider(key=f"row-{run}-1-3-slider").value == test.number_input(key=f"row-{run}-1-3-number").value == 2.0
+    again = reloaded(test)
+    again.button(key="icon-redo").click().run()
+    assert current(again, run).rows[0].coefficient == -3.0
+    assert again.button(key="icon-redo").disabled
+    test.toggle(key=f"row-{run}-2-5-on").set_value(False).run()  # the old session: another change
+    assert test.button(key="icon-redo").disabled
+    assert current(test, run).rows[0].coefficient == 2.0
+
+
+def test_a_page_without_sets_keeps_what_can_be_redone_when_a_set_comes(run):
+    kept = stored_run.kept_sets(run)["A"]
+    without_sets(run)
+    test = add(opened(), 1, 3, 2.5)
+    test.button(key="icon-undo").click().run()
+    stored_run.keep_set(run, kept, "A")
+    test.run()
+    test.button(key="icon-redo").click().run()
+    assert [(row.feature, row.coefficient) for row in current(test, run).rows] == [(3, 2.5)]
+
+
 def test_what_is_done_with_a_feature_is_chosen_in_its_row_and_written_as_by_the_command_line(run, loaded):
     test = ask(opened(), "Tell me of the sea.")
     test.selectbox(key=f"row-{run}-1-3-operation").set_value("clamp").run()
@@ -690,15 +638,6 @@ def test_generate_without_a_prompt_asks_for_one(run):
     button(test, "Generate").click().run()
     assert "Type a prompt first." in said(test)
     assert "playing" not in test.session_state
-
-
-def reloaded(test: AppTest) -> AppTest:
-    """A new session whose address names what the old one left."""
-    again = AppTest.from_function(script, default_timeout=600)
-    again.query_params["desk"] = test.session_state["remembered_as"]
-    again.run()
-    assert not again.exception
-    return again
 
 
 def test_a_reload_brings_back_set_prompt_settings_and_answers(run):
@@ -1055,7 +994,7 @@ def test_a_downloaded_page_is_put_back_by_uploading_it(run):
 def test_a_conversation_is_part_of_the_page_and_a_long_one_is_no_link(run):
     config, _ = stored_run.stored(run)
     steering = stored_run.kept_sets(run)["A"]
-    asked = Question(steering, "And?", run, chat=True, turns=(("Hello.", HOSTILE),))
+    asked = Question(steering, "And?", run, chat=True, turns=(Turn("Hello.", HOSTILE, "b"),))
     kept = snapshot.Snapshot(steering, asked)
     assert snapshot.from_link(kept.to_link(), run, config) == kept
     assert snapshot.from_file(kept.to_json().encode(), "x", run, config) == kept

@@ -74,6 +74,37 @@ def test_each_scale_is_a_text_of_its_own_and_zero_is_the_unsteered_one(loaded):
         assert text == alone[1]
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
+def test_the_steered_texts_may_answer_a_prompt_of_their_own(loaded, temperature: float):
+    model, saes = loaded
+    steering = tiny.steering_set(model, saes, (1, 3, 5.0))
+    settings = {"max_new_tokens": 16, "choose": sampled(temperature, seed=3)}
+    written: list[list[int]] = []
+    texts = stream(
+        model,
+        saes,
+        steering,
+        "Tell me of cats.",
+        steered_prompt="And of dogs?",
+        scales=(0.0, 1.0),
+        written=written,
+        **settings,
+    )
+    *_, last = texts
+    settings |= {"model": model, "saes": saes}
+    own, other = (playground.side_by_side(steering, one, **settings) for one in ("Tell me of cats.", "And of dogs?"))
+    assert last == (own[0], *other)  # scale 0: the other prompt unsteered
+    assert len({*last}) == 3
+    assert len(written) == 3
+    assert hooks_on(model) == 0
+
+
+def test_a_steered_prompt_that_does_not_fit_is_refused_too(loaded):
+    model, saes = loaded
+    with pytest.raises(CorrSteerError, match="do not fit"):
+        next(stream(model, saes, tiny.steering_set(model, saes), "Go", steered_prompt="x" * 300, max_new_tokens=5))
+
+
 def spelling(model: Model, text: str):
     """A way of choosing tokens that writes a text byte by byte and then ends."""
     ids = [*model.tokenizer(text)["input_ids"], min(model.end_tokens)]

@@ -11,6 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,28 +84,50 @@ def _read(folder: Path) -> FirstStart:
     return FirstStart(said["url"], folder / "cache", said["pid"])
 
 
+@contextmanager
+def presented(of: FirstStart) -> Iterator[FirstStart]:
+    """An app of its own that shows the same cache read-only, as long as it is needed."""
+    log = Path(os.environ[FOLDER]) / "presented.log"
+    process, url = _serve(log, of.cache, dict(os.environ), "--present")
+    try:
+        _until_it_answers(process, log)
+        yield FirstStart(url, of.cache, process.pid)
+    finally:
+        _stop(process.pid)
+
+
 def _start(folder: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     unpacked_before(folder / "cache")
     environment = dict(os.environ)
     if run_facts.DEMO_LIMIT not in environment:  # as a user has it, without these tests' own limit on threads
         environment.pop("OMP_NUM_THREADS", None)
-    with (folder / "app.log").open("w") as log:
+    process, url = _serve(folder / "app.log", folder / "cache", environment)
+    about = {"url": url, "pid": process.pid}
+    (folder / "app.json").write_text(json.dumps(about))  # from here on it is stopped whatever happens
+    _until_it_answers(process, folder / "app.log")
+
+
+def _serve(log: Path, cache: Path, environment: dict[str, str], *options: str) -> tuple[subprocess.Popen[bytes], str]:
+    """Start an app on a cache, and the address it will have."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with log.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app", "--no-browser", "--port", str(port)],
+            [sys.executable, "-m", "app", "--no-browser", "--port", str(port), *options],
             cwd=ROOT,
-            env={**environment, "CORRSTEER_CACHE": str(folder / "cache"), "CORRSTEER_TOKEN": TOKEN},
-            stdout=log,
+            env={**environment, "CORRSTEER_CACHE": str(cache), "CORRSTEER_TOKEN": TOKEN},
+            stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # it outlives the process that starts it
         )
-    about = {"url": f"http://localhost:{port}", "pid": process.pid}
-    (folder / "app.json").write_text(json.dumps(about))  # from here on it is stopped whatever happens
+    return process, f"http://localhost:{port}"
+
+
+def _until_it_answers(process: subprocess.Popen[bytes], log: Path) -> None:
     until = time.monotonic() + PATIENCE
-    while "CorrSteer Explorer:" not in (folder / "app.log").read_text():
-        assert process.poll() is None, f"the app did not start: {(folder / 'app.log').read_text()}"
+    while "CorrSteer Explorer:" not in log.read_text():
+        assert process.poll() is None, f"the app did not start: {log.read_text()}"
         assert time.monotonic() < until, "the app does not answer"
         time.sleep(0.1)
 

@@ -11,6 +11,7 @@ from app.shared.side_by_side import Column
 from app.steer import remembered
 from app.steer.answers import own_prompt, question_form, token_table
 from app.steer.browser_side import GENERATE
+from app.steer.chat import Turn, Turns
 from app.steer.desk import Desk
 from app.steer.playing import Playing, Question
 from corrsteer_core.base.text_diff import differences, escaped, marked, parting
@@ -34,6 +35,9 @@ def draw(desk: Desk) -> None:
     if playing and playing.question.run != desk.run:
         playing.cancel()
         playing = None
+    turns = question_form.turns_now(desk)
+    if playing and _told(playing, turns):
+        playing = None  # its answers stand in the chats
     running = st.session_state[STREAMING] = playing is not None and playing.running
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button(
@@ -56,7 +60,7 @@ def draw(desk: Desk) -> None:
         )
         if playing and running:
             st.button("Cancel", icon=":material/stop:", on_click=playing.cancel)
-        st.caption(_remark(desk, playing, question))
+        st.caption(_remark(desk, playing, question, turns))
     if playing:
         answers = st.fragment(components.page_of(_answers), run_every=POLL if running else None)
         answers()
@@ -93,14 +97,22 @@ def _begin(question: Question | None, bench: models.Bench) -> None:
     st.session_state[PLAYING] = Playing(_at_several_scales(question) if asked == STRIP else question, bench)
 
 
+def _told(playing: Playing, turns: Turns) -> bool:
+    """Whether these answers have been replied to: then they are the last turn of what was said."""
+    asked, answers = playing.question, playing.texts
+    if not turns or not answers or turns[:-1] != asked.turns:
+        return False
+    return turns[-1] in {Turn(asked.prompt, answers[0], steered) for steered in answers[1:]}
+
+
 def _at_several_scales(question: Question) -> Question:
     return replace(question, scales=scale_strip.scales_of(question.steering.scale))
 
 
-def _remark(desk: Desk, playing: Playing | None, question: Question | None) -> str:
+def _remark(desk: Desk, playing: Playing | None, question: Question | None, turns: Turns) -> str:
     """What is worth knowing before Generate is pressed."""
     if question is None:
-        return "Type a prompt first."
+        return "Type your next message first." if turns else "Type a prompt first."
     if playing and playing.running:
         return ""
     if playing and playing.question not in (question, _at_several_scales(question)):
@@ -126,7 +138,7 @@ def _answers() -> None:
     if playing.texts:
         if not running and not playing.cancelled and len(playing.question.scales) > 1:
             st.markdown(components.for_markdown(_from_which_scale(playing)))
-        st.html(side_by_side.texts(_columns(playing, running)))
+        st.html(side_by_side.texts(_columns(playing, running), chats=bool(playing.question.turns)))
         _closing(playing, running)
     if st.session_state[STREAMING] and not running:
         st.rerun()  # the page was drawn before the end: Generate is to come back
@@ -193,23 +205,26 @@ def _closing(playing: Playing, running: bool) -> None:
     _next_turn(playing)
 
 
-def _go_on(question: Question, answer: str) -> None:
-    own_prompt.reply(question, answer)
+def _go_on(question: Question, unsteered: str, steered: str) -> None:
+    own_prompt.reply(question, unsteered, steered)
     st.session_state[GONE_ON] = True
 
 
 def _next_turn(playing: Playing) -> None:
-    """In a chat of the user's own: go on from one of the answers. The same words then lie before both new answers."""
+    """In a chat of the user's own: go on, each side from its own answer; of several steered ones, from the one chosen."""
     question = playing.question
     if question.sample or not question.chat or playing.problem:
         return
+    unsteered, *steered = playing.texts
+    titles = _titles(playing)[1:]
     with st.container(horizontal=True):
-        for title, text in zip(_titles(playing), playing.texts, strict=True):
+        for title, text in zip(titles, steered, strict=True):
             st.button(
-                f"Reply to: {title.lower()}",
+                "Reply to both" if len(titles) == 1 else f"Reply to both: {title.lower()}",
                 key=f"reply-{title}",
                 icon=":material/reply:",
                 on_click=_go_on,
-                args=(question, text),
-                help="Go on with the conversation from this answer",
+                args=(question, unsteered, text),
+                help="Your next message goes to both; the unsteered model sees the unsteered answer before it, the "
+                "steered model the steered one.",
             )

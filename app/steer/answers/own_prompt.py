@@ -1,16 +1,16 @@
-"""A prompt of the user's own, and the conversation that it goes on from."""
+"""A prompt of the user's own, and the two chats that it goes on with."""
 
 from __future__ import annotations
 
 import streamlit as st
 
 from app.shared import side_by_side
+from app.shared.side_by_side import Column
 from app.steer.browser_side import BOX
+from app.steer.chat import Turn, Turns
 from app.steer.desk import Desk
 from app.steer.playing import LONGEST_PROMPT, Question
-
-Turns = tuple[tuple[str, str], ...]
-"""What was said before: the user's words and the answer gone on from, turn by turn."""
+from corrsteer_core.base.text_diff import escaped
 
 
 def _chat(run: str) -> str:
@@ -19,29 +19,28 @@ def _chat(run: str) -> str:
 
 
 def _said(run: str) -> str:
-    """Where the conversation is kept."""
+    """Where what was said in the chats is kept."""
     return f"turns-{run}"
 
 
 def draw(desk: Desk) -> tuple[str, str, bool]:
     """A prompt of the user's own, what was said before it in a chat, and how it is put to the model."""
-    own, key = desk.config.style.chat, _chat(desk.run)
-    # Of the switch below: without a chat, what was said before is not sent.
-    turns = turns_of(desk.run) if st.session_state.get(key, own) else ()
+    own = desk.config.style.chat
+    turns = turns_now(desk)
     if turns:
-        _conversation(desk.run, turns)
+        _chats(desk.run, turns)
     prompt = st.text_area(
-        "Your next turn" if turns else "Your prompt",
+        "Your next message, to both" if turns else "Your prompt",
         key=BOX,
         height=120,
         max_chars=LONGEST_PROMPT,
         persist_state="session",
-        placeholder="Ask something, or write the beginning of a text",
+        placeholder="Say more, or ask something else" if turns else "Ask something, or write the beginning of a text",
     )
     chat = st.toggle(
         "Ask as in a chat",
         value=own,
-        key=key,
+        key=_chat(desk.run),
         persist_state="session",
         help="On: the chat template is put around the prompt, so that the model answers. Off: it goes on with it. "
         f"This run's features were found {'in a chat' if own else 'on plain text, without the chat template'}.",
@@ -64,24 +63,54 @@ def keys(run: str) -> tuple[str, ...]:
     return BOX, _said(run), _chat(run)
 
 
-def turns_of(run: str) -> Turns:
-    """What was said before in this tab's conversation: the user's words and the answer gone on from, turn by turn."""
-    return st.session_state.get(_said(run), ())
+def turns_now(desk: Desk) -> Turns:
+    """What was said before in this tab's chats; without a chat, nothing of it is sent."""
+    as_in_a_chat = st.session_state.get(_chat(desk.run), desk.config.style.chat)
+    return st.session_state.get(_said(desk.run), ()) if as_in_a_chat else ()
 
 
-def _conversation(run: str, turns: Turns) -> None:
-    for words, answer in turns:
-        st.html(side_by_side.prompt(f"You: {words}\n\nModel: {answer}"))
-    st.button("Start over", icon=":material/restart_alt:", on_click=_start_over, args=(run,))
+def _chats(run: str, turns: Turns) -> None:
+    """What was said so far, the user's words above either side's answer."""
+    st.html(side_by_side.conversation([(turn.words, _answers(turn)) for turn in turns]))
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button(
+            "Take the last turn back",
+            type="tertiary",
+            icon=":material/undo:",
+            on_click=_take_back,
+            args=(run,),
+            help="Out of both chats; what you said last comes back into the box.",
+        )
+        st.button(
+            "Start over",
+            type="tertiary",
+            icon=":material/restart_alt:",
+            on_click=_start_over,
+            args=(run,),
+            help="Both chats begin anew.",
+        )
+
+
+def _answers(turn: Turn) -> list[Column]:
+    return [
+        Column("Unsteered", "unsteered", escaped(turn.unsteered)),
+        Column("Steered", "steered", escaped(turn.steered)),
+    ]
 
 
 def _start_over(run: str) -> None:
     st.session_state[_said(run)] = ()
 
 
-def reply(question: Question, answer: str) -> None:
-    """Make a question and one of its answers part of the conversation; the next turn begins empty."""
-    st.session_state[_said(question.run)] = (*question.turns, (question.prompt, answer))
+def _take_back(run: str) -> None:
+    *before, last = st.session_state[_said(run)]
+    st.session_state[_said(run)] = tuple(before)
+    st.session_state[BOX] = last.words
+
+
+def reply(question: Question, unsteered: str, steered: str) -> None:
+    """Make a question and its answers part of the chats, each side's its own; the next message begins empty."""
+    st.session_state[_said(question.run)] = (*question.turns, Turn(question.prompt, unsteered, steered))
     st.session_state[BOX] = ""
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from app.steer.answers import own_prompt, task_sample
+from app.steer.chat import Turns
 from app.steer.desk import Desk
 from app.steer.playing import HOTTEST, LARGEST_SEED, MORE_SCALES, Question, most_tokens
 
@@ -40,13 +41,17 @@ def draw(desk: Desk) -> Question | None:
     settings = _settings(desk, sampled=bool(sample))
     if not prompt.strip():
         return None
-    turns = own_prompt.turns_of(desk.run) if chat else ()
-    return Question(desk.editor.current, prompt, desk.run, sample, chat=chat, turns=turns, **settings)
+    return Question(desk.editor.current, prompt, desk.run, sample, chat=chat, turns=turns_now(desk), **settings)
 
 
 def is_typed() -> bool:
     """Whether the prompt is one of the user's own."""
     return st.session_state.get(KIND) == TYPED
+
+
+def turns_now(desk: Desk) -> Turns:
+    """The chats that the next message goes on with; () for a sample, or without a chat."""
+    return own_prompt.turns_now(desk) if is_typed() else ()
 
 
 def put(question: Question) -> dict[str, object]:

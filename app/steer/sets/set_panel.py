@@ -51,18 +51,19 @@ def _title(editor: Editor) -> None:
             help="A steering set: features in the model's inner state, each added with a coefficient of its own "
             "while the model answers.",
         )
-        components.icon_button(
-            "Undo the last change",
-            "undo",
-            "undo",
-            type="tertiary",
-            disabled=not editor.can_undo,
-            on_click=editor.undo,
-        )
-        reset = f"Reset: go back to {components.for_markdown(editor.start.name)} as it was loaded"
-        components.icon_button(
-            reset, "restart_alt", "reset", type="tertiary", disabled=not editor.edited, on_click=editor.reset
-        )
+        with st.container(horizontal=True, gap="xsmall", width="content"):  # on a narrow page they stay together
+            _back_and_on(editor)
+
+
+def _back_and_on(editor: Editor) -> None:
+    """Undo, redo, and all the way back."""
+    reset = f"Reset: go back to {components.for_markdown(editor.start.name)} as it was loaded"
+    for label, icon, key, possible, change in (
+        ("Undo the last change", "undo", "undo", editor.can_undo, editor.undo),
+        ("Redo what was undone last", "redo", "redo", editor.can_redo, editor.redo),
+        (reset, "restart_alt", "reset", editor.edited, editor.reset),
+    ):
+        components.icon_button(label, icon, key, type="tertiary", disabled=not possible, on_click=change)
 
 
 def _toolbar(desk: Desk) -> None:
