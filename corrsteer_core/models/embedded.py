@@ -64,7 +64,8 @@ def _read_once() -> Iterator[None]:
     import gguf
 
     reader, names = gguf.GGUFReader, gguf.get_tensor_name_map
-    gguf.GGUFReader, gguf.get_tensor_name_map = functools.cache(reader), functools.cache(names)  # type: ignore[misc]
+    gguf.GGUFReader = functools.cache(reader)  # type: ignore[misc, assignment]
+    gguf.get_tensor_name_map = functools.cache(names)  # type: ignore[assignment]
     try:
         yield
     finally:
