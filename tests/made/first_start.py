@@ -86,12 +86,15 @@ def _read(folder: Path) -> FirstStart:
 
 @contextmanager
 def presented(of: FirstStart) -> Iterator[FirstStart]:
-    """An app of its own that shows the same cache read-only, as long as it is needed."""
-    log = Path(os.environ[FOLDER]) / "presented.log"
-    process, url = _serve(log, of.cache, dict(os.environ), "--present")
+    """An app of its own that shows a copy of the same runs read-only, as long as it is needed."""
+    folder = Path(tempfile.mkdtemp(prefix="presented-", dir=os.environ[FOLDER]))
+    log, cache = folder / "app.log", folder / "cache"
+    shutil.copytree(of.cache / "runs", cache / "runs", ignore=shutil.ignore_patterns("writing*"))
+    (cache / "models").symlink_to(of.cache / "models")
+    process, url = _serve(log, cache, dict(os.environ), "--present")
     try:
         _until_it_answers(process, log)
-        yield FirstStart(url, of.cache, process.pid)
+        yield FirstStart(url, cache, process.pid)
     finally:
         _stop(process.pid)
 
