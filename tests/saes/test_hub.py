@@ -236,8 +236,12 @@ def fit(folder: Path, *more) -> tuple:
     return (*asked, "--permutations", 20, *more)
 
 
+WHOLE_WAY = [name for name in PAIRS if not name.endswith(("qwen2", "mistral", ", gpt2", ", llama"))]
+QUICK = ("Gemma Scope, residual", "Llama Scope, residual", "Gemma Scope 2, attention", "SAELens before 6, GPT-2")
+
+
 @pytest.mark.parametrize(
-    "name", [name for name in PAIRS if not name.endswith(("qwen2", "mistral", ", gpt2", ", llama"))]
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.exhaustive) for name in WHOLE_WAY]
 )
 def test_from_fit_to_a_chosen_set_without_a_network(hub, name, capsys, tmp_path, monkeypatch):
     pair = PAIRS[name]

@@ -198,7 +198,10 @@ train_saes(tiny("llama"), [text], out, CONFIG, progress)
 @pytest.mark.parametrize(
     ("stage", "at", "goes_on_with"),
     [
-        ("collecting activations", 48, ["collecting activations", "training layer 1", "training layer 2"]),
+        pytest.param(
+            *("collecting activations", 48, ["collecting activations", "training layer 1", "training layer 2"]),
+            marks=pytest.mark.exhaustive,
+        ),
         ("training layer 2", 10, ["training layer 2"]),
     ],
 )
