@@ -73,14 +73,17 @@ def fork(work: Callable[[], Any], cache: Path, disk: files.Disk | None = None) -
     log.with_suffix(".json").unlink(missing_ok=True)
     began = time.monotonic()
     gc.freeze()  # a child that collects garbage would copy every page that the libraries are in
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # in the midst of forking Python would swallow it
     pid = os.fork()
     if pid:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         return Child(pid, log, began)
     status = BROKEN
     try:
         _redirect(log)
         os.environ["CORRSTEER_CACHE"] = str(cache)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         if disk is not None:
             files.disk = disk
         found = work()
