@@ -69,9 +69,13 @@ def for_markdown(text: object) -> str:
 
 
 def shortened(text: object, length: int = 80) -> str:
-    """The beginning of a text on one line."""
+    """The beginning of a text on one line, cut between two words where one ends near the end."""
     one_line = " ".join(plain(text).split())
-    return one_line if len(one_line) <= length else one_line[: length - 1].rstrip() + "…"
+    if len(one_line) <= length:
+        return one_line
+    kept = one_line[: length - 1]
+    between = kept.rfind(" ") if one_line[length - 1] != " " else len(kept)
+    return kept[: between if between > length / 2 else len(kept)].rstrip(" ,;:") + "…"
 
 
 def counted(count: int, noun: str) -> str:

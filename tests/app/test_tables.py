@@ -9,7 +9,7 @@ import io
 import pandas as pd
 import pytest
 
-from app.shared import tables
+from app.shared import components, tables
 from app.shared.tables import JOINER, as_csv, harmless
 from tests.made.places import ROOT
 
@@ -69,3 +69,12 @@ def test_every_table_of_the_app_is_shown_so():
                     assert ast.unparse(node.args[0]).startswith("tables.harmless("), path
                     found += 1
     assert found > 5
+
+
+def test_a_text_is_cut_between_words_where_one_ends_near_the_end():
+    assert components.shortened("one two three", 13) == "one two three"
+    assert components.shortened("one two three four", 13) == "one two…", "not one two thre…"
+    assert components.shortened("one two, three", 9) == "one two…"
+    assert components.shortened("x" * 30, 10) == "x" * 9 + "…"
+    assert components.shortened("ab " + "x" * 30, 12) == "ab " + "x" * 8 + "…", "too little would be left"
+    assert all(len(components.shortened("wörter " * 20, length)) <= length for length in range(2, 60))
