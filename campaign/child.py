@@ -48,9 +48,9 @@ class Child:
     log: Path
     began: float
 
-    def wait(self) -> Ended:
-        """Wait for its end; one that is stuck is killed."""
-        until = self.began + LONGEST
+    def wait(self, work: float = 0.0) -> Ended:
+        """Wait for its end; one that is stuck is killed. `work`: so many seconds it is meant to take."""
+        until = self.began + work + LONGEST
         while True:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:

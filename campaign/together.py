@@ -30,7 +30,7 @@ def readers_and_writers(place: Place, seconds: float) -> Tally:
         children.append(fork(lambda work=work, nth=nth, link=link: work(place, link, nth, until), link))  # type: ignore[misc]
     kept: set[str] = set()
     for nth, child in enumerate(children):
-        ended = child.wait()
+        ended = child.wait(seconds)
         found: dict[str, Any] = ended.result or {"done": 0, "wrong": [ended.problem or f"it ended with {ended.status}"]}
         kept |= set(found.get("sets", ()))
         tally.trials += found["done"]
