@@ -39,7 +39,7 @@ def browsers(place: Place, seed: int, seconds: float) -> Tally:
         writer = _writer(place, cache, until)
         with _tabs(port) as tabs:
             _use(tabs, f"http://localhost:{port}", place.run, random.Random(seed), until, tally)
-        _note_writes(tally, writer)
+        _note_writes(tally, writer, seconds)
         tally.note("the server", "" if process.poll() is None else f"it ended with {process.returncode}")
     return tally
 
@@ -64,8 +64,8 @@ def _writer(place: Place, cache: Path, until: float) -> Child:
     return fork(write, link)
 
 
-def _note_writes(tally: Tally, writer: Child) -> None:
-    ended = writer.wait()
+def _note_writes(tally: Tally, writer: Child, seconds: float) -> None:
+    ended = writer.wait(seconds)
     found = ended.result or {"done": 0, "wrong": [ended.problem or f"the writer ended with {ended.status}"]}
     tally.trials += found["done"] - len(found["wrong"])
     for one in found["wrong"][:5]:
