@@ -15,6 +15,9 @@ from corrsteer_core.storage import checking, reading
 
 WRITERS, READERS = 2, 4
 
+PAUSE = 0.1
+"""Seconds between two writes: who waits asks twenty times a second, and would never have its turn between writes without any."""
+
 
 def readers_and_writers(place: Place, seconds: float) -> Tally:
     """Two writers, four readers and backups, for so long; every look of a reader and every write is a trial."""
@@ -55,6 +58,7 @@ def _writes(place: Place, cache: Path, nth: int, until: float) -> dict[str, Any]
             status = main.main(["refit", place.run, "--floor", str(floor), "--permutations", "19", "--quiet"])
             del status  # refused while the other one writes, in a sentence
         done += 1
+        time.sleep(PAUSE)
     return {"done": done, "wrong": wrong, "sets": sets}
 
 
