@@ -128,6 +128,12 @@ def saes_read(vectors: Vectors) -> list[Sae]:
     return [sae for one in acts_there for sae in (one.sae, *one.conditions.values())]
 
 
+def waited_for(vectors: Vectors) -> dict[Firing, Sae]:
+    """What rows of a variant wait for, with the SAE that reads it."""
+    parts = [one for one in vectors.values() if isinstance(one, Acting)]
+    return {firing: sae for one in parts for firing, sae in one.conditions.items()}
+
+
 def told(vectors: Vectors) -> dict[HookPoint, Tensor | Told]:
     """A variant in plain values."""
     return {point: _told(one) if isinstance(one, Acting) else one for point, one in vectors.items()}
@@ -157,12 +163,12 @@ def acting(model: Model, vectors: Vectors, where: Where, index: int | Tensor) ->
     `index` is the number of the generated token that they stand at, or (n,) of each; 0 is the last prompt token.
     """
     parts = {point: one for point, one in vectors.items() if isinstance(one, Acting)}
-    waited_for = {firing: sae for one in parts.values() for firing, sae in one.conditions.items()}
+    conditions = waited_for(vectors)
     fired: dict[Firing, Tensor] = {}
-    saes = {sae.point: sae for sae in waited_for.values()} | {point: one.sae for point, one in parts.items()}
+    saes = {sae.point: sae for sae in conditions.values()} | {point: one.sae for point, one in parts.items()}
 
     def action_at(point: HookPoint, sae: Sae) -> Action:
-        firings = [firing for firing, of in waited_for.items() if of.point == point]
+        firings = [firing for firing, of in conditions.items() if of.point == point]
         part = parts.get(point)
         reads = bool(firings) or any(row.operation in READING for row in part.rows)  # type: ignore[union-attr]
 

@@ -32,9 +32,9 @@ def button(test: AppTest, label: str):
     return next(one for one in test.button if one.label == label)
 
 
-def generate(test: AppTest) -> Playing:
-    """Press Generate, wait for the end, draw the page once more."""
-    button(test, "Generate").click().run()
+def generate(test: AppTest, label: str = "Generate") -> Playing:
+    """Press Generate, or another button that answers, wait for the end, draw the page once more."""
+    button(test, label).click().run()
     playing = test.session_state["playing"]
     assert playing.wait(600)
     test.run()

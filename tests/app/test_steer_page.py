@@ -137,13 +137,8 @@ def test_several_scales_are_columns_and_zero_is_what_is_unsteered(run):
 
 
 def strip(test: AppTest) -> Playing:
-    """Press the button for several scales, wait for the end, draw the page once more."""
-    button(test, "At several scales").click().run()
-    playing = test.session_state["playing"]
-    assert playing.wait(600)
-    test.run()
-    assert not test.exception
-    return playing
+    """The answers at several scales."""
+    return generate(test, "At several scales")
 
 
 def test_one_click_answers_at_several_scales_and_says_from_which_on_the_text_differs(run, loaded):

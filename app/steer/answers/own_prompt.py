@@ -73,22 +73,16 @@ def _chats(run: str, turns: Turns) -> None:
     """What was said so far, the user's words above either side's answer."""
     st.html(side_by_side.conversation([(turn.words, _answers(turn)) for turn in turns]))
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.button(
-            "Take the last turn back",
-            type="tertiary",
-            icon=":material/undo:",
-            on_click=_take_back,
-            args=(run,),
-            help="Out of both chats; what you said last comes back into the box.",
-        )
-        st.button(
-            "Start over",
-            type="tertiary",
-            icon=":material/restart_alt:",
-            on_click=_start_over,
-            args=(run,),
-            help="Both chats begin anew.",
-        )
+        for label, icon, change, help in (
+            (
+                "Take the last turn back",
+                "undo",
+                _take_back,
+                "Out of both chats; what you said last comes back into the box.",
+            ),
+            ("Start over", "restart_alt", _start_over, "Both chats begin anew."),
+        ):
+            st.button(label, type="tertiary", icon=f":material/{icon}:", on_click=change, args=(run,), help=help)
 
 
 def _answers(turn: Turn) -> list[Column]:

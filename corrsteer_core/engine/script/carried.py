@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.engine.operations import READING, Acting, Vectors
-from corrsteer_core.models.hooks import HookPoint
+from corrsteer_core.engine.operations import READING, Acting, Vectors, saes_read, waited_for
 from corrsteer_core.models.loading import Model
 from corrsteer_core.runs.sets.rows import Firing, SteeringRow
 from corrsteer_core.runs.steering_set import SteeringSet
@@ -32,9 +31,9 @@ def content(steering: SteeringSet, model: Model, variant: Vectors) -> bytes:
     from safetensors.torch import save
 
     parts = {point: one for point, one in variant.items() if isinstance(one, Acting)}
-    conditions = {firing: sae for one in parts.values() for firing, sae in one.conditions.items()}
+    conditions = waited_for(variant)
     numbers = {firing: number for number, firing in enumerate(conditions)}
-    _check_readable(steering, {sae.point: sae for sae in (*conditions.values(), *(one.sae for one in parts.values()))})
+    _check_readable(steering, saes_read(variant))
     modules = {module: name for name, module in model.net.named_modules()}
     places: dict[str, dict[str, Any]] = {}
     tensors: dict[str, Tensor] = {}
@@ -104,9 +103,9 @@ def _encoder(sae: Sae, features: Sequence[int]) -> dict[str, Tensor]:
     return found
 
 
-def _check_readable(steering: SteeringSet, saes: Mapping[HookPoint, Sae]) -> None:
+def _check_readable(steering: SteeringSet, saes: Sequence[Sae]) -> None:
     """Raise CorrSteerError for a row that depends on a feature of an SAE of another kind than KINDS."""
-    kinds = {sae.layer: sae.net.cfg.architecture() for sae in saes.values()}
+    kinds = {sae.layer: sae.net.cfg.architecture() for sae in saes}
     for row in steering.active_rows:
         layers = {row.layer} if row.operation in READING else set()
         layers |= {row.while_fires.layer} if row.while_fires else set()
