@@ -6,6 +6,14 @@ import streamlit as st
 
 from app.shared import components, state
 
+STYLE = """<style>
+:has(> .st-key-pinned-scale) { position: sticky; top: 0; z-index: 5; padding: .75rem 0 .5rem; background: %s; }
+@media (min-width: 641px) and (max-width: 1100px) {
+  .st-key-desk > * > [data-testid=stHorizontalBlock] > [data-testid=stColumn] { flex: 1 1 0; min-width: 0; }
+}
+</style>"""
+"""The scale stays in sight, on the page's own ground; on a narrow page both halves are equally wide."""
+
 
 def page() -> None:
     """Draw the page."""
@@ -20,6 +28,7 @@ def page() -> None:
             "Start a run, on the page of that name; it finds the features that go with success.",
         )
         return
+    st.html(STYLE % ("#14181f" if components.is_dark() else "#ffffff"))
     with st.spinner("Getting ready …", show_time=False):
         # Here, because they load torch, which the other pages do without.
         from app.steer import browser_side, remembered
@@ -30,7 +39,8 @@ def page() -> None:
         answers_panel.bring_back(remembered.restore(run))
         desk = desk_of(run)
         keeping.open_link(desk)
-    left, right = st.columns([5, 8], gap="medium")
+    with st.container(key="desk"):
+        left, right = st.columns([5, 8], gap="medium")
     with right:  # first: what is asked belongs to what the left half saves
         answers_panel.draw(desk)
     with left:

@@ -212,6 +212,10 @@ def test_an_engineer_changes_a_set_and_finds_it_again_after_a_reload_and_in_anot
     walk = first_page(page, first_start)
     walk.click(page.get_by_role("link", name="Open Steer"))
     scale = page.get_by_role("spinbutton", name="Global scale")
+    page.set_viewport_size({"width": 1280, "height": 420})  # the scale stays in sight beside the last of the features
+    page.get_by_role("spinbutton", name="Coefficient of").last.scroll_into_view_if_needed()
+    expect(scale).to_be_in_viewport()
+    page.set_viewport_size({"width": 1280, "height": 900})
     walk.write(scale, "3")
     page.keyboard.press("Enter")
     page.get_by_role("heading", name="(edited)").wait_for()

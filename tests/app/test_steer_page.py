@@ -25,7 +25,7 @@ from app.steer.sets import set_rows
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.engine.steering import vectors_of
 from corrsteer_core.evaluation.measure import evaluate_set
-from corrsteer_core.inspection import playground, scale_strip
+from corrsteer_core.inspection import descriptions, playground, scale_strip
 from corrsteer_core.models.loading import Model
 from corrsteer_core.runs import stored_run
 from corrsteer_core.runs.prompt_style import PromptStyle
@@ -534,9 +534,8 @@ def test_of_a_set_that_does_more_than_add_only_the_script_is_made(run, loaded):
         ),
     ],
 )
-def test_a_row_says_what_its_number_is_beside_the_usual(monkeypatch, row, words):
-    monkeypatch.setattr(resources, "ask", lambda *_: {"coefficient": 2.0})
-    assert set_rows._where_from("run", row).endswith(words)
+def test_a_row_says_what_its_number_is_beside_the_usual(row, words):
+    assert set_rows._where_from(row, {"coefficient": 2.0}).endswith(words)
 
 
 def test_a_value_beyond_the_slider_widens_it(run):
@@ -606,16 +605,49 @@ def test_the_next_feature_does_not_get_the_coefficient_of_the_one_before(run):
     assert test.number_input(key="add_coefficient").value is None
 
 
-def test_a_row_says_what_steering_with_it_alone_did(monkeypatch):
+def test_a_row_says_what_steering_with_it_alone_did():
     row = SteeringRow(1, 3, 2.0, note="r +0.321")
     found = {"coefficient": 1.0, "effect": -0.142, "effect_scale": 1.0, "effect_p": 0.001}
-    monkeypatch.setattr(resources, "ask", lambda *_: found)
-    assert "Harmful: −14.2 points steered alone, at best (1×, p = 0.001)." in set_rows._where_from("run", row)
+    assert "Harmful: −14.2 points steered alone, at best (1×, p = 0.001)." in set_rows._where_from(row, found)
     found |= {"effect": 0.05, "effect_p": 0.3}
-    assert "+5.0 points steered alone, at best (1×, p = 0.30)." in set_rows._where_from("run", row)
-    assert "Harmful" not in set_rows._where_from("run", row)
+    assert "+5.0 points steered alone, at best (1×, p = 0.30)." in set_rows._where_from(row, found)
+    assert "Harmful" not in set_rows._where_from(row, found)
     found["effect"] = None
-    assert "Not tried alone." in set_rows._where_from("run", row)
+    assert "Not tried alone." in set_rows._where_from(row, found)
+
+
+def test_a_row_says_what_its_feature_means_and_whose_guess_it_is(run):
+    rows = [
+        {"layer": 1, "feature": 3, "source": "own", "description": "Makes “good” likelier"},
+        {"layer": 2, "feature": 5, "source": "neuronpedia", "description": HOSTILE},
+    ]
+    descriptions.keep(run, pd.DataFrame(rows))
+    lines = [str(one.value) for one in opened().markdown]
+    assert "Makes “good” likelier \\(?\\)" in lines
+    assert components.for_markdown(components.shortened(HOSTILE, 120)) in lines
+
+
+def test_the_scale_stands_above_the_rows_it_multiplies(run):
+    numbers = [one.key for one in opened().number_input]
+    assert numbers.index(f"scale-{run}") < numbers.index(f"row-{run}-1-3-number")
+
+
+def test_a_feature_is_added_by_its_meaning(run):
+    known = [{"layer": 2, "feature": 7, "source": "own", "description": "Most active at “sea”"}]
+    descriptions.keep(run, pd.DataFrame(known))
+    test = opened()
+    (box,) = [one for one in test.selectbox if one.label == "Meaning"]
+    assert box.options == ["2 · 7: Most active at “sea”"]
+    button(test, "Add to the set").click().run()
+    assert "No feature is chosen" in said(test)
+    test.selectbox(key="add_described").set_value((2, 7))
+    button(test, "Add to the set").click().run()
+    row = current(test, run).rows[-1]
+    assert (row.layer, row.feature) == (2, 7)
+    assert row.coefficient == pytest.approx(stored_run.features_of(run, 2).set_index("feature").loc[7, "coefficient"])
+    test.segmented_control(key="add_how").set_value("By number").run()
+    add(test, 1, 9, -2.5)
+    assert [(row.layer, row.feature) for row in current(test, run).rows[-2:]] == [(2, 7), (1, 9)]
 
 
 def test_generate_answers_what_was_typed_by_the_same_click(run):
@@ -730,10 +762,9 @@ def test_a_set_that_has_changed_since_takes_no_place(run):
         ({"coefficient": 2.0}, "Now 0.0 times its usual coefficient"),
     ],
 )
-def test_a_row_that_does_nothing_says_why(monkeypatch, found, said_of_it):
-    monkeypatch.setattr(resources, "ask", lambda *_: found)
+def test_a_row_that_does_nothing_says_why(found, said_of_it):
     for note in ("", "by hand"):
-        text = set_rows._where_from("run", SteeringRow(1, 3, 0.0, note=note))
+        text = set_rows._where_from(SteeringRow(1, 3, 0.0, note=note), found or {})
         assert said_of_it in text
         assert note in text
         assert ("With coefficient 0 it does nothing" in text) == (said_of_it[0] != "N")
@@ -745,7 +776,9 @@ def test_a_feature_without_a_strength_of_its_own_needs_one_given(run, monkeypatc
     monkeypatch.setattr(
         resources,
         "ask",
-        lambda question, *rest: {"coefficient": 0.0} if question.__name__ == "one_feature" else ask_reader(question, *rest),
+        lambda question, *rest, **named: (
+            {"coefficient": 0.0} if question.__name__ == "one_feature" else ask_reader(question, *rest, **named)
+        ),
     )  # fmt: skip
     assert "fired in no successful training sample" in add(test, 2, 7).error[0].value
     assert current(add(test, 2, 7, 1.5), run).rows[-1].coefficient == 1.5

@@ -70,7 +70,8 @@ def test_a_set_without_controls_is_drawn_too():
     assert len(figures.against_rivals(rows).data) == 2
 
 
-def test_a_feature_is_told_by_its_description_the_one_of_neuronpedia_first():
+def test_a_feature_is_told_by_its_description_the_one_of_neuronpedia_first(tmp_path, monkeypatch):
+    monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
     run = fabricated.make_run()
     kept = SteeringSet.from_json(measurements.sets(run).set_index("name").loc["V", "body"])
     row = kept.rows[0]

@@ -30,21 +30,21 @@ def draw(desk: Desk) -> tuple[str, str, None]:
     """A sample of the run's task: its id and prompt."""
     every = resources.ask_fit(measurements.samples, desk.run)
     splits = [split for split in SPLITS if (every["split"] == split).any()]
-    left, right = st.columns([2, 5], vertical_alignment="bottom", gap="small")
-    split = left.selectbox(
-        "Samples of",
-        splits,
-        format_func=SPLITS.__getitem__,
-        key=SPLIT,
-        persist_state="session",
-        help="Training samples ranked the features, validation samples chose among them, test samples did neither.",
-    )
-    samples = every[every["split"] == split].set_index("sample")
-    lines = labels(samples)
-    key = _chosen(desk.run, split)
-    if st.session_state.get(key) not in lines:
-        st.session_state[key] = _telling(samples, _won(desk.run))
-    with right.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):  # on a narrow page, two lines
+        split = st.selectbox(
+            "Samples of",
+            splits,
+            format_func=SPLITS.__getitem__,
+            key=SPLIT,
+            persist_state="session",
+            width=160,
+            help="Training samples ranked the features, validation samples chose among them, test samples did neither.",
+        )
+        samples = every[every["split"] == split].set_index("sample")
+        lines = labels(samples)
+        key = _chosen(desk.run, split)
+        if st.session_state.get(key) not in lines:
+            st.session_state[key] = _telling(samples, _won(desk.run))
         chosen = st.selectbox(
             "Sample",
             list(lines),

@@ -1,39 +1,80 @@
-"""Features that come into the set: by number, or picked on the Features page."""
+"""Features that come into the set: by meaning, by number, or picked on the Features page."""
 
 from __future__ import annotations
 
+import pandas as pd
 import streamlit as st
 
 from app.shared import components, resources, state
 from app.steer import editing
 from app.steer.desk import Desk, Note
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.runs import feature_facts
+from corrsteer_core.runs import feature_facts, feature_lists
 
 COEFFICIENT = "add_coefficient"
+CHOSEN = "add_described"
+BY_MEANING, BY_NUMBER = "By meaning", "By number"
+OFFERED = 500
+"""Described features to choose from, those of highest r."""
 
 
-def by_number(desk: Desk) -> None:
-    sizes = {sae.layer: sae.d_sae for sae in desk.config.saes}
+def form(desk: Desk) -> None:
+    """A feature chosen among those that are described, or by its number."""
+    wanted = feature_lists.FeatureFilter(described=True)
+    described = resources.ask(feature_lists.features, desk.run, wanted, limit=OFFERED)
+    how = BY_NUMBER
+    if len(described):
+        how = st.segmented_control(
+            "How the feature is found", [BY_MEANING, BY_NUMBER], default=BY_MEANING, required=True, key="add_how",
+            label_visibility="collapsed",
+        )  # fmt: skip
     with st.form("add_feature", border=False):
-        st.selectbox("Layer", sorted(sizes), key="add_layer")
-        st.number_input("Feature number", 0, max(sizes.values()) - 1, 0, key="add_feature_number")
-        st.number_input(
-            "Coefficient",
-            -editing.STRONGEST,
-            editing.STRONGEST,
-            None,
-            key=COEFFICIENT,
-            placeholder="its usual coefficient",
-            help="How much of it is added, in units of its own activation. Empty: its mean over successful answers.",
-        )
+        if how == BY_MEANING:
+            _described(described)
+        else:
+            _numbered(desk)
+        _coefficient()
         st.form_submit_button(
-            "Add to the set", on_click=desk.attempt, args=(_added, desk), kwargs={"close": "Add"}, width="stretch"
+            "Add to the set", on_click=desk.attempt, args=(_added, desk, how), kwargs={"close": "Add"}, width="stretch"
         )
 
 
-def _added(desk: Desk) -> None:
-    layer, feature = int(st.session_state["add_layer"]), int(st.session_state["add_feature_number"])
+def _described(described: pd.DataFrame) -> None:
+    said = {
+        (row.layer, row.feature): f"{row.layer} · {row.feature}: {components.plain(row.description)}"
+        for row in described.itertuples()
+    }
+    st.selectbox(
+        "Meaning", list(said), None, format_func=said.__getitem__, key=CHOSEN, placeholder="Type a word to search",
+        help="The described features of this run, those of highest r first; before each its layer and number.",
+    )  # fmt: skip
+
+
+def _numbered(desk: Desk) -> None:
+    sizes = {sae.layer: sae.d_sae for sae in desk.config.saes}
+    st.selectbox("Layer", sorted(sizes), key="add_layer")
+    st.number_input("Feature number", 0, max(sizes.values()) - 1, 0, key="add_feature_number")
+
+
+def _coefficient() -> None:
+    st.number_input(
+        "Coefficient",
+        -editing.STRONGEST,
+        editing.STRONGEST,
+        None,
+        key=COEFFICIENT,
+        placeholder="its usual coefficient",
+        help="How much of it is added, in units of its own activation. Empty: its mean over successful answers.",
+    )
+
+
+def _added(desk: Desk, how: str) -> None:
+    if how == BY_NUMBER:
+        layer, feature = int(st.session_state["add_layer"]), int(st.session_state["add_feature_number"])
+    elif (chosen := st.session_state[CHOSEN]) is not None:
+        layer, feature = chosen
+    else:
+        raise CorrSteerError("No feature is chosen; type a word of its meaning and choose one of those listed.")
     found = resources.ask(feature_facts.one_feature, desk.run, layer, feature) or {}
     coefficient = st.session_state[COEFFICIENT]
     if coefficient is None and not (coefficient := found.get("coefficient")):
@@ -42,7 +83,7 @@ def _added(desk: Desk) -> None:
             f"coefficient; give one."
         )
     desk.editor.add(layer, feature, coefficient, _note(found))
-    st.session_state[COEFFICIENT] = None  # the next feature has a coefficient of its own
+    st.session_state[COEFFICIENT] = st.session_state[CHOSEN] = None  # the next feature has a coefficient of its own
 
 
 def take_picked(desk: Desk) -> None:

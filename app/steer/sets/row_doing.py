@@ -15,13 +15,14 @@ ALWAYS = -1
 HELP = (
     "**Add**: so much of the feature is added, in units of its own activation; below 0 it is taken away. **Clamp**: its "
     "activation is held at the number. **Ablate**: its direction is taken out. **Cap**: its activation is held at most at "
-    "the number. The slider ends at four times the strongest activation seen in this run."
+    "the number. The slider ends at four times the strongest activation seen in this run. (?) marks a meaning that is a guess "
+    "of our own."
 )
 
 
 def draw(desk: Desk, row: SteeringRow, key: str) -> None:
     """One line: what is done, and when."""
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
         _operation(desk, row, key)
         _conditions(desk, row, key)
 
@@ -38,7 +39,7 @@ def _operation(desk: Desk, row: SteeringRow, key: str) -> None:
         key=name,
         disabled=not row.enabled,
         label_visibility="collapsed",
-        width=125,
+        width=110,
         on_change=_operate,
         args=(desk, row, name),
     )

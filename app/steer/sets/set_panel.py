@@ -28,9 +28,9 @@ def draw(desk: Desk) -> None:
         components.nothing_yet(
             "The set is empty.", "Load one, or add a feature by its number. Empty, steered equals unsteered."
         )
+    set_rows.scale_of_all(desk)
     for row in editor.current.rows:
         set_rows.card(desk, row)
-    set_rows.scale_of_all(desk)
 
 
 def _say_in_link(desk: Desk) -> None:
@@ -67,11 +67,11 @@ def _back_and_on(editor: Editor) -> None:
 
 
 def _toolbar(desk: Desk) -> None:
-    with st.container(horizontal=True, gap="xsmall"):
+    with st.container(horizontal=True, gap="xxsmall"):
         with popover("Load", "folder_open"):
             set_files.load(desk)
         with popover("Add", "add"):
-            adding.by_number(desk)
+            adding.form(desk)
         label, icon = ("Download", "download") if presenting.on() else ("Save", "save")
         with popover(label, icon):
             set_files.save(desk)

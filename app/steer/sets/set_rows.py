@@ -1,4 +1,4 @@
-"""The rows of the set on the Steer page, a card each, and the scale of all."""
+"""The scale of the whole set on the Steer page, and its rows, a card each."""
 
 from __future__ import annotations
 
@@ -41,7 +41,11 @@ def card(desk: Desk, row: SteeringRow) -> None:
                 on_click=desk.editor.remove,
                 args=(layer, feature),
             )
-        st.caption(components.for_markdown(_where_from(desk.run, row)), help=row_doing.HELP)
+        found = resources.ask(feature_facts.one_feature, desk.run, layer, feature) or {}
+        meaning = components.description(found.get("description"), found.get("description_source"))
+        if meaning:
+            st.markdown(components.for_markdown(meaning))
+        st.caption(components.for_markdown(_where_from(row, found)), help=row_doing.HELP)
         row_doing.draw(desk, row, key)
         if row.operation != "ablate":
             _strength(desk, row, key)
@@ -57,10 +61,9 @@ def _feature_link(run: str, layer: int, feature: int) -> None:
             st.page_link(page, label=f"Look *at feature {feature} of layer {layer}*", query_params=query, help=hint)
 
 
-def _where_from(run: str, row: SteeringRow) -> str:
-    """The row's note, and its coefficient against what is usual for the feature."""
-    found = resources.ask(feature_facts.one_feature, run, row.layer, row.feature)
-    usual = (found or {}).get("coefficient")
+def _where_from(row: SteeringRow, found: Mapping[str, Any]) -> str:
+    """The row's note, and its coefficient against what is usual for the feature; `found` is what the run knows of it."""
+    usual = found.get("coefficient")
     if row.operation == "ablate":
         now = ""
     elif usual:
@@ -71,8 +74,8 @@ def _where_from(run: str, row: SteeringRow) -> str:
         now = f"This feature {where}, so it has no usual coefficient."
         now += "" if row.coefficient or row.operation != "add" else " With coefficient 0 it does nothing."
     said = (
-        row.note,
-        "" if "alone" in row.note else _effect_alone(found or {}),
+        row.note[:1].upper() + row.note[1:] if row.note.startswith("added") else row.note,
+        "" if "alone" in row.note else _effect_alone(found),
         now,
         f"Acts only {row.when}" if row.when else "",
     )
@@ -154,19 +157,21 @@ def _strengthen(desk: Desk, layer: int, feature: int, key: str) -> None:
 
 
 def scale_of_all(desk: Desk) -> None:
+    """The number that multiplies all; it stays in sight (the page's STYLE) while the cards scroll by."""
     if not desk.editor.current.rows:
         return
     key = f"scale-{desk.run}"
     _shown(key, float(desk.editor.current.scale))
-    st.number_input(
-        "Global scale",
-        -editing.LARGEST_SCALE,
-        editing.LARGEST_SCALE,
-        float(desk.editor.current.scale),
-        step=0.25,
-        format="%.2f",
-        key=key,
-        on_change=lambda: desk.editor.rescale(st.session_state[key]),
-        help="Multiplies every coefficient that is added; what is clamped, capped or ablated stays so. 0 gives the unsteered "
-        "answer, whatever the set does; a negative scale pushes the other way.",
-    )
+    with st.container(key="pinned-scale"):
+        st.number_input(
+            "Global scale",
+            -editing.LARGEST_SCALE,
+            editing.LARGEST_SCALE,
+            float(desk.editor.current.scale),
+            step=0.25,
+            format="%.2f",
+            key=key,
+            on_change=lambda: desk.editor.rescale(st.session_state[key]),
+            help="Multiplies every coefficient that is added; what is clamped, capped or ablated stays so. 0 gives the "
+            "unsteered answer, whatever the set does; a negative scale pushes the other way.",
+        )
