@@ -25,8 +25,16 @@ def sorts() -> dict[str, str]:
 def draw(facts: run_facts.RunFacts) -> feature_lists.FeatureFilter:
     """The filters' controls, and what they are set to."""
     with st.container(border=True):
-        wanted = {**_words_and_order(facts), **_strength(facts), **_more_filters()}
+        wanted = _words_and_order(facts)
+        with st.expander("More filters"):  # folded, they are not drawn: most of what the page would take
+            wanted |= {**_strength(facts), **_more_filters()}
     return feature_lists.FeatureFilter(**wanted)
+
+
+def folded_away(facts: run_facts.RunFacts, wanted: feature_lists.FeatureFilter) -> bool:
+    """Whether a filter is set that only the opened "More filters" shows."""
+    seen = {name: getattr(wanted, name) for name in ("text", "layers", "sort", "descending")}
+    return wanted != feature_lists.FeatureFilter(support=int((facts.fit or {})["floor"]), **seen)
 
 
 def _words_and_order(facts: run_facts.RunFacts) -> dict[str, Any]:
@@ -67,23 +75,22 @@ def _strength(facts: run_facts.RunFacts) -> dict[str, Any]:
 
 def _more_filters() -> dict[str, Any]:
     """The filters that are wanted less often, as named arguments of `FeatureFilter`."""
-    with st.expander("More filters"):
-        one, two, three = st.columns(3)
-        shares = [
-            place.slider(label, 0, 100, (0, 100), key=f"filter_{key}", format="%d%%", **KEPT)
-            for place, label, key in (
-                (one, "Fires in", "frequency"),
-                (two, "Fires in correct answers", "correct"),
-                (three, "Fires in incorrect answers", "incorrect"),
-            )
-        ]
-        one, two, three, four = st.columns([1, 1, 1, 1], vertical_alignment="bottom")
-        low = one.number_input("Coefficient from", value=None, key="filter_c_low", placeholder="any", **KEPT)
-        high = two.number_input("Coefficient to", value=None, key="filter_c_high", placeholder="any", **KEPT)
-        effect = three.number_input(
-            "Effect of at least (points)", value=None, key="filter_effect", placeholder="any", **KEPT
+    one, two, three = st.columns(3)
+    shares = [
+        place.slider(label, 0, 100, (0, 100), key=f"filter_{key}", format="%d%%", **KEPT)
+        for place, label, key in (
+            (one, "Fires in", "frequency"),
+            (two, "Fires in correct answers", "correct"),
+            (three, "Fires in incorrect answers", "incorrect"),
         )
-        described = four.toggle("Only those described", key="filter_described", **KEPT)
+    ]
+    one, two, three, four = st.columns([1, 1, 1, 1], vertical_alignment="bottom")
+    low = one.number_input("Coefficient from", value=None, key="filter_c_low", placeholder="any", **KEPT)
+    high = two.number_input("Coefficient to", value=None, key="filter_c_high", placeholder="any", **KEPT)
+    effect = three.number_input(
+        "Effect of at least (points)", value=None, key="filter_effect", placeholder="any", **KEPT
+    )
+    described = four.toggle("Only those described", key="filter_described", **KEPT)
     (all_low, all_high), (right_low, right_high), (wrong_low, wrong_high) = shares
     return {
         "frequency_low": all_low / 100,

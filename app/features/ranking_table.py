@@ -53,7 +53,10 @@ def draw(run: str, facts: run_facts.RunFacts) -> None:
             if pages > 1
             else 1
         )
-    left.caption(f"{ui.counted(found, 'feature')}, sorted by {sorts()[wanted.sort]}. Select a row to look at it.")
+    narrowed = ", narrowed by “More filters”" if filters.folded_away(facts, wanted) else ""
+    left.caption(
+        f"{ui.counted(found, 'feature')}{narrowed}, sorted by {sorts()[wanted.sort]}. Select a row to look at it."
+    )
     rows = ask(feature_lists.features, run, wanted, limit=ROWS, offset=(number - 1) * ROWS)
     with st.spinner("Drawing samples again …"):
         bounds = ask_fit(reliability.intervals, run, rows[FEATURE], resamples=RESAMPLES)

@@ -561,11 +561,12 @@ def test_how_many_samples_are_needed_is_a_picture_with_its_numbers():
 def test_further_columns_can_be_filtered():
     run = ready_runs.make_run()
     test = opened("features")
+    assert "narrowed by" not in words(test)
     test.slider(key="filter_incorrect").set_range(0, 20)
     test.number_input(key="filter_c_low").set_value(0.5)
     test.run()
     wanted = feature_lists.FeatureFilter(support=5, incorrect_high=0.2, coefficient_low=0.5)
-    assert f"{feature_lists.count_features(run, wanted):,} features" in words(test)
+    assert f"{feature_lists.count_features(run, wanted):,} features, narrowed by “More filters”" in words(test)
 
 
 def test_the_best_features_can_be_described(started):
