@@ -55,7 +55,7 @@ def panel(run: str, facts: run_facts.RunFacts, layer: int, feature: int) -> None
 
 def _heading(row: dict[str, Any]) -> None:
     layer, feature = row["layer"], row["feature"]
-    title, add, steer = st.columns([4, 1.4, 1.4], vertical_alignment="bottom")
+    title, add, steer = st.columns([2, 1, 1], vertical_alignment="bottom")
     title.subheader(f"Layer {layer} · feature {feature}")
     if state.in_tray(layer, feature):
         add.button(

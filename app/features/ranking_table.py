@@ -89,7 +89,9 @@ def _for_show(rows: pd.DataFrame, columns: list[Column], *, predicted: bool) -> 
     words = {
         **{name: [_points(value) for value in rows[name]] for name in ("effect", *predictions)},
         "between": [_between(row.r_low, row.r_high) for row in rows.itertuples()],
-        "described": [ui.description(row.description, row.description_source) for row in rows.itertuples()],
+        "described": [
+            ui.description(row.description, row.description_source, in_table=True) for row in rows.itertuples()
+        ],
     }
     first = [name for name in ("r", "r_within", "between", "q", "effect", *predictions) if name in {**kept, **words}]
     shown = rows.assign(**{name: _values(column, rows[name]) for name, column in kept.items()}, **words)
@@ -118,7 +120,10 @@ def _columns() -> dict[str, Any]:
         "layer": st.column_config.NumberColumn("Layer", width=50),
         "feature": st.column_config.NumberColumn("Feature", width=64),
         "described": words(
-            "Description", "What it is said to mean; (?) marks a guess of our own.", width=132, alignment="left"
+            "Description",
+            "What it is said to mean; (?) marks a guess of our own: where it is most active, and what it makes likelier.",
+            width=132,
+            alignment="left",
         ),
         "between": words(*AFTER_R["between"], width=104),
         "effect": words(*STEERED["effect"], width=58),

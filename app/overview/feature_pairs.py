@@ -97,7 +97,10 @@ def _leading(one: str, other: str, found: Agreement) -> None:
                 {
                     "Layer": rows["layer"],
                     "Feature": rows["feature"],
-                    "Meaning": [ui.description(row.description, row.description_source) for row in rows.itertuples()],
+                    "Meaning": [
+                        ui.description(row.description, row.description_source, in_table=True)
+                        for row in rows.itertuples()
+                    ],
                     f"r in {one}": [ui.signed(r) for r in rows["r"]],
                     f"r in {other}": [ui.signed(r) for r in rows["other_r"]],
                 }

@@ -191,11 +191,11 @@ def _readable_runs(readable: pd.DataFrame) -> None:
     shown = pd.DataFrame(
         {
             "Task": [task_title(one) for one in readable["task"]],
+            "State": [_stage(row) for row in readable.itertuples()],
+            "Success": 100 * readable["success_rate"].astype(float),
+            "Answered": [f"{row.collected:,} of {row.samples:,}" for row in readable.itertuples()],
             "Run": readable["run"].map(ui.plain),
             "Model": [ui.plain(presenting.named(str(one))) for one in readable["model"]],
-            "Answered": [f"{row.collected:,} of {row.samples:,}" for row in readable.itertuples()],
-            "Success": 100 * readable["success_rate"].astype(float),
-            "State": [_stage(row) for row in readable.itertuples()],
             "Started (UTC)": readable["created"],
         }
     )

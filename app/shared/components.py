@@ -17,7 +17,7 @@ from corrsteer_core.base import presenting
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.formatting import MINUS, missing, p_value, percent, points, points_alone, signed  # noqa: F401  (pages say components.percent)
 from corrsteer_core.base.paths import cache_dir
-from corrsteer_core.inspection.descriptions import model_of
+from corrsteer_core.inspection.descriptions import MOST_ACTIVE, OWN, model_of
 
 log = logging.getLogger("corrsteer.app")
 
@@ -83,12 +83,16 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def description(text: object, source: object) -> str | None:
-    """A description, our own guess marked by a question mark, a language model's by its name."""
+def description(text: object, source: object, *, in_table: bool = False) -> str | None:
+    """A description, our own guess marked by a question mark, a language model's by its name.
+
+    `in_table` leaves out what all our guesses begin with: a narrow column has room for the words that follow.
+    """
     if missing(text):
         return None
     model = model_of(str(source))
-    return shortened(text, 120) + (f" (by {shortened(model, 40)})" if model else " (?)" if source == "own" else "")
+    told = str(text).removeprefix(MOST_ACTIVE) if in_table and source == OWN else text
+    return shortened(told, 120) + (f" (by {shortened(model, 40)})" if model else " (?)" if source == OWN else "")
 
 
 def feature_name(layer: int, feature: int) -> str:

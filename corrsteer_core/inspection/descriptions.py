@@ -32,6 +32,8 @@ NEURONPEDIA, OWN = "neuronpedia", "own"
 _BY_MODEL = "of "
 GUESS = "Our own guess from promoted tokens and top texts"
 """What is said beside a description of source "own"."""
+MOST_ACTIVE = "Most active at "
+"""What a guess of our own begins with, where the texts show a token."""
 LONGEST = 1000  # characters kept of a description
 LARGEST = 2_000_000_000  # bytes of a file, unpacked
 QUOTED = 4  # tokens that a guess names of each kind
@@ -206,7 +208,7 @@ def own_guess(promoted: Sequence[str], peaks: Sequence[str]) -> str:
     """A description from the tokens a feature promotes and the tokens of its top texts at which it was most active."""
     parts = []
     if named := distinct(peaks):
-        parts.append(f"most active at {_quoted(named)}")
+        parts.append(MOST_ACTIVE + _quoted(named))
     if named := distinct(promoted):
         parts.append(f"makes {_quoted(named)} likelier")
     text = "; ".join(parts)

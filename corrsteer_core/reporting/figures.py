@@ -181,9 +181,11 @@ def r_against_effect(effects: pd.DataFrame, chosen: tuple[int, int] | None = Non
     figure.add_hline(y=0, line={"color": QUIET, "width": 1})
     if len(effects):
         top, winner = effects["r"].idxmax(), effects["effect"].idxmax()
-        _named(figure, effects.loc[top], "highest r and best effect" if top == winner else "highest r")
-        if top != winner:
+        if top == winner:
+            _named(figure, effects.loc[top], "highest r and best effect")
+        else:  # nothing lies above the best effect; the other's name goes below, out of its way
             _named(figure, effects.loc[winner], "best effect")
+            _named(figure, effects.loc[top], "highest r", below=True)
     figure.update_xaxes(title="r with success", tickformat=".2~f")
     figure.update_yaxes(title="Effect of steering, in points", tickformat="+.0f")
     return laid_out(figure, legend=True)
@@ -234,7 +236,7 @@ def _level(figure: go.Figure, level: float, text: str, *, below: bool = False) -
     )
 
 
-def _named(figure: go.Figure, row: Any, text: str) -> None:
+def _named(figure: go.Figure, row: Any, text: str, *, below: bool = False) -> None:
     figure.add_annotation(
         x=row["r"],
         y=row["points"],
@@ -244,7 +246,7 @@ def _named(figure: go.Figure, row: Any, text: str) -> None:
         arrowwidth=1,
         arrowcolor=QUIET,
         ax=0,
-        ay=-28,
+        ay=28 if below else -28,
     )
 
 

@@ -637,7 +637,7 @@ def test_a_feature_is_added_by_its_meaning(run):
     descriptions.keep(run, pd.DataFrame(known))
     test = opened()
     (box,) = [one for one in test.selectbox if one.label == "Meaning"]
-    assert box.options == ["2 · 7: Most active at “sea”"]
+    assert box.options == ["2 · 7: “sea” (?)"]
     button(test, "Add to the set").click().run()
     assert "No feature is chosen" in said(test)
     test.selectbox(key="add_described").set_value((2, 7))

@@ -137,7 +137,7 @@ def _for_show(
     meanings = [
         _promoted(guessed.get((row.layer, row.feature), []))
         if ui.missing(row.description)
-        else ui.description(row.description, row.description_source)
+        else ui.description(row.description, row.description_source, in_table=True)
         for row in shown.itertuples()
     ]
     return pd.DataFrame(

@@ -41,7 +41,10 @@ def form(desk: Desk) -> None:
 
 def _described(described: pd.DataFrame) -> None:
     said = {
-        (row.layer, row.feature): f"{row.layer} · {row.feature}: {components.plain(row.description)}"
+        (
+            row.layer,
+            row.feature,
+        ): f"{row.layer} · {row.feature}: {components.description(row.description, row.description_source, in_table=True)}"
         for row in described.itertuples()
     }
     st.selectbox(
