@@ -65,11 +65,11 @@ def _chosen(found: pd.DataFrame) -> pd.Series:
             "Set": [ui.plain(name) for name in found["label"]],
             "Task": [ui.plain(task) for task in found["task"]],
             "Samples": [f"{row.summary['n']} {row.split}" for row in found.itertuples()],
-            "Scale": found["scale"],
-            "Unsteered": [100 * summary["unsteered_rate"] for summary in found["summary"]],
-            "Steered": [100 * summary["steered_rate"] for summary in found["summary"]],
             "Effect": [ui.points(summary["effect"]) for summary in found["summary"]],
             "Verdict": [verdict.WORDS[verdict.verdict(summary).kind] for summary in found["summary"]],
+            "Unsteered": [100 * summary["unsteered_rate"] for summary in found["summary"]],
+            "Steered": [100 * summary["steered_rate"] for summary in found["summary"]],
+            "Scale": found["scale"],
             "Measured": found["created"],
         }
     )
