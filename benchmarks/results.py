@@ -33,7 +33,10 @@ KEPT = ROOT / "docs" / "results.json"
 # Sizes that two cores can do. The tasks without files are built in.
 TASKS: dict[str, list[str]] = {
     "sentiment": [],
+    "tone": ["--per-layer", "2", "--scales", "0.5,1"],
     "capitals": [],
+    "judgement": ["--per-layer", "2", "--scales", "1,2"],
+    "numbered_list": ["--per-layer", "2", "--scales", "1,2"],
     "refusal": ["--per-layer", "4", "--scales", "1,2"],
     "overrefusal": ["--per-layer", "4", "--scales", "1,2"],
     "mmlu": ["--per-layer", "4"],
