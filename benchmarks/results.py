@@ -172,14 +172,19 @@ test split (as `mmlu_pro.parquet`) is to be had from the hub only.
 HOW = """
 **How to read this.** Sets are chosen on the training and validation splits and measured on the test split, which nothing
 was chosen on. *unsteered → steered* is the success rate with Wilson's 95% interval of the steered one; *flips* are samples
-that turned right / wrong; *p* is the exact McNemar test; *SER* the share of flips that went wrong; *fluency* the nats per
-token that the unsteered model needs for unsteered → steered texts (higher is worse). *Random* is the mean effect, and the
-range, of random features of like frequency and equal vector length in the set's place; *flipped* that of the set with its
-sign turned round. *Constrained* is the unsteered model limited to the choices. A set that is empty found no candidate beyond
-noise. The verdict is given by a stated rule (corrsteer_core/reporting/verdict.py). One task in twenty would show p < 0.05 by luck.
+that turned right / wrong; *p* is the exact McNemar test. *Constant* is what one constant per class, added to the logits and
+fitted on validation, does without any set; *beyond it* is what the set does when both have their own constant. *Fluency* is the
+nats per token that the unsteered model needs for unsteered → steered texts (higher is worse). *Random* is the mean effect, the
+range and the number of random features of like frequency and equal vector length in the set's place; *matched* that of sets chosen
+among random features by the set's own procedure; *flipped* is the set with its sign turned round. *Constrained* is the
+unsteered model limited to the choices. A set that is empty found no candidate beyond noise. The verdict is given by a stated rule (corrsteer_core/reporting/verdict.py). One task in twenty would show p < 0.05 by luck.
 """
 
 
+COLUMNS = (
+    "set", "features", "unsteered → steered", "effect", "flips", "p", "constant", "beyond it", "fluency", "random",
+    "matched", "flipped", "constrained",
+)  # fmt: skip
 ORDER = ("V", "A", "P", "S")
 """Which set stands for its task in the overview: settled beforehand, not by what came of it."""
 
@@ -216,23 +221,23 @@ def _section(name: str, study: dict[str, Any]) -> str:
         f"## {name}",
         f"`study --task {name} {study['options']}`".replace(" `", "`"),
         f"Samples: {splits}. {_ranking(study).sentence}",
-        "| set | features | unsteered → steered | effect | flips | p | SER | fluency | random | flipped | constrained |",
+        f"| {' | '.join(COLUMNS)} |",
     ]
-    table = ["| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
+    table = [f"| {' | '.join(['---'] * len(COLUMNS))} |"]
     table += [_set_row(one) for one in study["sets"]]
     lines[-1] = "\n".join([lines[-1], *table]) if study["sets"] else ""
     lines += [f"- **{one['set']}**: {verdict(one).sentence}" for one in study["sets"] if one.get("features")]
     lines.append(_baseline(study.get("baseline")))
-    lines.append(f"Measured in {seconds(study['seconds'])} on {study['machine']}.")
+    old = "" if all("against" in one for one in study["sets"]) else ", by an earlier release that compared less"
+    lines.append(f"Measured in {seconds(study['seconds'])} on {study['machine']}{old}.")
     return "\n\n".join(line for line in lines if line)
 
 
 def _set_row(one: dict[str, Any]) -> str:
     if not one.get("features"):
         none = "no feature helps alone" if one["set"].startswith("P") else "no candidate beyond noise"
-        return f"| {one['set']} | 0 | {none} | | | | | | | | |"
+        return f"| {' | '.join([one['set'], '0', none, *[''] * (len(COLUMNS) - 3)])} |"
     low, high = one["steered_interval"]
-    random = [rival["effect"] for key, rival in one["controls"].items() if key.startswith("random")]
     flipped = one["controls"].get("sign flipped")
     free = one["constrained"].get("constrained")
     cells = [
@@ -242,15 +247,28 @@ def _set_row(one: dict[str, Any]) -> str:
         points_alone(one["effect"]),
         f"+{one['positive_flips']} / −{one['negative_flips']}",
         probability(one["p"]),
-        "-" if one["ser"] is None else f"{one['ser']:.2f}",
+        _with_p(one.get("offset")),
+        _with_p(one.get("beyond_prior")),
         " → ".join("-" if value is None else f"{value:.2f}" for value in one["fluency"].values()),
-        f"{points_alone(sum(random) / len(random))} ({points_alone(min(random))} to {points_alone(max(random))})"
-        if random
-        else "",
+        _of_many([rival for key, rival in one["controls"].items() if key.startswith("random")]),
+        _of_many(list((one.get("matched") or {}).values())),
         points_alone(flipped["effect"]) if flipped else "",
         points_alone(free["effect"]) if free else "",
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def _with_p(found: dict[str, Any] | None) -> str:
+    return f"{points_alone(found['effect'])}, p {probability(found['p'])}" if found else ""
+
+
+def _of_many(rivals: list[dict[str, Any]]) -> str:
+    """The mean effect of rivals of one kind, and its range."""
+    effects = [rival["effect"] for rival in rivals]
+    if not effects:
+        return ""
+    mean = points_alone(sum(effects) / len(effects))
+    return f"{mean} ({points_alone(min(effects))} to {points_alone(max(effects))}, {len(effects)})"
 
 
 def _baseline(found: dict[str, Any] | None) -> str:
