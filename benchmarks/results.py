@@ -177,7 +177,8 @@ fitted on validation, does without any set; *beyond it* is what the set does whe
 nats per token that the unsteered model needs for unsteered → steered texts (higher is worse). *Random* is the mean effect, the
 range and the number of random features of like frequency and equal vector length in the set's place; *matched* that of sets chosen
 among random features by the set's own procedure; *flipped* is the set with its sign turned round. *Constrained* is the
-unsteered model limited to the choices. A set that is empty found no candidate beyond noise. The verdict is given by a stated rule (corrsteer_core/reporting/verdict.py). One task in twenty would show p < 0.05 by luck.
+unsteered model limited to the choices. A set that is empty found no candidate beyond noise. The verdict is given
+by a stated rule (corrsteer_core/reporting/verdict.py). One task in twenty would show p < 0.05 by luck.
 """
 
 
