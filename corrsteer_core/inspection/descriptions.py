@@ -36,6 +36,8 @@ MOST_ACTIVE = "Most active at "
 """What a guess of our own begins with, where the texts show a token."""
 LONGEST = 1000  # characters kept of a description
 LARGEST = 2_000_000_000  # bytes of a file, unpacked
+GUESSED = 60
+"""Features that are described at once, those that were tried and those of the largest |r| first."""
 QUOTED = 4  # tokens that a guess names of each kind
 
 _LAYER = re.compile(r"^(\d{1,4})(?:-|$)")

@@ -29,8 +29,6 @@ EACH = 4
 """Texts shown of each part of a feature's activations."""
 WORDS = 4
 """Tokens that are named of a neighbour."""
-GUESSED = 60
-"""Features that are described at once, those of largest |r| and those tried or in a set first."""
 PEAKS = 3  # top texts in which a guess looks for the token of highest activation
 
 
@@ -152,7 +150,7 @@ def peak(model: Model, text: Text, values: np.ndarray) -> str:
 
 
 def describe(
-    run: str, *, top: int = GUESSED, model: Model | None = None, saes: Sequence[Sae] | None = None,
+    run: str, *, top: int = descriptions.GUESSED, model: Model | None = None, saes: Sequence[Sae] | None = None,
     progress: Progress = silent,
 ) -> int:  # fmt: skip
     """Store a guess of our own and the promoted tokens of the run's `top` features; returns how many were described.
@@ -162,6 +160,8 @@ def describe(
     """
     config, _ = stored_run.stored(run)
     wanted = foremost(run, top)
+    if wanted.empty:
+        return 0
     model = model or load_model(config.model, dtype=dtype_to_go_on(config.dtype))
     saes = saes or named_saes.saes_of(config.saes, model)
     peaks = _peaks(run, config, wanted, model, saes, progress)

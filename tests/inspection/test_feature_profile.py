@@ -8,7 +8,7 @@ from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.cli import main
 from corrsteer_core.inspection import feature_profile, logit_lens
 from corrsteer_core.method import collecting, run_setup
-from corrsteer_core.runs import feature_lists
+from corrsteer_core.runs import feature_lists, stored_run
 from corrsteer_core.storage import reading, writing
 from corrsteer_core.tasks import get_task
 from tests.made import runs as tiny
@@ -102,6 +102,16 @@ def test_many_features_are_described_at_once(made):
     drawn = feature_profile.profile_of(run, int(best["layer"]), int(best["feature"]), model, saes)
     makes = drawn.guess.split("; ")[-1]
     assert best["description"].split("; ")[-1] == makes
+
+
+def test_where_no_feature_can_be_ranked_none_is_described(made):
+    run, model, saes = made
+    fitted = stored_run.features_of(run).drop(columns="run")
+    with writing.Writer(run) as store:
+        store.replace("features", fitted.assign(r=None))
+    assert feature_profile.describe(run, model=model, saes=saes) == 0
+    with writing.Writer(run) as store:
+        store.replace("features", fitted)  # other tests have the same run
 
 
 def test_the_command_line_prints_a_feature(made, capsys):

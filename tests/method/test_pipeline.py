@@ -17,10 +17,11 @@ from scipy import stats as scipy_stats
 
 from benchmarks import results
 from corrsteer_core.cli import main
+from corrsteer_core.inspection import feature_profile
 from corrsteer_core.method import candidates, selecting, validation
 from corrsteer_core.models.loading import load_model
 from corrsteer_core.models.prompts import render
-from corrsteer_core.runs import stored_run
+from corrsteer_core.runs import feature_lists, stored_run
 from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.runs.steering_set import SteeringRow, load_set, save_set
 from corrsteer_core.saes.sae import load_saes
@@ -101,6 +102,17 @@ def tables(database):
         return {
             name: connection.execute(f"SELECT * FROM {name}").df() for name in ("samples", "activations", "features")
         }
+
+
+def test_the_foremost_features_are_described_where_that_is_asked_for(files, capsys):
+    status, fitted, err = command(capsys, *fit_arguments(files, "--describe", 3))
+    assert status == 0, err
+    described = feature_lists.features(fitted["run"], feature_lists.FeatureFilter(described=True))
+    assert set(described["feature"]) == set(feature_profile.foremost(fitted["run"], 3)["feature"])
+    assert described["description"].str.len().min() > 0
+    capsys.readouterr()
+    fitted = fitted_once(files)
+    assert feature_lists.described_features(fitted["run"]) == 0
 
 
 def test_features_equal_an_independent_computation_from_samples_and_activations(files, capsys):

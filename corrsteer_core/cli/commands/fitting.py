@@ -14,18 +14,25 @@ from corrsteer_core.evaluation.how_many import CONTROLS
 def _fit_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.run_settings(parser)
     arguments.fitting(parser)
+    parser.add_argument(
+        "--describe", type=values.count, default=0, metavar="N",
+        help="then describe the N foremost features: a guess of our own (see 'describe')",
+    )  # fmt: skip
 
 
 def _fit(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     inputs.quiet_libraries()
+    from corrsteer_core.inspection import feature_profile
     from corrsteer_core.method import collecting, demo
     from corrsteer_core.runs.fit import FitSettings
 
     settings = FitSettings(options.floor, options.permutations)  # if refused, then before anything is collected
     setup = inputs.set_up(options, report)
-    report.weights = dict(demo.FIT)
+    report.weights = dict((*demo.FIT, demo.DESCRIBE) if options.describe else demo.FIT)
     collecting.collect(setup, batch_size=options.batch_size, progress=report)
     collecting.refit(setup.run, settings, report)
+    if options.describe:
+        feature_profile.describe(setup.run, top=options.describe, model=setup.model, saes=setup.saes, progress=report)
     return _fitted(setup.run, options.top)
 
 
