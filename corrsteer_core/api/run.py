@@ -128,7 +128,7 @@ class Run(RunPictures):
         S takes the feature of highest r, A that of each layer, P those of A that help alone on the validation split, V
         the best found by steering candidates there. P and V need the model, which is loaded if nobody holds it; what
         they have tried before is not tried again. `options` are those of `method.selecting.select`: per_layer, scales,
-        longest, ranking, negative. Raises CorrSteerError when nothing can be ranked.
+        longest, ranking, negative, objective. Raises CorrSteerError when nothing can be ranked.
         """
         from corrsteer_core.method.selecting import select
         from corrsteer_core.runs.strategies import get_strategy

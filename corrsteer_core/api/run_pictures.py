@@ -89,4 +89,4 @@ def _drawing(module: str) -> ModuleType:
     try:
         return import_module(f"corrsteer_core.reporting.{module}")
     except ModuleNotFoundError as error:
-        raise CorrSteerError(f"{error.name} is needed to draw; run pip install 'corrsteer-explorer[app]'.") from error
+        raise CorrSteerError(f"{error.name} is needed to draw; run pip install '.[app]' in the checkout.") from error

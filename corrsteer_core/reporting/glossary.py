@@ -72,13 +72,18 @@ GLOSSARY = (
         "How often flips this uneven come about if steering does nothing (exact McNemar test); below 0.05 is "
         "called beyond noise here.",
     ),
+    Point("Prior", "How likely the model finds each answer whatever the question."),
+    Point("q", "p corrected for the number of features: of those with q below 0.05, about 1 in 20 is there by chance."),
     Point(
         "Rival",
         "Another way to the same end that a set is put against: a better prompt, one constant per class, and more.",
     ),
     Point("Run", "One task answered by one model, its features read meanwhile, and everything measured from it."),
     Point("Sample", "One question of a task with its right answer, if it has one."),
-    Point("Scale", "What all coefficients of a set are multiplied by; 0 changes nothing."),
+    Point(
+        "Scale",
+        "What the coefficients of all features that are added are multiplied by; at 0 a set does nothing.",
+    ),
     Point("Shifted samples", "Samples of the same task made otherwise, on which nothing was chosen."),
     Point(
         "Side effect ratio (SER)",
@@ -90,15 +95,22 @@ GLOSSARY = (
     ),
     Point(
         "Steering",
-        "Adding features to the model's inner state while it writes, and leaving everything else as it is.",
+        "Changing features in the model's inner state while it writes (adding them; also holding, capping or removing "
+        "them), and leaving everything else as it is.",
     ),
-    Point("Steering set", "The features that are added together, each with its coefficient, and a scale for all."),
+    Point(
+        "Steering set",
+        "Features, each with what is done with it and a coefficient, and one scale for those that are added.",
+    ),
     Point(
         "Success rate", "Mean outcome of the samples: the share of right answers, where outcomes are right or wrong."
     ),
+    Point("Support", "Number of training samples in which a feature is active."),
     Point(
         "Test samples",
         "The part of the samples that is held back, to measure on.",
     ),
     Point("Token", "A word or a piece of one; models read and write tokens."),
+    Point("Validation samples", "The part of the samples on which features are tried and sets chosen."),
+    Point("Verdict", "What a measurement shows, by a stated rule: works, not shown, harmful and others."),
 )

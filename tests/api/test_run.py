@@ -32,7 +32,7 @@ def test_the_block_in_the_readme_runs(capsys, monkeypatch, tmp_path):
     for old, new in (
         ("load_model()", f"load_model({model.name!r})"),
         ('fit("sentiment", model)', f"fit(model=model, sae={folder!r}, {asked})"),
-        ('select("V")', 'select("V", scales=(2.0,), per_layer=2)'),
+        ('objective="rate"', 'objective="rate", scales=(2.0,), per_layer=2'),
     ):
         assert block.count(old) == 1, old
         block = block.replace(old, new)

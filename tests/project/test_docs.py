@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from corrsteer_core.base.paths import EMBEDDED_SAES
 from corrsteer_core.cli import choices, main
 from corrsteer_core.engine.export_formats import FORMATS
 from corrsteer_core.runs.strategies import LONGEST, PER_LAYER
@@ -100,4 +101,7 @@ def test_the_readme_has_the_defaults_of_the_code():
     )
     assert int(part(r"\*\*V\*\* steers the (\d+) best of each layer alone")) == PER_LAYER
     trained = TrainConfig(layers=(8,))
-    assert part(r"its SAEs are too: (.*?) of text") == f"{trained.d_sae:,} features, {trained.tokens / 1e6:g} M tokens"
+    layers = len(list(EMBEDDED_SAES.glob("layer_*")))
+    assert part(r"its SAEs are too: (.*?) of text") == (
+        f"{trained.d_sae:,} features for each of {layers} layers, {trained.tokens / 1e6:g} M tokens"
+    )

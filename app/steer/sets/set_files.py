@@ -30,7 +30,7 @@ def load(desk: Desk) -> None:
     kept = kept_sets(desk.run)
     st.markdown("**Sets of this run**")
     if not kept:
-        st.caption("None yet; an automatic choice (S, A or V) is made by `select` or the demo.")
+        st.caption("None yet; an automatic choice (S, A, P or V) is made by `select`.")
     for name, steering in kept.items():
         label = components.for_markdown(f"{name}: {kind_of(name)} ({_counted(steering)})")
         st.button(

