@@ -6,7 +6,8 @@ shares the keys and values of all prompt tokens before the last. `prefill` compu
 `read_opening`, before it, those of the tokens that all prompts begin with); `decode` goes on from the
 last prompt token with the variants of a prompt side by side as one block of queries. Which key a
 query sees is said by the attention mask alone: those of the prompt and those of its own variant. So
-the prompt's keys and values are neither computed nor copied for each variant.
+the prompt's keys and values are neither computed nor copied for each variant. A model with layers that keep
+a state in place of keys cannot share it so: there each variant is a row with a copy of what its prompt left.
 
 Rows are numbered prompt by prompt: row = prompt * number of variants + variant.
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.engine.choosing import Choose, greedy
-from corrsteer_core.engine.keys_and_values import ALL, empty_cache, masks, repeated, select_rows
+from corrsteer_core.engine.keys_and_values import ALL, Masks, empty_cache, masks, repeated, select_rows
 from corrsteer_core.engine.operations import Acting, Vectors, acting, acts, constant_part
 from corrsteer_core.models.hooks import LOGITS, Action, Site, hooked, together
 from corrsteer_core.models.loading import Model
@@ -81,6 +82,15 @@ class Prefix:
     last: Tensor  # (prompts,) ids of the last prompt tokens
     lengths: Tensor  # (prompts,) tokens of each prompt
 
+    def times(self, n: int) -> Prefix:
+        """Every prompt n times, to go on from; this prefix stays as it is."""
+        cache = repeated(self.cache, 1)
+        if n == 1:
+            return replace(self, cache=cache)
+        rows = torch.arange(len(self.last), device=self.last.device).repeat_interleave(n)
+        select_rows(cache, rows)
+        return Prefix(cache, self.places[rows], self.last[rows], self.lengths[rows])
+
 
 @dataclass
 class Step:
@@ -95,14 +105,19 @@ class Step:
 
 @torch.inference_mode()
 def read_opening(model: Model, prompts: Sequence[Sequence[int]], watch: Watch | None = None) -> Opening | None:
-    """Read what all prompts begin with (a system prompt, examples); None if there is nothing, or one prompt only."""
+    """Read what all prompts begin with (a system prompt, examples); None if there is nothing, or one prompt only.
+
+    None, too, for a model with states: a shorter prompt's padding would come between the opening and the rest.
+    """
+    if model.recurrent:
+        return None
     # The last token of a prompt is decoded, never read beforehand, so it cannot be part of the opening.
     first, last = min(prompts, key=list), max(prompts, key=list)  # what these two share, all in between share
     pairs = zip(first[: min(map(len, prompts)) - 1], last, strict=False)
     length = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
     if len(prompts) < 2 or length == 0:
         return None
-    cache = empty_cache()
+    cache = empty_cache(model)
     places = torch.arange(length, device=model.device)[None]
     ids = torch.tensor([prompts[0][:length]], device=model.device)
     _read(model, cache, ids, places, places, watch)
@@ -130,7 +145,7 @@ def prefill(
         ids[row, width - read :] = torch.tensor(prompt[start:-1], dtype=torch.long)
         places[row, start + width - read :] = torch.arange(start, start + read)
     ids, places = ids.to(model.device), places.to(model.device)
-    cache = repeated(opening.cache, len(prompts)) if opening else empty_cache()
+    cache = repeated(opening.cache, len(prompts)) if opening else empty_cache(model)
     if width:
         _read(model, cache, ids, places[:, start:], places, watch)
     last = torch.tensor([prompt[-1] for prompt in prompts], device=model.device)
@@ -165,7 +180,7 @@ def decode(
     A row ends with any of the model's end tokens (which is yielded) or after `max_new_tokens`.
     The prefix is left as it was and can be decoded again. No hook is on the model between steps.
     """
-    block = _Block.start(prefix, len(variants))
+    block = _Block.start(model, prefix, len(variants))
     steering = _Steering(model, variants)
     ends = torch.tensor(sorted(model.end_tokens), dtype=torch.long, device=block.tokens.device)
     # Asking the device whether rows have ended makes the host wait for it; on a CPU that is free.
@@ -197,7 +212,10 @@ def decode(
 
 @dataclass
 class _Block:
-    """The rows still in the batch: the variants of a prompt are queries side by side, over one set of keys."""
+    """The rows still in the batch: the variants of a prompt are queries side by side, over one set of keys.
+
+    In a model with states each stands alone, as if it were a prompt of its own.
+    """
 
     cache: Any
     places: Tensor  # (prompts, keys) position of every key, -1 for padding
@@ -209,22 +227,23 @@ class _Block:
     alive: Tensor  # (prompts, queries) false for rows that have ended
 
     @classmethod
-    def start(cls, prefix: Prefix, n: int) -> _Block:
+    def start(cls, model: Model, prefix: Prefix, n: int) -> _Block:
         """All rows of a prefix, about to decode the last prompt token."""
-        count, device = len(prefix.last), prefix.last.device
-        rows = torch.arange(count * n, device=device).view(count, n)
+        rows = torch.arange(len(prefix.last) * n, device=prefix.last.device)
+        prefix = prefix.times(n if model.recurrent else 1)
+        rows = rows.view(len(prefix.last), -1)
         return cls(
-            cache=repeated(prefix.cache, 1),
+            cache=prefix.cache,
             places=prefix.places,
             owner=torch.full_like(prefix.places, ALL),
             position=prefix.lengths[:, None] - 1,
             rows=rows,
             variant=rows % n,
-            tokens=prefix.last[:, None].expand(count, n),
+            tokens=prefix.last[:, None].expand(rows.shape),
             alive=torch.ones_like(rows, dtype=torch.bool),
         )
 
-    def masks(self, model: Model) -> Tensor | dict[str, Tensor]:
+    def masks(self, model: Model) -> Masks:
         """What the next tokens see; their keys are counted in."""
         self.places = torch.cat([self.places, self.position.expand_as(self.variant)], 1)
         self.owner = torch.cat([self.owner, self.variant], 1)

@@ -17,6 +17,7 @@ from corrsteer_core.engine.generation import UNSTEERED, Vectors
 from corrsteer_core.evaluation.how_many import CONTROLS, MATCHED
 from corrsteer_core.method.run_setup import Setup
 from corrsteer_core.models.limits import (
+    bytes_per_row,
     bytes_per_token,
     limits_with,
     memory_of,
@@ -44,6 +45,8 @@ class Memory:
     saes: int
     token: int
     """Keys and values of one token."""
+    row: int
+    """States of one text, where some layers keep those in place of keys and values."""
     device: int
     """What there is in all."""
 
@@ -58,6 +61,7 @@ class Memory:
             "weights_gib": self.weights / GIB,
             "saes_gib": self.saes / GIB,
             "keys_and_values_mib_per_1000_tokens": 1000 * self.token / 2**20,
+            **({"states_mib_per_text": self.row / 2**20} if self.row else {}),
             "device_gib": self.device / GIB,
             "left_gib": self.left / GIB,
             "fits": self.left > 0,
@@ -68,7 +72,8 @@ def memory_here(model: Model, saes: Sequence[Sae]) -> Memory:
     """What is loaded takes, on the device that it lies on."""
     read = sum(weight.numel() * weight.element_size() for sae in saes for weight in sae.net.parameters())
     token = bytes_per_token(model.text_config, model.dtype)
-    return Memory(weights_of(model), read, token, memory_of(model.device))
+    row = bytes_per_row(model.text_config)
+    return Memory(weights_of(model), read, token, row, memory_of(model.device))
 
 
 def memory_of_config(config: Any, dtype: torch.dtype, layers: int, features: int, device: int) -> Memory:
@@ -80,7 +85,8 @@ def memory_of_config(config: Any, dtype: torch.dtype, layers: int, features: int
     text = config.get_text_config()
     numbers = sum(weight.numel() for weight in net.parameters())
     sae = features * (2 * text.hidden_size + 1) + text.hidden_size
-    return Memory(numbers * dtype.itemsize, 4 * layers * sae, bytes_per_token(text, dtype), device)
+    token, row = bytes_per_token(text, dtype), bytes_per_row(text)
+    return Memory(numbers * dtype.itemsize, 4 * layers * sae, token, row, device)
 
 
 def prompts_at_once(memory: Memory, config: Any, kind: str, length: int, new: int) -> int:

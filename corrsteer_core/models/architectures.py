@@ -22,7 +22,7 @@ class Layout:
     mlp_out: str
     """Module whose output the MLP adds to the residual stream; of this and the next two, empty: no such hook point."""
     attn_out: str
-    """Module whose output attention adds to the residual stream."""
+    """Module whose output attention adds to the residual stream. Where blocks differ, "one|another": the one that is there."""
     attn_z: str
     """Module whose input is the heads' outputs side by side."""
     final_norm: str = "model.norm"
@@ -39,6 +39,9 @@ _GEMMA = Layout("model.layers", "post_feedforward_layernorm", "post_attention_la
 _PHI = Layout("model.layers", "mlp", "self_attn.dense", "self_attn.dense", "model.final_layernorm", "phi2")
 # Granite multiplies what attention and MLP return before it adds it, so that no module's output is what is added.
 _GRANITE = Layout("model.layers", "", "", "")
+# Qwen 3.5: three of four blocks have a gated delta net in place of attention. The inputs of the two projections are of two
+# widths and scaled by a gate, so there is no attn_z.
+_QWEN_NEXT = Layout("model.layers", "mlp", "self_attn.o_proj|linear_attn.out_proj", "")
 LAYOUTS: dict[str, Layout] = {
     "llama": _LLAMA,
     "mistral": _LLAMA,
@@ -77,6 +80,9 @@ LAYOUTS: dict[str, Layout] = {
     "gpt_oss": replace(_LLAMA, llama_cpp="gpt-oss"),
     "granite": replace(_GRANITE, llama_cpp="granite"),
     "stablelm": replace(_LLAMA, llama_cpp="stablelm"),
+    "qwen3_5_text": replace(_QWEN_NEXT, llama_cpp="qwen35"),
+    "qwen3_5_moe_text": replace(_QWEN_NEXT, llama_cpp="qwen35moe"),
+    "qwen3_next": replace(_QWEN_NEXT, llama_cpp="qwen3next"),
 }
 """By the `model_type` of transformers' configuration."""
 
@@ -89,6 +95,11 @@ _ATTENTION = tuple(
     for module in ("self_attn", "attn", "attention", "self_attention")
     for projection in ("o_proj", "dense", "out_proj", "c_proj")
 )
+
+
+def is_recurrent(config: Any) -> bool:
+    """Whether some layers of a model of this (text) configuration keep a state in place of keys and values."""
+    return "linear_attention" in (getattr(config, "layer_types", None) or ())
 
 
 def layout_of(name: str, net: Any) -> Layout:

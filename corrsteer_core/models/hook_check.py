@@ -2,7 +2,8 @@
 
 The first reads every hook point on a few tokens and holds that against transformers' `hidden_states`; in further rows of
 the same batch a vector is added at one layer, and must be found behind it and not before. The second reads the tokens twice
-in one row, side by side, as `engine.generation` does with variants. So a wrong entry of LAYOUTS, a wrong guess for an
+in one row, side by side, as `engine.generation` does with variants; of models with a state in place of keys it reads them in
+parts and padded, as it does with those (`models.recurrent`). So a wrong entry of LAYOUTS, a wrong guess for an
 architecture without one, or a way of computing that the engine does not know is an error at load, never a wrong number.
 """
 
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from corrsteer_core.base.errors import CorrSteerError, out_of_memory
 from corrsteer_core.base.hub_errors import first_line
-from corrsteer_core.models.architectures import LAYOUTS, Layout, layout_of
+from corrsteer_core.models.architectures import LAYOUTS, Layout, is_recurrent, layout_of
 from corrsteer_core.models.devices import computes_on
 from corrsteer_core.models.hooks import PARTS, Action, Kind, Site, hooked, site_in
 
@@ -30,6 +31,7 @@ FROM = 3
 SAME = 1e-4
 """Relative difference below which two readings of one pass are one number."""
 _ATTENDING = {"full_attention", "sliding_attention"}
+_RECURRENT = {"full_attention", "linear_attention"}
 
 _CHECKED: WeakKeyDictionary[nn.Module, Layout] = WeakKeyDictionary()
 
@@ -49,25 +51,29 @@ class _Reading:
 def checked(name: str, net: Any) -> Layout:
     """Where a transformers causal model has its hook points, tried on the model itself the first time it is asked.
 
-    Raises CorrSteerError where they are not what they are taken for, and for an architecture whose layers keep a state in
-    place of keys and values, which variants read side by side would share.
+    Raises CorrSteerError where they are not what they are taken for, and for an architecture with layers of a kind that the
+    engine does not know how to go on from.
     """
     if net not in _CHECKED:
         layout = layout_of(name, net)
-        _refuse_states(name, net)
+        _refuse_others(name, net)
         with _left_as_it_was(net), torch.inference_mode():
             _CHECKED[net] = _tried(name, net, layout)
     return _CHECKED[net]
 
 
-def _refuse_states(name: str, net: Any) -> None:
+def _refuse_others(name: str, net: Any) -> None:
     config = net.config.get_text_config()
-    others = sorted(set(getattr(config, "layer_types", None) or ()) - _ATTENDING)
+    kinds = set(getattr(config, "layer_types", None) or ())
+    # With no layer that attends, transformers' cache cannot tell how much was read.
+    known = _RECURRENT if "full_attention" in kinds and is_recurrent(config) else _ATTENDING
+    others = sorted(kinds - known)
     others += ["alibi"] if getattr(config, "alibi", False) else []
     if others:
         raise CorrSteerError(
             f"{name} (architecture {net.config.model_type!r}) has layers of the kind {', '.join(others)}, which this tool "
-            f"cannot read with several variants side by side; choose a model whose layers all attend to keys and values."
+            f"cannot go on from with several variants; choose a model whose layers attend to keys and values, all of them or "
+            f"some beside linear attention."
         )
 
 
@@ -100,9 +106,12 @@ def _tried(name: str, net: Any, layout: Layout) -> Layout:
         blocks = net.get_submodule(layout.blocks)
         final_norm = net.get_submodule(layout.final_norm)
         if not listed:
-            layout = _without(layout, [kind for kind in PARTS if not _everywhere(blocks, layout, kind)])
+            lacking = [kind for kind in PARTS if not _everywhere(blocks, layout, kind)]
+            if is_recurrent(net.config.get_text_config()):  # its two kinds of layers need not have one width there
+                lacking.append("attn_z")
+            layout = _without(layout, lacking)
         reading = _read(net, blocks, layout)
-        aside = _side_by_side(net, blocks, layout)
+        again = _again(net, blocks)
     except Exception as error:  # another architecture's forward pass fails in as many ways as there are architectures
         if out_of_memory(error):
             raise
@@ -115,7 +124,7 @@ def _tried(name: str, net: Any, layout: Layout) -> Layout:
             raise _wrong(name, net, "what attention and MLP are read to add is not what their block adds")
         layout = _without(layout, PARTS)
     _check_arrives(name, net, reading, layout, len(blocks))
-    _check_side_by_side(name, net, reading, aside)
+    _check_again(name, net, reading, again)
     return layout
 
 
@@ -184,7 +193,16 @@ def _read(net: Any, blocks: nn.ModuleList, layout: Layout) -> _Reading:
     )
 
 
-def _side_by_side(net: Any, blocks: nn.ModuleList, layout: Layout) -> dict[int, Tensor]:
+def _again(net: Any, blocks: nn.ModuleList) -> dict[int, Tensor]:
+    """What blocks make of the text, (copies, tokens, d), where it is read as variants are."""
+    if not is_recurrent(net.config.get_text_config()):
+        return _side_by_side(net, blocks)
+    from corrsteer_core.models.recurrent import read_in_parts
+
+    return read_in_parts(net, blocks, _tokens(net))
+
+
+def _side_by_side(net: Any, blocks: nn.ModuleList) -> dict[int, Tensor]:
     """What blocks read, (2, tokens, d), of a text that stands twice in one row, token by token, neither seeing the other."""
     from transformers import DynamicCache
 
@@ -285,9 +303,14 @@ def _check_arrives(name: str, net: Any, reading: _Reading, layout: Layout, n_lay
                 raise _wrong(name, net, f"what is added at {kind} is not what arrives at the next block")
 
 
-def _check_side_by_side(name: str, net: Any, reading: _Reading, aside: dict[int, Tensor]) -> None:
-    """Two copies in one row are each the text by itself."""
-    for layer, copies in aside.items():
-        # The middle position: in a mixture of experts rounding alone may send one to another expert.
-        if _apart(copies, reading.at[layer, "resid_post"][0]).median() > _coarse(net.dtype):
-            raise _wrong(name, net, f"layer {layer} reads a text otherwise when another stands beside it in one row")
+def _check_again(name: str, net: Any, reading: _Reading, again: dict[int, Tensor]) -> None:
+    """Read as variants are (two copies in one row, or padded and in parts), each is the text by itself."""
+    recurrent = is_recurrent(net.config.get_text_config())
+    how = "behind padding and in parts" if recurrent else "when another stands beside it in one row"
+    for layer, copies in again.items():
+        off = _apart(copies, reading.at[layer, "resid_post"][0])
+        # The middle position: in a mixture of experts rounding alone may send one to another expert. What was read from a
+        # copied state is looked at by itself.
+        some = off.unflatten(-1, (-1, FROM)) if recurrent else off.flatten()
+        if some.median(-1).values.max() > _coarse(net.dtype):
+            raise _wrong(name, net, f"layer {layer} reads a text otherwise {how}")

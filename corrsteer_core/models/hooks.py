@@ -93,7 +93,17 @@ def site_in(block: nn.Module, layout: Layout, kind: Kind) -> Site:
     path = getattr(layout, kind)
     if not path:
         raise AttributeError(f"no module is known for {kind}")
+    *others, path = path.split("|")
+    path = next((other for other in others if _has(block, other)), path)
     return Site(block.get_submodule(path), "input" if kind == "attn_z" else "output")
+
+
+def _has(block: nn.Module, path: str) -> bool:
+    try:
+        block.get_submodule(path)
+    except AttributeError:
+        return False
+    return True
 
 
 def together(*parts: Mapping[Site, Action]) -> dict[Site, Action]:

@@ -36,8 +36,13 @@ def prompts_within(limits: Limits, tokens: int, variants: int = 1) -> int:
 
 
 def variants_that_fit(model: Model, prompts: int, length: int, max_new_tokens: int) -> int:
-    """Variants decoded together, of so many prompts of at most `length` tokens: all see the keys of all steps."""
+    """Variants decoded together, of so many prompts of at most `length` tokens: all see the keys of all steps.
+
+    In a model with states each is a row of its own, with the prompt's keys.
+    """
     limits = limits_of(model)
+    if model.recurrent:
+        return max(1, min(limits.rows, limits.tokens // (length + max_new_tokens)) // prompts)
     return max(1, min(limits.rows // prompts, (limits.tokens // prompts - length) // max_new_tokens))
 
 
@@ -75,17 +80,35 @@ def _limits_here(model: Model) -> Limits:
 
 def limits_with(left: float, token: int, config: Any, kind: str) -> Limits:
     """The limits of a kind of device with so many bytes `left` beside the weights; `token` is what its keys take."""
-    row = config.vocab_size * 2 * 4  # sums over logits are float32
+    row = config.vocab_size * 2 * 4 + bytes_per_row(config)  # sums over logits are float32
     share = MEMORY_SHARE * max(0, left)
     most = LIMITS.get(kind, ELSEWHERE)
     return Limits(most.prompts, min(most.rows, int(share / row)), min(most.tokens, int(share / token)))
 
 
 def bytes_per_token(config: Any, dtype: torch.dtype) -> int:
-    """Of keys and values in all layers; growing the cache holds it twice for a moment."""
+    """Of keys and values in all layers that have any; growing the cache holds it twice for a moment."""
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = head_width(config)
-    return 2 * 2 * config.num_hidden_layers * heads * width * dtype.itemsize
+    layers = config.num_hidden_layers - _with_states(config)
+    return 2 * 2 * layers * heads * width * dtype.itemsize
+
+
+def bytes_per_row(config: Any) -> int:
+    """Of the states that layers without keys keep of a text, however long; 0 where all layers have keys.
+
+    Counted is the float32 state of each head (keys by values): the convolution's few inputs are a hundredth of it. It is
+    held twice, by the prompt and by what goes on from there. Where a configuration does not say its sizes as Qwen's do,
+    they are taken to be those of attention.
+    """
+    heads = getattr(config, "linear_num_value_heads", None) or config.num_attention_heads
+    key, value = (getattr(config, f"linear_{kind}_head_dim", None) or head_width(config) for kind in ("key", "value"))
+    return 2 * 4 * _with_states(config) * heads * key * value
+
+
+def _with_states(config: Any) -> int:
+    """Layers that keep a state in place of keys and values."""
+    return sum(kind == "linear_attention" for kind in getattr(config, "layer_types", None) or ())
 
 
 def memory_of(device: torch.device) -> int:

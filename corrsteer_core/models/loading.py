@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from corrsteer_core.base.errors import CorrSteerError, out_of_memory
 from corrsteer_core.base.hub_errors import first_line, hub_reason
 from corrsteer_core.base.paths import EMBEDDED
-from corrsteer_core.models.architectures import Layout, layout_of
+from corrsteer_core.models.architectures import Layout, is_recurrent, layout_of
 from corrsteer_core.models.conditions import Conditions
 from corrsteer_core.models.devices import AUTO, computes_on, pick_dtype, place, quantization
 from corrsteer_core.models.embedded import embedded_folder
@@ -73,6 +73,11 @@ class Model:
     def text_config(self) -> Any:
         """Configuration of the language model, also where it is part of a larger one."""
         return self.net.config.get_text_config()
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether some layers keep a state in place of keys and values."""
+        return is_recurrent(self.text_config)
 
     @property
     def d_model(self) -> int:

@@ -36,7 +36,7 @@ STYLES = {
     "chat": PromptStyle(chat=True),
     "system": PromptStyle(True, "Be brief.", (("Hi", "Hello"),)),
 }
-HINTS = {"llama": "llama", "gemma2": "gemma2", "gpt2": "gpt2"}
+HINTS = {"llama": "llama", "gemma2": "gemma2", "gpt2": "gpt2", "qwen3_5_text": "qwen35"}
 KINDS = ("resid_pre", "mlp_out", "attn_out", "attn_z")
 
 

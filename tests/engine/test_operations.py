@@ -22,7 +22,7 @@ from corrsteer_core.runs.steering_set import Firing, SteeringRow
 from corrsteer_core.saes.sae import ref_of
 from corrsteer_core.workers.pool import spread_over
 from tests.made import runs as tiny_run
-from tests.made.models import FAST, activations_at, prompts, random_sae, tiny
+from tests.made.models import FAST, activations_at, each, prompts, random_sae, tiny
 from tests.made.operations import answered, fired
 from tests.made.sets import empty_set
 
@@ -103,8 +103,9 @@ def test_batch_equals_alone_whatever_acts_in_the_variants_beside(architecture):
     assert by_us(model, ids, variants[::-1], batch_size=2) == [row[::-1] for row in alone]
 
 
-@pytest.mark.parametrize("kind", ["resid_pre", "resid_post", "mlp_out", "attn_out", "attn_z"])
-@pytest.mark.parametrize("architecture", FAST)
+@pytest.mark.parametrize(
+    ("architecture", "kind"), each(FAST, ["resid_pre", "resid_post", "mlp_out", "attn_out", "attn_z"])
+)
 def test_generate_of_transformers_writes_the_same_at_every_kind_of_hook_point(architecture, kind):
     model = tiny(architecture)
     saes = [random_sae(model, 1, kind), random_sae(model, 2, kind)]

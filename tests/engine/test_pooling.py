@@ -5,7 +5,7 @@ import torch
 
 from corrsteer_core.engine.batches import answers
 from corrsteer_core.engine.pooling import Pooler, sparse_rows
-from tests.made.models import ARCHITECTURES, FAST, activations_at, prompts, random_sae, tiny
+from tests.made.models import ARCHITECTURES, FAST, RECURRENT, activations_at, each, prompts, random_sae, tiny
 
 NEW = 6
 
@@ -26,7 +26,7 @@ def plain(model, sae, prompt, generated, pooling="max"):
     return z.mean(0) if pooling == "mean" else z.amax(0)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", [*ARCHITECTURES, *RECURRENT])
 def test_pooled_values_equal_a_plain_forward_pass(architecture):
     model = tiny(architecture)
     saes = [random_sae(model, 0), random_sae(model, 2)]
@@ -61,8 +61,9 @@ def test_what_prompts_begin_with_is_read_once_and_still_pooled(architecture, poo
                 torch.testing.assert_close(values, expected, atol=2e-4, rtol=2e-4)
 
 
-@pytest.mark.parametrize("kind", ["resid_pre", "mlp_out", "attn_out", "attn_z"])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    ("architecture", "kind"), each([*ARCHITECTURES, *RECURRENT], ["resid_pre", "mlp_out", "attn_out", "attn_z"])
+)
 def test_every_kind_of_hook_point_is_read(architecture, kind):
     model = tiny(architecture)
     sae = random_sae(model, 1, kind)

@@ -8,7 +8,7 @@ from corrsteer_core.engine.batches import answers
 from corrsteer_core.inspection.token_activations import Text, activations, answered, feature_activations, spans, text_of
 from corrsteer_core.models.prompts import answer_text, render
 from corrsteer_core.runs.prompt_style import PromptStyle
-from tests.made.models import ARCHITECTURES, FAST, activations_at, prompts, random_sae, tiny
+from tests.made.models import ARCHITECTURES, FAST, activations_at, each, prompts, random_sae, tiny
 
 NEW = 6
 PLAIN = PromptStyle(chat=False)
@@ -39,8 +39,7 @@ def test_values_equal_a_plain_forward_pass_of_each_text(architecture):
             np.testing.assert_allclose(found.values, expected, atol=2e-4, rtol=2e-4)
 
 
-@pytest.mark.parametrize("kind", ["resid_pre", "mlp_out", "attn_out", "attn_z"])
-@pytest.mark.parametrize("architecture", FAST)
+@pytest.mark.parametrize(("architecture", "kind"), each(FAST, ["resid_pre", "mlp_out", "attn_out", "attn_z"]))
 def test_every_kind_of_hook_point_is_read(architecture, kind):
     model = tiny(architecture)
     sae = random_sae(model, 1, kind)

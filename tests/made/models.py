@@ -15,13 +15,19 @@ from corrsteer_core.saes.sae import Sae, _placed
 
 WIDTH = 32
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "gpt2", "gpt_neox")
-FAST = ("llama", "gemma2", "gpt2")
+FAST = ("llama", "gemma2", "gpt2", "qwen3_5_text")
 _EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 _DEEPSEEK = {
     "num_key_value_heads": 4, "q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8,
     "v_head_dim": 12, "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "n_shared_experts": 1,
     "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1,
 }  # fmt: skip
+_STATES = {
+    "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 12,
+    "linear_conv_kernel_dim": 3, "head_dim": 16, "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+}  # fmt: skip
+RECURRENT = ("qwen3_5_text", "qwen3_5_moe_text", "qwen3_next")
+"""Those of MORE with layers that keep a state in place of keys and values."""
 MORE: dict[str, dict] = {
     "gemma": {"head_dim": 16},
     "qwen2_moe": _EXPERTS | {"shared_expert_intermediate_size": 16},
@@ -40,6 +46,9 @@ MORE: dict[str, dict] = {
     "gpt_oss": {"head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 2, "rope_parameters": None},
     "granite": {"residual_multiplier": 0.5, "logits_scaling": 2.0, "embedding_multiplier": 3.0},
     "stablelm": {},
+    "qwen3_5_text": _STATES,
+    "qwen3_5_moe_text": _STATES | _EXPERTS | {"shared_expert_intermediate_size": 16},
+    "qwen3_next": _STATES | _EXPERTS | {"shared_expert_intermediate_size": 16},
 }
 """Further architectures of the table, by `model_type`, with what their tiny configurations need beside the usual."""
 WINDOWED = ("mistral", "qwen2", "qwen3", "gemma2", "gemma3_text")
@@ -48,6 +57,11 @@ TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+
+
+def each(architectures: Sequence[str], kinds: Sequence[str]) -> list[tuple[str, str]]:
+    """Every architecture with every kind of hook point that it has: those with states have no heads' outputs."""
+    return [(one, kind) for kind in kinds for one in architectures if kind != "attn_z" or one not in RECURRENT]
 
 
 @cache

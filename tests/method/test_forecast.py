@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import transformers
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.cli import main
@@ -34,6 +35,20 @@ def test_a_configuration_alone_gives_what_the_loaded_model_and_its_saes_take():
     halved = forecast.memory_of_config(model.net.config, torch.bfloat16, 0, D_SAE, 1000)
     assert 2 * halved.weights == here.weights
     assert halved.table()["fits"] is (halved.weights < 1000)
+
+
+def test_layers_with_states_take_no_keys_but_room_for_every_text():
+    """Qwen 3.5's sizes: per text 18 layers of 16 float32 states of 128 x 128, twice; keys in the other 6 layers alone."""
+    config = transformers.Qwen3_5TextConfig(
+        vocab_size=1000, hidden_size=64, intermediate_size=64, num_hidden_layers=24, num_attention_heads=8,
+        num_key_value_heads=2, head_dim=256, linear_num_value_heads=16,
+    )  # fmt: skip
+    memory = forecast.memory_of_config(config, torch.bfloat16, 0, D_SAE, 24 * forecast.GIB)
+    assert memory.table()["states_mib_per_text"] == 2 * 18 * 16 * 128 * 128 * 4 / 2**20 == 36
+    assert memory.token == 2 * 6 * 2 * (2 * 256) * 2  # growing, layers, keys and values, heads, bytes
+    batch = forecast.prompts_at_once(memory, config, "cuda", 40, 24)
+    assert batch == int(0.25 * memory.left / (memory.row + 8 * 1000)) < 256
+    assert "states_mib_per_text" not in forecast.memory_here(load()[0], []).table()
 
 
 def test_a_batch_is_as_large_as_the_engine_would_make_it():

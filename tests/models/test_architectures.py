@@ -1,21 +1,37 @@
 """Every architecture of the table on a tiny random model, against transformers; those without an entry, and wrong entries."""
 
 import copy
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
+import transformers
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.engine.generation import UNSTEERED
-from corrsteer_core.models import architectures, hook_check
+from corrsteer_core.models import architectures, hook_check, recurrent
 from corrsteer_core.models.architectures import LAYOUTS
 from corrsteer_core.models.hook_check import checked
 from corrsteer_core.models.hooks import PARTS, HookPoint, hooked
+from corrsteer_core.models.loading import load_model
 from tests.engine.test_generation import by_transformers, by_us, vector
-from tests.made.models import ARCHITECTURES, FAST, MORE, activations_at, made_of, prompts, small_config, tiny
+from tests.made.models import (
+    ARCHITECTURES,
+    FAST,
+    MORE,
+    RECURRENT,
+    WIDTH,
+    activations_at,
+    made_of,
+    prompts,
+    small_config,
+    tiny,
+    tokenizer,
+)
 
 ALL = (*ARCHITECTURES, *MORE)
+MIXED = ["linear_attention", "full_attention", "linear_attention"]
 TRIED = tuple({"gemma3": "gemma3_text"}.get(one, one) for one in LAYOUTS)
 LOOKS_BACK = ("mixtral", "phi3", "qwen3_moe", "olmo3", "gpt_oss")
 
@@ -73,8 +89,9 @@ def test_the_parts_of_a_block_add_up_and_have_the_width_that_is_said(architectur
             for kind in ("resid_pre", "attn_out", "mlp_out", "resid_post")
         )
         torch.testing.assert_close(pre + attention + mlp, post, atol=1e-5, rtol=1e-5)
-        heads = activations_at(model, HookPoint(layer, "attn_z"), ids)
-        assert heads.shape[-1] == model.width("attn_z")
+        if architecture not in RECURRENT:
+            heads = activations_at(model, HookPoint(layer, "attn_z"), ids)
+            assert heads.shape[-1] == model.width("attn_z")
 
 
 @pytest.mark.parametrize("kind", PARTS)
@@ -140,6 +157,21 @@ def test_a_norm_behind_attention_and_mlp_that_an_entry_forgets_is_found(architec
         checked("it", net)
 
 
+@pytest.mark.parametrize(
+    ("places", "said"),
+    [
+        ("self_attn.o_proj", "could not be read"),
+        ("self_attn.o_proj|linear_attn.norm", "what attention and MLP are read to add"),
+        ("self_attn.o_proj|input_layernorm", "what attention and MLP are read to add"),
+    ],
+)
+def test_a_wrong_place_in_one_of_two_kinds_of_blocks_is_refused(places, said, monkeypatch):
+    net = copy.deepcopy(tiny("qwen3_5_text").net)
+    monkeypatch.setitem(LAYOUTS, "qwen3_5_text", replace(LAYOUTS["qwen3_5_text"], attn_out=places))
+    with pytest.raises(CorrSteerError, match=said):
+        checked("it", net)
+
+
 def test_blocks_in_another_order_than_they_are_run_in_are_refused(monkeypatch):
     net = copy.deepcopy(tiny("llama").net)
     net.turned = torch.nn.ModuleList(reversed(net.model.layers))
@@ -185,14 +217,33 @@ def test_one_without_an_entry_is_tried_at_the_usual_places(architecture, monkeyp
     found = checked("it", net)
     assert (found.blocks, found.final_norm) == (entry.blocks, entry.final_norm)
     # Gemma's norms behind attention and MLP are at no usual place: the residual stream is all that is sure.
-    expected = ("", "", "") if architecture == "gemma2" else (entry.mlp_out, entry.attn_out, entry.attn_z)
+    # And so it is where the first block's attention has another name than the second's.
+    few = architecture in ("gemma2", "qwen3_5_text")
+    expected = ("", "", "") if few else (entry.mlp_out, entry.attn_out, entry.attn_z)
     assert (found.mlp_out, found.attn_out, found.attn_z) == expected
 
 
-@pytest.mark.parametrize("architecture", ["cohere", "starcoder2", "seed_oss", "glm4", "ernie4_5"])
+HYBRID = {
+    "bamba": {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8, "attn_layer_indices": [1]},
+    "granitemoehybrid": {
+        "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8, "layer_types": ["mamba", "attention", "mamba"],
+        "num_local_experts": 0, "shared_intermediate_size": 64,
+    },
+    "kimi_linear": {
+        "linear_head_dim": 8, "linear_num_heads": 4, "layer_types": MIXED, "kv_lora_rank": 16, "qk_rope_head_dim": 8,
+        "qk_nope_head_dim": 8, "v_head_dim": 8, "num_experts": 4, "num_experts_per_token": 2, "moe_intermediate_size": 16,
+        "num_key_value_heads": 4,
+    },
+    "olmo_hybrid": {"layer_types": MIXED},
+}  # fmt: skip
+"""Without an entry, some layers of which keep a state."""
+
+
+@pytest.mark.parametrize("architecture", ["cohere", "starcoder2", "seed_oss", "glm4", "ernie4_5", *HYBRID])
 def test_families_of_transformers_without_an_entry_are_steered_as_generate_is(architecture):
     assert architecture not in LAYOUTS
-    model = made_of(small_config(architecture, head_dim=8), architecture)
+    model = made_of(small_config(architecture, **HYBRID.get(architecture, {"head_dim": 8})), architecture)
+    assert model.recurrent == (architecture in HYBRID)
     model = replace(model, checked=checked(architecture, model.net))
     ids = prompts(model)[:3]
     vectors = {HookPoint(1): vector(1, 3.0)}
@@ -208,17 +259,15 @@ def test_one_with_blocks_at_no_usual_place_is_refused(monkeypatch):
         checked("it", net)
 
 
-LINEAR = {
-    "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
-    "head_dim": 16, "layer_types": ["linear_attention", "full_attention", "linear_attention"],
-}  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("architecture", "settings", "kind"),
-    [("qwen3_5_text", LINEAR, "linear_attention"), ("falcon", {"alibi": True}, "alibi")],
+    [
+        ("qwen3_5_text", {"layer_types": ["linear_attention"] * 3}, "linear_attention"),
+        ("falcon_h1", {}, "hybrid"),
+        ("falcon", {"alibi": True}, "alibi"),
+    ],
 )
-def test_layers_that_keep_a_state_or_count_keys_are_refused(architecture, settings, kind):
+def test_layers_that_all_keep_a_state_do_both_or_count_keys_are_refused(architecture, settings, kind):
     net = made_of(small_config(architecture, **settings), architecture).net
     with pytest.raises(CorrSteerError, match=f"layers of the kind {kind}, which"):
         checked("it", net)
@@ -226,10 +275,53 @@ def test_layers_that_keep_a_state_or_count_keys_are_refused(architecture, settin
 
 def test_a_state_that_the_configuration_does_not_tell_of_is_found(monkeypatch):
     """Two texts side by side share it."""
-    net = made_of(small_config("qwen3_5_text", **LINEAR), "it").net
-    monkeypatch.setattr(hook_check, "_refuse_states", lambda name, net: None)
+    net = copy.deepcopy(tiny("qwen3_5_text").net)
+    monkeypatch.setattr(hook_check, "_refuse_others", lambda name, net: None)
+    monkeypatch.setattr(hook_check, "is_recurrent", lambda config: False)
     with pytest.raises(CorrSteerError, match="when another stands beside it|could not be read"):
         checked("it", net)
+
+
+@pytest.mark.parametrize("architecture", RECURRENT)
+def test_a_state_that_padding_changes_is_found(architecture, monkeypatch):
+    net = copy.deepcopy(tiny(architecture).net)
+    module = sys.modules[type(net).__module__]
+    monkeypatch.setattr(module, "apply_mask_to_padding_states", lambda hidden, mask: hidden)
+    with pytest.raises(CorrSteerError, match=r"layer \d reads a text otherwise behind padding and in parts"):
+        checked("it", net)
+
+
+def test_a_model_that_forgets_its_state_when_it_reads_several_tokens_is_refused():
+    """Jamba goes on from its state with one token at a time, and begins anew with two."""
+    settings = {"attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 2, "mamba_d_state": 8}
+    net = made_of(small_config("jamba", **settings), "jamba").net
+    with pytest.raises(CorrSteerError, match=r"layer \d reads a text otherwise behind padding and in parts"):
+        checked("it", net)
+
+
+def test_a_state_that_is_not_copied_with_its_row_is_found(monkeypatch):
+    def mixed_up(layer, rows):
+        real(layer, (rows + 1) % 2)
+
+    real = recurrent.KeptStates.batch_select_indices
+    monkeypatch.setattr(recurrent.KeptStates, "batch_select_indices", mixed_up)
+    with pytest.raises(CorrSteerError, match=r"layer \d reads a text otherwise behind padding and in parts"):
+        checked("it", copy.deepcopy(tiny("qwen3_5_text").net))
+
+
+def test_a_checkpoint_with_an_eye_is_read_as_its_language_model(tmp_path):
+    """Qwen 3.5 of the hub sees pictures too; transformers' causal model is the part that reads and writes texts."""
+    text = tiny("qwen3_5_text")
+    seeing = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": WIDTH}
+    config = transformers.Qwen3_5Config(text_config=text.net.config.to_dict(), vision_config=seeing)
+    whole = transformers.Qwen3_5ForConditionalGeneration(config)
+    whole.model.language_model.load_state_dict(text.net.model.state_dict())
+    whole.lm_head.load_state_dict(text.net.lm_head.state_dict())
+    whole.save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    model = load_model(str(tmp_path), dtype=torch.float32, device="cpu")
+    assert model.layout == LAYOUTS["qwen3_5_text"]
+    assert by_us(model, prompts(model)) == by_us(text, prompts(text))
 
 
 def test_lack_of_memory_is_not_taken_for_another_architecture(monkeypatch):

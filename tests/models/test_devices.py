@@ -13,7 +13,7 @@ from corrsteer_core.models.devices import pick_dtype, place
 from corrsteer_core.models.hooks import HookPoint
 from corrsteer_core.models.loading import fingerprint, load_model
 from corrsteer_core.saes.sae import load_saes
-from tests.made.models import FAST, prompts, random_sae, tiny
+from tests.made.models import FAST, each, prompts, random_sae, tiny
 
 
 @pytest.fixture(autouse=True)
@@ -200,8 +200,7 @@ def test_a_device_without_float64_gets_the_same_numbers(monkeypatch):
     assert fluency.continuation_nll(model, ids, outputs) == scores
 
 
-@pytest.mark.parametrize("architecture", FAST)
-@pytest.mark.parametrize("kind", ["resid_post", "attn_z"])
+@pytest.mark.parametrize(("architecture", "kind"), each(FAST, ["resid_post", "attn_z"]))
 def test_a_features_tokens_are_found_with_weights_that_are_fetched_when_needed(architecture, kind):
     from accelerate import cpu_offload
 

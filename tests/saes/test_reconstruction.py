@@ -7,7 +7,7 @@ import torch
 from corrsteer_core.models.hooks import HookPoint
 from corrsteer_core.saes.reconstruction import Fit, explained, looks_broken
 from corrsteer_core.saes.sae import _placed
-from tests.made.models import FAST, activations_at, prompts, random_sae, tiny
+from tests.made.models import FAST, activations_at, each, prompts, random_sae, tiny
 
 RANK = 10
 
@@ -40,8 +40,9 @@ def share(x, sae):
     return explained, (((x - mean) @ basis.T) != 0).sum() / len(x)
 
 
-@pytest.mark.parametrize("architecture", FAST)
-@pytest.mark.parametrize("kind", ["resid_pre", "resid_post", "mlp_out", "attn_out", "attn_z"])
+@pytest.mark.parametrize(
+    ("architecture", "kind"), each(FAST, ["resid_pre", "resid_post", "mlp_out", "attn_out", "attn_z"])
+)
 def test_variance_explained_and_l0_are_what_numpy_says(architecture, kind):
     model = tiny(architecture)
     sae = principal_sae(model, HookPoint(1, kind))

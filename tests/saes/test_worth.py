@@ -12,7 +12,7 @@ from corrsteer_core.models.hooks import HookPoint, hooked
 from corrsteer_core.saes import interpretability
 from corrsteer_core.saes.activation_files import collect
 from corrsteer_core.saes.worth import detected, losses, measure, recovered, worth
-from tests.made.models import FAST, random_sae, tiny
+from tests.made.models import FAST, each, random_sae, tiny
 
 LENGTH = 40
 
@@ -70,8 +70,7 @@ def test_the_numbers_of_a_card_are_what_numpy_says():
     assert 0 < found["dead"] < found["dense"] < 1
 
 
-@pytest.mark.parametrize("architecture", FAST)
-@pytest.mark.parametrize("kind", ["resid_post", "resid_pre", "mlp_out", "attn_z"])
+@pytest.mark.parametrize(("architecture", "kind"), each(FAST, ["resid_post", "resid_pre", "mlp_out", "attn_z"]))
 def test_losses_are_those_of_the_model_with_its_activation_replaced(architecture, kind):
     model = tiny(architecture)
     sae = random_sae(model, 1, kind)
