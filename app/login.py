@@ -28,7 +28,7 @@ def let_in() -> bool:
         return True
     st.title("CorrSteer Explorer")
     st.write(
-        f"{components.plain(str(st.user.get('email') or 'This account'))} may not use this app: ask whoever runs it to "
+        f"{components.for_markdown(st.user.get('email') or 'This account')} may not use this app: ask whoever runs it to "
         f"add your address, or sign in with another account."
     )
     st.button("Sign out", on_click=st.logout)

@@ -9,12 +9,14 @@ from typing import Any
 from campaign.actions import Place, copied
 from campaign.child import fork
 from campaign.tally import Tally
+from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.cli import main
 from corrsteer_core.runs import stored_run
 from corrsteer_core.storage import checking, reading
 
 WRITERS, READERS = 2, 4
-
+REFUSED = "is being written by another process"
+"""What the command line says of a run that another process writes."""
 PAUSE = 0.1
 """Seconds between two writes: who waits asks twenty times a second, and would never have its turn between writes without any."""
 
@@ -54,12 +56,19 @@ def _writes(place: Place, cache: Path, nth: int, until: float) -> dict[str, Any]
         stored_run.keep_set(place.run, steering.with_rows(steering.rows, name), wait=120)
         sets.append(name)
         if nth == 0:
-            floor = 1 + done % 2 * 5
-            status = main.main(["refit", place.run, "--floor", str(floor), "--permutations", "19", "--quiet"])
-            del status  # refused while the other one writes, in a sentence
+            wrong += _refitted(place.run, 1 + done % 2 * 5)
         done += 1
         time.sleep(PAUSE)
     return {"done": done, "wrong": wrong, "sets": sets}
+
+
+def _refitted(run: str, floor: int) -> list[str]:
+    """What is wrong with a fit: nothing where it ends well, or is refused because the other one writes."""
+    errors: list[BaseException] = []
+    status = main.main(["refit", run, "--floor", str(floor), "--permutations", "19", "--quiet"], errors.append)
+    if status == 0 or any(isinstance(one, CorrSteerError) and REFUSED in str(one) for one in errors):
+        return []
+    return [f"refit ended with {status}: {''.join(map(repr, errors))}"]
 
 
 def _reads(place: Place, cache: Path, nth: int, until: float) -> dict[str, Any]:

@@ -55,5 +55,5 @@ def _job(job: jobs.Job) -> None:
 def _left_behind(job: jobs.Job) -> str:
     """What a cancelled measurement has left."""
     if job.arguments[0] == "evaluate":
-        return "Cancelled; nothing was stored."
+        return f"Cancelled. {jobs.KEPT['evaluate']}."
     return "Cancelled; tasks that were finished are among the measurements."

@@ -99,13 +99,15 @@ def _comparison(summary: dict[str, Any], name: str) -> None:
         st.caption(prior_words.DIAMONDS)
     if not (rows["kind"] == "control").any():
         st.caption("No controls were measured with it; measure again with random sets to compare with.")
+    if missing := rival_groups.missing_controls(summary):
+        st.caption(ui.for_markdown(missing))
     alt = "Success rates with their intervals: unsteered, steered, both with constants per class, and controls"
     ui.chart(rate_chart.rates(rows), "rates", alt, rows.drop(columns="kind"))
 
 
 def _tournament(summary: dict[str, Any], name: str) -> None:
     """The set among better prompts and other rivals; nothing where none was asked for."""
-    rows, missing = tournament_words.rates(summary, name), tournament_words.left_out(summary)
+    rows, missing = tournament_words.rates(summary, name), rival_groups.missing_rivals(summary)
     if rows.empty and not missing:
         return
     st.subheader(tournament_words.TITLE, anchor=False)

@@ -39,6 +39,7 @@ State = Literal["running", "finished", "failed", "cancelled"]
 GOES_ON = ("fit", "select", "study", "demo", "train-sae")
 """Commands that go on where they were stopped; all others begin again."""
 KEPT = {
+    "evaluate": "Sets that it chose among random features are kept, and its numbers if only rivals were left to measure",
     "sweep": "The numbers of the tasks it has finished are kept",
     "transfer": "The numbers of the tasks it has finished are kept",
 }

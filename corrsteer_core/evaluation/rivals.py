@@ -79,7 +79,7 @@ def _with_push(rivals: Rivals, steering: SteeringSet, push: Tensor) -> Rivals:
     if late is None:
         return replace(rivals, controls={**rivals.controls, UNIGRAM: {LOGITS: push}})
     why = f"Feature {late.feature} of layer {late.layer} acts only from generated token {late.from_token} on."
-    return replace(rivals, left_out=(*rivals.left_out, LeftOut("its push on words as one constant", why)))
+    return replace(rivals, left_out=(*rivals.left_out, LeftOut(UNIGRAM, why)))
 
 
 def _plain(

@@ -45,7 +45,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A rival that was asked for and is not in the tournament."""
+    """A rival or a control that was asked for and was not measured."""
 
     rival: str
     why: str

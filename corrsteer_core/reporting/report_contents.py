@@ -98,6 +98,7 @@ def contents(run: str) -> dict[str, Any]:
         "prior": prior_words.prior_words(main.summary) if main else None,
         "prior_words": prior_words,
         "tournament_words": tournament_words,
+        "rival_groups": rival_groups,
         "best": best,
         "effects": effects,
         "columns": [Point(column.title, column.help) for column in columns_of(best)],

@@ -9,13 +9,14 @@ import pandas as pd
 
 from corrsteer_core.base.formatting import p_value, percent
 from corrsteer_core.reporting.rate_rows import rate_row
-from corrsteer_core.reporting.verdict import NOT_RANDOM, rates
+from corrsteer_core.reporting.verdict import NOT_RANDOM, UNIGRAM, rates, shown_as
 
 RANDOM = "random features"
 CHOSEN_ALIKE = "random, chosen alike"
 CONSTANT = "constants, no SAE"
 PROMPTS = "better prompts"
-
+STORED_BEFORE = {"its push on words as one constant": UNIGRAM}
+"""Names under which releases before kept a control that they left out."""
 
 LIKE = 0.05
 """Share of training samples by which the frequency of a random feature may differ from that of the one it stands for."""
@@ -63,6 +64,22 @@ def caveats(summary: Mapping[str, Any]) -> str:
         *_ties(summary),
     ]
     return " ".join(found)
+
+
+def missing_controls(summary: Mapping[str, Any]) -> str:
+    """Which controls there cannot be of the set, and why, in sentences; empty if there are none."""
+    return _not_measured(summary, controls=True)
+
+
+def missing_rivals(summary: Mapping[str, Any]) -> str:
+    """Which rivals were asked for and could not be measured, and why; empty if there are none."""
+    return _not_measured(summary, controls=False)
+
+
+def _not_measured(summary: Mapping[str, Any], *, controls: bool) -> str:
+    named = ((STORED_BEFORE.get(one["rival"], one["rival"]), one["why"]) for one in summary.get("left_out") or ())
+    said = (f"Not measured: {shown_as(name)}. {why}" for name, why in named if (name in NOT_RANDOM) == controls)
+    return " ".join(dict.fromkeys(said))
 
 
 def _clusters(summary: Mapping[str, Any]) -> Iterator[str]:

@@ -57,11 +57,6 @@ def standing(summary: Mapping[str, Any]) -> str:
     return f"The best of {count} is {_named(best)} with {percent(best['rate'])} ({_flips(best)})."
 
 
-def left_out(summary: Mapping[str, Any]) -> str:
-    """Which rivals were asked for and could not be measured, and why; empty if there are none."""
-    return " ".join(f"Not measured: {one['rival']}. {one['why']}" for one in summary.get("left_out") or ())
-
-
 def rates(summary: Mapping[str, Any], name: str) -> pd.DataFrame:
     """Rows for the chart: label, kind, rate, low, high, effect; unsteered first, then all contenders, the best first.
 

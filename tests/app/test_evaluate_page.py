@@ -312,6 +312,12 @@ def test_a_running_measurement_shows_its_progress_and_can_be_cancelled(monkeypat
     assert cancelled == ["id"]
 
 
+def test_a_measurement_that_was_cancelled_says_what_is_kept(monkeypatch):
+    ready_runs.make_run()
+    monkeypatch.setattr(measuring, "of_run", lambda run: [pretended("cancelled")])
+    assert "Cancelled. Sets that it chose among random features are kept" in said(opened())
+
+
 def test_a_measurement_that_failed_says_why_and_can_be_put_away(monkeypatch):
     ready_runs.make_run()
     forgotten: list[str] = []
@@ -616,6 +622,17 @@ def test_a_tournament_is_one_chart_with_the_set_highlighted_and_its_numbers():
     assert tournament_words.TITLE in text
     assert "A better prompt does as much: success rises from 65.0% to 80.0%" in text
     assert "Not measured: constrained decoding. Answers to x" in text
+
+
+def test_a_control_that_was_left_out_is_no_rival():
+    run = ready_runs.make_run()
+    with Writer(run) as store:
+        rows = store.query("SELECT * FROM evaluations").drop(columns="run")
+        summary = {**json.loads(rows["summary"][0]), "left_out": [{"rival": "sign flipped", "why": "It clamps."}]}
+        store.replace("evaluations", rows.assign(summary=json.dumps(summary)))
+    text = said(opened())
+    assert "Not measured: sign turned round. It clamps." in text
+    assert tournament_words.TITLE not in text
 
 
 def test_a_measurement_without_rivals_has_no_tournament():

@@ -408,7 +408,8 @@ def test_running_work_shows_its_stage_its_share_and_the_time_left(monkeypatch):
         ("demo", "it goes on from there"),
         ("fit", "it goes on from there"),
         ("select", "it goes on from there"),
-        ("evaluate", "Nothing of it is kept; it will begin again from the start"),
+        ("evaluate", "Sets that it chose among random features are kept"),
+        ("describe", "Nothing of it is kept; it will begin again from the start"),
         ("transfer", "tasks it has finished are kept; it will begin again from the start"),
     ],
 )

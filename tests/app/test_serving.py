@@ -15,7 +15,9 @@ from streamlit.testing.v1 import AppTest
 from app import __main__ as start
 from app import login, main, opening, server, serving
 from app.guard import Guard
+from app.shared import components
 from corrsteer_core.base.errors import CorrSteerError
+from tests.made import fabricated
 from tests.made.places import ROOT
 
 ACCOUNT = """
@@ -119,6 +121,7 @@ def test_only_those_named_come_in(secrets, user, let_in):
     [
         ({"is_logged_in": False}, "Sign in to use the app.", "Sign in"),
         ({"is_logged_in": True, "email": "eve@example.org"}, "eve@example.org may not use this app", "Sign out"),
+        ({"is_logged_in": True}, "This account may not use this app", "Sign out"),
     ],
 )
 def test_whoever_has_not_signed_in_sees_no_page(secrets, monkeypatch, tmp_path, user, shown, button):
@@ -127,10 +130,22 @@ def test_whoever_has_not_signed_in_sees_no_page(secrets, monkeypatch, tmp_path, 
     monkeypatch.setenv(login.VARIABLE, "yes")
     monkeypatch.setattr(login.st, "user", user)
     page = AppTest.from_file(str(Path(main.__file__)), default_timeout=600).run()
-    assert shown in page.markdown[0].value.replace("\\", "")
+    assert shown in page.markdown[0].value.replace("\\", "").replace("\u2060", "")
     assert [one.label for one in page.button] == [button]
     assert not page.sidebar.selectbox
     assert len(page.title) == 1
+
+
+def test_an_address_is_shown_as_text_whatever_is_in_it(secrets, monkeypatch):
+    secrets(ACCOUNT)
+    monkeypatch.setenv(login.VARIABLE, "yes")
+    said: list[str] = []
+    monkeypatch.setattr(login.st, "user", {"is_logged_in": True, "email": fabricated.HOSTILE})
+    monkeypatch.setattr(login.st, "write", said.append)
+    assert not login.let_in()
+    (sentence,) = said
+    assert sentence.startswith(components.for_markdown(fabricated.HOSTILE))
+    assert "**bold**" not in sentence
 
 
 def test_whoever_signs_in_needs_no_token_and_everybody_else_does(monkeypatch):

@@ -25,7 +25,7 @@ from app.steer.sets import set_rows
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.engine.steering import vectors_of
 from corrsteer_core.evaluation.measure import evaluate_set
-from corrsteer_core.inspection import descriptions, playground, scale_strip
+from corrsteer_core.inspection import descriptions, playground, scale_strip, token_probabilities
 from corrsteer_core.models.loading import Model
 from corrsteer_core.runs import stored_run
 from corrsteer_core.runs.prompt_style import PromptStyle
@@ -158,6 +158,19 @@ def test_one_click_answers_at_several_scales_and_says_from_which_on_the_text_dif
     by_scale = dict(zip((-1.0, 0.5, 1.0, 2.0, 4.0), playing.texts[1:], strict=True))
     assert scale_strip.differing(playing.texts[0], by_scale) in said(test)
     assert "Something has changed" not in said(test)
+
+
+def test_token_by_token_says_which_of_several_answers_are_compared(run):
+    test = ask(opened(), "Tell me of the sea.")
+    playing = strip(test)
+    test.toggle(key="token_by_token").set_value(True).run()
+    for chosen, other in (("Unsteered", "−1"), ("Steered, scale −1", "−1"), ("Steered, scale 4", "4")):
+        test.segmented_control(key="token_answer-6").set_value(chosen).run()
+        place = {"−1": 1, "4": 5}[other]
+        parts = token_probabilities.parts_at(playing.tokens[0], playing.tokens[place])
+        where = "have the same tokens." if parts is None else f"part at token {parts + 1}."
+        assert f"The answers “Unsteered” and “Steered, scale {other}” {where}" in said(test)
+        assert "The two answers" not in "".join(one.value for one in test.markdown)
 
 
 def test_the_strip_goes_with_the_scale_of_the_set_and_a_change_of_the_set_is_told(run):
@@ -915,7 +928,6 @@ def test_an_export_with_nothing_switched_on_is_refused_in_words(run):
 
 
 def test_the_answers_token_by_token(run, loaded):
-    from corrsteer_core.inspection import token_probabilities
     from corrsteer_core.models.prompts import render
 
     model, saes = loaded

@@ -179,7 +179,11 @@ def test_what_stopping_a_command_leaves_is_told_of_each_that_there_is():
     assert {*jobs.GOES_ON, *jobs.KEPT} <= set(commands)
     assert not set(jobs.GOES_ON) & set(jobs.KEPT)
     assert jobs.if_stopped("fit") == "What is finished is kept; it goes on from there."
-    assert jobs.if_stopped("evaluate") == "Nothing of it is kept; it will begin again from the start."
+    assert jobs.if_stopped("report") == "Nothing of it is kept; it will begin again from the start."
+    assert jobs.if_stopped("evaluate") == (
+        "Sets that it chose among random features are kept, and its numbers if only rivals were left to measure; it will "
+        "begin again from the start."
+    )
     assert (
         jobs.if_stopped("sweep")
         == "The numbers of the tasks it has finished are kept; it will begin again from the start."

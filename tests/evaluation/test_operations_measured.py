@@ -12,7 +12,7 @@ from corrsteer_core.evaluation.measure import evaluate_set, sweep, transfer
 from corrsteer_core.evaluation.standing import LeftOut
 from corrsteer_core.inspection import playground
 from corrsteer_core.method.contenders import against
-from corrsteer_core.reporting import report, tournament_words
+from corrsteer_core.reporting import report, rival_groups
 from corrsteer_core.runs import feature_facts, measurements, stored_run
 from corrsteer_core.runs.against import OFFSET, Against
 from corrsteer_core.runs.steering_set import Firing, SteeringRow
@@ -62,7 +62,8 @@ def test_a_set_that_clamps_has_random_sets_that_clamp_and_no_sign(loaded, steeri
     assert set(found.against) == set(found.controls)
     why = "The row for feature 3 of layer 1 does not add, so it has no sign (clamp to 9)."
     assert found.left_out == (LeftOut("sign flipped", why),)
-    assert f"Not measured: sign flipped. {why}" in tournament_words.left_out(found.summary())
+    assert rival_groups.missing_controls(found.summary()) == f"Not measured: sign turned round. {why}"
+    assert rival_groups.missing_rivals(found.summary()) == ""
     sweep(steering, [get_task("sentiment")], (1.0,), limit=LIMIT, model=model, saes=saes)
     (kept,) = measurements.evaluations(steering.run)["summary"]
     assert kept["left_out"] == [{"rival": "sign flipped", "why": why}], "it stays, once, as the controls do"
@@ -73,7 +74,7 @@ def test_what_acts_later_has_its_sign_but_no_push_on_the_first_word(loaded, stee
     found = evaluate_set(steering.with_rows([LATE]), get_task("tone"), limit=4, control_count=1, model=model, saes=saes)
     assert set(found.controls) == {"random 1", "sign flipped"}
     (left_out,) = found.left_out
-    assert left_out.why == "Feature 5 of layer 2 acts only from generated token 1 on."
+    assert left_out == LeftOut("unigram", "Feature 5 of layer 2 acts only from generated token 1 on.")
 
 
 def test_a_tournament_leaves_what_is_said_of_controls(loaded, steering):

@@ -19,7 +19,7 @@ from corrsteer_core.evaluation.multiple_choice import choice_tokens
 from corrsteer_core.method import contenders, difference_baseline
 from corrsteer_core.method.evaluating import evaluate
 from corrsteer_core.models.prompts import answer_text, render
-from corrsteer_core.reporting import tournament_words
+from corrsteer_core.reporting import rival_groups, tournament_words
 from corrsteer_core.reporting.verdict import verdict
 from corrsteer_core.runs import measurements, stored_run
 from corrsteer_core.runs.against import ALL, RIVALS, Against, kinds_named
@@ -179,7 +179,7 @@ def test_what_cannot_be_measured_is_left_out_with_its_reason(loaded, steering):
         "difference of activations": "The set's run is not cached, so there are no right and wrong answers to take a difference of.",
         "constrained decoding": "Answers to overrefusal (3-token answers) cannot be held to choices of one token each.",
     }  # fmt: skip
-    assert "Not measured: constrained decoding. Answers to" in tournament_words.left_out(summary)
+    assert "Not measured: constrained decoding. Answers to" in rival_groups.missing_rivals(summary)
 
 
 def test_a_prompt_that_is_too_long_is_an_error_of_the_users_and_left_out_otherwise(loaded, steering, monkeypatch):

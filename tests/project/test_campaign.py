@@ -14,10 +14,13 @@ import pytest
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from app.shared import components
-from campaign import browsers, dead_workers, links, served
+from campaign import browsers, dead_workers, links, served, together
 from campaign.__main__ import SHARES
 from campaign.database_cuts import HEADERS, PAGE, after_cut
 from campaign.tally import Bounds, Tally, table
+from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.storage.writing import Writer
+from tests.made import fabricated
 from tests.made.places import ROOT
 
 
@@ -101,6 +104,34 @@ def test_the_table_counts_trials_and_failures():
     assert table([Tally("a", left_out="no disk")]).splitlines()[2] == "| a (left out: no disk) | 0 | 0 |"
     assert list(Bounds(3, 60).numbers()) == [0, 1, 2]
     assert list(Bounds(3, 0).numbers()) == [0]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "wrong"),
+    [
+        (None, 0, []),
+        (CorrSteerError("The disk is full."), 1, ["refit ended with 1: CorrSteerError('The disk is full.')"]),
+        (KeyError("floor"), None, ["refit ended with 1: KeyError('floor')"]),
+        (None, 130, ["refit ended with 130: "]),
+    ],
+)
+def test_a_fit_beside_others_that_fails_is_a_failure(monkeypatch, error, status, wrong):
+    def ended(arguments, failed):
+        assert arguments[:4] == ["refit", "a-run", "--floor", "6"]
+        if error is not None:
+            failed(error)
+        return 1 if status is None else status
+
+    monkeypatch.setattr(together.main, "main", ended)
+    assert together._refitted("a-run", 6) == wrong
+
+
+def test_a_fit_that_is_refused_while_another_writes_is_none(monkeypatch, tmp_path):
+    monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
+    run = fabricated.make_run()
+    with Writer(run):
+        assert together._refitted(run, 1) == []
+    assert together._refitted("another-0fab1e00", 1)
 
 
 def test_without_chromium_that_kind_is_left_out_in_a_plain_line(monkeypatch):

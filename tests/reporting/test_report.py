@@ -218,6 +218,18 @@ def test_a_tournament_has_its_picture_its_numbers_and_what_was_left_out():
     assert "<i>my" not in page
 
 
+def test_a_control_that_was_left_out_is_no_rival():
+    run = fabricated.make_run()
+    summary = measurements.evaluations(run)["summary"][0]
+    change(run, summary=json.dumps({**summary, "left_out": [{"rival": "sign flipped", "why": "It <i>clamps</i>."}]}))
+    page = report.html(run)
+    before, _, after = Page(page).text.partition("Not measured: sign turned round. It <i>clamps</i>.")
+    assert "Success rates, and what they are compared with" in before
+    assert "Correlation against what steering does" in after
+    assert tournament_words.TITLE not in before + after
+    assert "<i>clamps" not in page
+
+
 def test_a_set_without_controls_or_measured_where_it_was_chosen_is_called_so():
     run = fabricated.make_run()
     summary = measurements.evaluations(run)["summary"][0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from corrsteer_core.reporting.rival_groups import caveats
+from corrsteer_core.reporting.rival_groups import caveats, missing_controls, missing_rivals
 
 CONTROLLED = {
     "n": 90,
@@ -27,6 +27,26 @@ def test_frequencies_of_the_set_and_of_its_random_sets_stand_side_by_side():
 
 def test_the_permutation_p_counts_the_random_sets():
     assert "Among the set and 2 random sets, as good a one is found with p = 0.33 (permutation)." in caveats(CONTROLLED)
+
+
+SIGN = {"rival": "sign flipped", "why": "It clamps."}
+PUSH = {"rival": "unigram", "why": "It acts late."}
+HELD = {"rival": "constrained decoding", "why": "Answers are open."}
+
+
+@pytest.mark.parametrize("push", ["unigram", "its push on words as one constant"])
+def test_controls_and_rivals_that_were_not_measured_are_told_apart(push):
+    found = {"left_out": [SIGN, HELD, {**PUSH, "rival": push}]}
+    assert missing_controls(found) == (
+        "Not measured: sign turned round. It clamps. Not measured: constant push on words. It acts late."
+    )
+    assert missing_rivals(found) == "Not measured: constrained decoding. Answers are open."
+
+
+def test_what_was_left_out_twice_is_said_once():
+    twice = {"left_out": [{**PUSH, "rival": "its push on words as one constant"}, PUSH]}
+    assert missing_controls(twice) == "Not measured: constant push on words. It acts late."
+    assert (missing_controls({}), missing_rivals({"left_out": None})) == ("", "")
 
 
 def test_clusters_and_graded_outcomes_name_their_test():

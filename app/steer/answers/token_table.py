@@ -25,12 +25,10 @@ def draw(playing: Playing, titles: Sequence[str]) -> None:
     )
     if not on:
         return
-    place = 1
-    if len(titles) > 1:
-        chosen = st.segmented_control(
-            "Which answer", titles, default=titles[1], required=True, key=f"token_answer-{len(titles)}"
-        )
-        place = list(titles).index(chosen)
+    chosen = st.segmented_control(
+        "Which answer", titles, default=titles[1], required=True, key=f"token_answer-{len(titles)}"
+    )
+    place = list(titles).index(chosen)
     bar = st.empty()
 
     def shown(stage: str, done: int, total: int) -> None:
@@ -40,13 +38,21 @@ def draw(playing: Playing, titles: Sequence[str]) -> None:
     found = playing.token_steps(place, shown)
     bar.empty()
     if found:
-        _shown_steps(found, parts_at(playing.tokens[0], playing.tokens[max(place, 1)]))
+        beside = max(place, 1)  # the unsteered answer is read beside the first steered one
+        _shown_steps(found, parts_at(playing.tokens[0], playing.tokens[beside]), _answers(titles, beside))
     else:
         st.caption("This answer has no tokens.")
 
 
-def _shown_steps(found: Sequence[TokenStep], parts: int | None) -> None:
-    st.markdown(components.for_markdown(_summary(found, parts)))
+def _answers(titles: Sequence[str], beside: int) -> str:
+    """What the two answers are called that are compared."""
+    if len(titles) == 2:
+        return "The two answers"
+    return f"The answers \u201c{titles[0]}\u201d and \u201c{titles[beside]}\u201d"
+
+
+def _shown_steps(found: Sequence[TokenStep], parts: int | None, answers: str) -> None:
+    st.markdown(components.for_markdown(_summary(found, parts, answers)))
     st.dataframe(
         tables.harmless(table(found, parts)),
         alt="Token by token",
@@ -90,10 +96,10 @@ def table(steps: Sequence[TokenStep], parts: int | None) -> pd.DataFrame:
     )
 
 
-def _summary(steps: Sequence[TokenStep], parts: int | None) -> str:
+def _summary(steps: Sequence[TokenStep], parts: int | None, answers: str) -> str:
     mean = sum(step.kl for step in steps) / len(steps)
     most = max(steps, key=lambda step: step.kl)
-    where = "The two answers have the same tokens" if parts is None else f"The two answers part at token {parts + 1}"
+    where = f"{answers} have the same tokens" if parts is None else f"{answers} part at token {parts + 1}"
     return (
         f"{where}. KL is {mean:.2f} nats on average over {components.counted(len(steps), 'token')}, "
         f"most at \u201c{_shown(most.text)}\u201d "
