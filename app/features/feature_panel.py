@@ -174,9 +174,8 @@ def _effects(run: str, row: dict[str, Any]) -> None:
     tried = ask(feature_lists.effects, run, row["layer"], row["feature"])
     if tried.empty:
         st.caption(
-            "Not tried: only the features of highest r in each layer are steered with automatically. Add it to "
-            "your set and measure it on "
-            "the Evaluate page."
+            "Not tried: only the features of highest r in each layer are steered with automatically and, where effects have "
+            "been predicted, those of best prediction. Add it to your set and measure it on the Evaluate page."
         )
         return
     st.caption(

@@ -25,7 +25,8 @@ STEERED = {
     "effect": (
         "Effect",
         "Success rate with it steered alone minus the rate without, in points, on validation samples, at the scale where "
-        "it did best. Only the features of highest r in each layer are tried.",
+        "it did best. Only the features of highest r in each layer are tried and, where effects have been predicted, those "
+        "of best prediction.",
     ),
     "predicted_effect": (
         "Predicted",

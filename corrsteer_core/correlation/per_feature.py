@@ -1,4 +1,4 @@
-"""How each feature's pooled activation goes with the outcome: r, coefficient, frequencies (see `sparse` for Z and y)."""
+"""How each feature's pooled activation goes with the outcome: r, coefficient, frequencies (see `sparse_columns` for Z and y)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ from corrsteer_core.statistics.rates import FloatArray
 
 @dataclass(frozen=True)
 class FeatureStats:
-    """One layer's features beside the outcome; every field has shape (features,).
-
-    `vars(stats)` is a dict of columns. A share over no samples is nan.
-    """
+    """One layer's features beside the outcome; every field has shape (features,). A share over no samples is nan."""
 
     r: FloatArray  # Pearson r of z and y, silent samples as z = 0; nan where z or y is constant
     c: FloatArray  # coefficient: mean z over the samples with y > 0; nan if there are none

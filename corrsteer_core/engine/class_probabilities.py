@@ -1,4 +1,4 @@
-"""How likely each of a task's classes is at the first generation position (METHOD: l_ik).
+"""How likely each of a task's classes is at the first generation position: l_ik of sample i and class k.
 
 A class counts only by tokens that are a whole answer: for the class "Positive" the tokens of "Positive", " Positive",
 "positive" and " positive". Classes are then distinguished by one forward pass, whatever the text goes on to say.

@@ -53,7 +53,7 @@ def set_apart(variants: Sequence[Vectors]) -> tuple[list[Vectors], list[int]]:
 
 
 class Watch(Protocol):
-    """Something that looks at activations while the model runs (see capture.py)."""
+    """Something that looks at activations while the model runs (see `engine.pooling`)."""
 
     def prompt_actions(self, mask: Tensor) -> dict[Site, Action]:
         """Actions for reading the prompt without its last token; `mask` (prompts, positions) is 1 at real tokens."""

@@ -1,4 +1,4 @@
-"""Is it more than a changed prior? What a set does beside, and beyond, one constant per class (METHOD).
+"""Is it more than a changed prior? What a set does beside, and beyond, one constant per class (README, "How it works").
 
 Every variant of a trial gets the offset that serves it best on the validation split. What the steered model then has over
 the unsteered one, on the test split, no constant could have given: the gain beyond the prior.
@@ -57,7 +57,7 @@ class Prior:
     auc: AucChange | None
 
     def summary(self) -> dict:
-        """The numbers by the names of METHOD and the command line, ready for JSON."""
+        """The numbers by the names of the command line, ready for JSON."""
         offset, beyond = self.offset, self.beyond
         return {
             "offset": {

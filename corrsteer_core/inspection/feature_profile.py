@@ -1,6 +1,6 @@
 """Everything the model and its SAEs say about one feature, put together for whoever shows it; and guesses for many.
 
-What the run's cache says by itself is in `reader`.
+What the run's cache says by itself is in `runs.feature_facts`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class SampleActivations:
     """A sample of the run with a feature's activation at every token."""
 
     part: str
-    """Which part of the feature's activations it stands for (see `reader.texts_by_quantile`)."""
+    """Which part of the feature's activations it stands for (see `feature_facts.texts_by_quantile`)."""
     sample: str
     split: str
     outcome: float

@@ -8,7 +8,7 @@ direction. With classes, success is the probability of the right class; otherwis
 Shift and tilt are of the margin of class k over the mean of the sample's other classes, r_k = l_k - mean of l_j, j not k.
 **Shift**: with two classes the mean change of r of the second, over all samples; with more, of the class it favours most.
 **Tilt**: the mean change of r_k where k is right minus that where it is not, averaged over classes. With two classes these
-are METHOD's: mean of g_i . v, and its mean over the one class minus that over the other.
+are the mean of g_i . v, g_i the gradient of a sample's margin, and its mean over the one class minus that over the other.
 """
 
 from __future__ import annotations

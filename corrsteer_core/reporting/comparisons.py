@@ -1,6 +1,6 @@
 """Evaluations beside one another: one set at many scales, many sets on many tasks. Loads no model.
 
-Takes what `reader.evaluations` returns; every row of it was measured against the unsteered model on its own samples.
+Takes what `runs.measurements.evaluations` returns; every row of it was measured against the unsteered model on its own samples.
 """
 
 from __future__ import annotations

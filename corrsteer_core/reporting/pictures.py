@@ -1,4 +1,4 @@
-"""Pictures of a run as SVG, drawn from what the reader returns; colours come from the page's style sheet.
+"""Pictures of a run as SVG, drawn from what `runs.feature_lists` returns; colours come from the page's style sheet.
 
 Every picture is a string of SVG without script, style or address; names in it are escaped.
 """
@@ -71,7 +71,7 @@ def rates(rows: pd.DataFrame) -> str:
 
 
 def best_by_layer(rows: pd.DataFrame) -> str:
-    """`reader.best_by_layer`: the highest r of each layer as a bar, and what chance reaches there as a line across it."""
+    """`feature_lists.best_by_layer`: the highest r of each layer as a bar, and what chance reaches there as a line across it."""
     top, bottom = 22, 230
     low = min(0.0, rows["r"].min())
     high = max(rows["r"].max(), rows["level"].max(), 0.05) * 1.12
@@ -108,7 +108,7 @@ def best_by_layer(rows: pd.DataFrame) -> str:
 
 
 def r_and_effect(best: pd.DataFrame) -> str:
-    """`reader.best_effects`: each tried feature at its best strength, its r to the right and its effect upwards."""
+    """`feature_lists.best_effects`: each tried feature at its best strength, its r to the right and its effect upwards."""
     top, bottom = 16, 290
     span = max(best["effect"].abs().max(), 0.02)
     across = _Axis(min(0.0, best["r"].min()), max(best["r"].max(), 0.05) * 1.08, LEFT, WIDTH - 20)

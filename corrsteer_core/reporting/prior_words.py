@@ -59,7 +59,7 @@ class PriorWords:
     confusion: tuple[Table, ...]
     """Right classes against answers, unsteered and steered."""
     remark: str
-    """What the task's majority class reaches, the commonest answers, and answers that are nearly ties."""
+    """What the task's majority class reaches, the commonest answers, and answers that are none of the classes."""
 
 
 def prior_words(summary: Mapping[str, Any]) -> PriorWords | None:

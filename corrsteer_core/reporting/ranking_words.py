@@ -1,6 +1,6 @@
 """What a ranking and the effects behind it say, in sentences; a ranking that is noise is called so.
 
-Takes what the reader returns; loads no model. What an evaluation says is in `verdict`.
+Takes what `runs.run_facts` and `runs.feature_lists` return; loads no model. What an evaluation says is in `verdict`.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _few(fit: Mapping[str, Any]) -> str:
 
 
 def of_effects(best: pd.DataFrame) -> Finding | None:
-    """What steering showed about r. `best` is the reader's `best_effects`; None if none was tried."""
+    """What steering showed about r. `best` is `feature_lists.best_effects`; None if none was tried."""
     if best.empty:
         return None
     top = best.loc[best["r"].idxmax()]

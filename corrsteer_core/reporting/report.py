@@ -1,7 +1,7 @@
 """A run as one HTML file, for people who will not open the app: what was asked, what was found, and what it is worth.
 
 The file loads nothing, runs nothing (a Content-Security-Policy says so) and holds every text escaped.
-Asks the reader only: no torch, no model.
+Asks only what stands in a run's file (`runs`): no torch, no model.
 """
 
 from __future__ import annotations

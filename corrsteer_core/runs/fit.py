@@ -108,7 +108,8 @@ def training_outcomes(store: Reader | Writer) -> pd.Series:
 def training_classes(store: Reader | Writer) -> np.ndarray | None:
     """The class of each training sample's right answer, (samples,) in the order of `training_outcomes`.
 
-    None where the task has no classes, or its scorer is a judge, whose classes only its model could tell.
+    None where some item has no class or all have the same, and where the items were not kept whole. Without choices an item's
+    class is told by the rule that scores it (of a named task by its own): a scorer that is none of the rules tells none.
     """
     config = json.loads(store.query("SELECT config FROM runs")["config"][0])
     rows = store.query("SELECT item FROM samples WHERE split = 'train' AND outcome IS NOT NULL ORDER BY sample")

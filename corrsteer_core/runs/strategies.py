@@ -316,7 +316,7 @@ STRATEGIES: dict[str, Strategy] = {
     )
 }
 BY_RATE = "V, by rate"
-"""Name of V where it was asked to choose by the rate, as the first start does to show what that is worth."""
+"""Name of V where it was asked to choose by the rate."""
 PREFERRED = ("V", BY_RATE, "P", "S", "A")
 """The order in which sets are shown; others come after."""
 

@@ -34,7 +34,7 @@ class Sae:
     """A SAELens SAE in float32."""
     point: HookPoint
     source: str
-    """Where it was loaded from (see `sae_sources`)."""
+    """Where it was loaded from (see `saes.sources`)."""
     fingerprint: str
     """Short hash of its weights."""
 
@@ -86,7 +86,7 @@ def ref_of(sae: Sae) -> SaeRef:
 def load_saes(sources: Sequence[str], model: Model, layers: Sequence[int] | None = None) -> list[Sae]:
     """The SAEs of some sources for a model, one per layer, ordered by layer and placed on their layers' devices.
 
-    For what a source is see `sae_sources`. `layers` picks some of them. Raises CorrSteerError for what cannot be loaded,
+    For what a source is see `saes.sources`. `layers` picks some of them. Raises CorrSteerError for what cannot be loaded,
     for a layer without an SAE, and for a pairing that cannot be right.
     """
     found = [one for source in sources for one in saes_in(source, model.name)]

@@ -8,7 +8,7 @@ difference of the rates is (positive - negative) / n. Three intervals of it:
 - `conditional_interval` inverts the exact test, and so always agrees with it, but takes the number of flips for given:
   as an interval of the difference it is too short where nearly all flips go one way (95% intervals held the truth in
   56% of 3,000 draws of 160 samples with flips up .17 and down .006; the other two in 95%).
-- `difference_interval`, the one to show, is the smallest that holds both: it covers, and agrees with `stats.mcnemar_p`.
+- `difference_interval`, the one to show, is the smallest that holds both: it covers, and agrees with `rates.mcnemar_p`.
 """
 
 from __future__ import annotations

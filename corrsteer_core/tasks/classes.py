@@ -1,7 +1,7 @@
 """Which of K classes the right answer of an item is: letters, labels, or to refuse and to comply.
 
-Only where there are classes can a changed prior be distinguished from a better model (METHOD.md, "Is it more than a changed
-prior?"). Derived from what an item and its scorer already say, so that nothing new enters a run's name.
+Only where there are classes can a changed prior be distinguished from a better model: one constant per class is then what a
+set has to beat. Derived from what an item and its scorer already say, so that nothing new enters a run's name.
 """
 
 from __future__ import annotations

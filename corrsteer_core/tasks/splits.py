@@ -1,7 +1,7 @@
 """Dividing items among train, validation and test, and taking fewer of them.
 
 Everything is decided by hashes of (seed, prompt), never by the order of rows, so that the same rows are
-always divided the same way, and nothing used to fit is ever in validation or test (METHOD.md, mistake 9).
+always divided the same way, and nothing used to fit is ever in validation or test.
 """
 
 from __future__ import annotations

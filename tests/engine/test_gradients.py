@@ -156,7 +156,7 @@ def answered(count):
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_policy_gradients_are_those_of_finite_differences(architecture):
-    """Of E[(y - mean y) log p(o | x)] over samples, as METHOD has it."""
+    """Of E[(y - mean y) log p(o | x)] over samples, o a sample's own output."""
     model = tiny(architecture, window=6 if architecture in WINDOWED else None)
     exact, ids = double(model), prompts(model)
     said, y = answered(len(ids)), torch.tensor([1.0, 0.0, 1.0, 0.4, 0.0], dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""What a set is measured on: nothing its run has seen, scored as its run was (METHOD's mistakes 9 and 10)."""
+"""What a set is measured on: nothing its run has seen, scored as its run was."""
 
 import json
 from collections import Counter

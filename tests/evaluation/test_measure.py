@@ -179,7 +179,7 @@ def test_each_set_is_measured_with_its_own_prompt_on_its_own_task(loaded, steeri
 
 
 def test_constrained_decoding_takes_the_best_choice(loaded, steering):
-    """METHOD's mistake 8: a gain that holding the model to the choices would give."""
+    """A gain that holding the model to the choices would give is no gain of steering."""
     model, saes = loaded
     task = get_task("capitals")
     steering = replace(steering, task="")

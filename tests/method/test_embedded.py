@@ -59,7 +59,7 @@ def test_its_template_and_its_end_tokens(model):
 
 
 def test_the_saes_span_the_depth_and_belong_to_their_hook_points(model, saes):
-    """METHOD's first mistake: far lower reconstruction error at the SAE's own hook point than one block away."""
+    """The reconstruction error is far lower at an SAE's own hook point than one block away."""
     assert len(saes) >= 6
     assert {8, 15, 22} <= {sae.layer for sae in saes}
     prompts = [

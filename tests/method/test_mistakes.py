@@ -1,4 +1,4 @@
-"""Tests for those of METHOD's mistakes that no other file has: end tokens (4), controls (8), cost (12), fluency (14)."""
+"""Mistakes that are easily made, where no other file tests for them: end tokens, controls, cost, fluency."""
 
 import copy
 

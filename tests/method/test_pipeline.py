@@ -334,7 +334,6 @@ def test_p_says_what_it_saw_in_each_layer(files, capsys):
 
 
 def test_a_judge_that_cannot_be_had_is_an_error_and_no_other_metric(files, capsys, monkeypatch):
-    """METHOD's mistake 10."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     arguments = (
         "fit",

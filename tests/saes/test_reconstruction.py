@@ -67,7 +67,6 @@ def test_an_sae_of_the_block_before_or_after_is_said_to_be_off_by_one(trained):
 
 
 def test_an_sae_of_a_blocks_input_that_says_output_is_off_by_one():
-    """METHOD's first mistake."""
     model = tiny("llama")
     sae = principal_sae(model, HookPoint(1, "resid_pre"), says=HookPoint(1, "resid_post"))
     said = looks_broken(*explained(model, [sae], prompts(model))[0])

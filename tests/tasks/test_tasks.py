@@ -738,7 +738,7 @@ def test_custom_task_needs_prompt_target_scorer_and_a_valid_pattern(tmp_path):
     assert load_items(custom_task("refusal", write(tmp_path / "x.jsonl", [{"prompt": "p"}])))[0].target is None
 
 
-# --- judges (METHOD.md, mistake 10) ---------------------------------------------------------------
+# --- judges --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -124,7 +124,7 @@ def _distinguished(lines: list[str]) -> Iterator[str]:
 
 
 def _won(run: str) -> list[str]:
-    """Samples that set V put right on unseen samples; empty where that has not been measured."""
+    """Unseen samples that the set of the run's headline put right; empty where none has been measured."""
     measured = resources.ask(run_facts.headline, run)
     if measured is None:
         return []

@@ -1,7 +1,7 @@
 """What a vector added where steering adds would change, to first order: one backward pass per sample.
 
 A zero vector is added at a sample's generation positions, at every hook point at once; the gradient with respect to it says
-how a small steering vector moves what is measured (METHOD.md, "Predicted effect"). The prompt before its last token is
+how a small steering vector moves what is measured (`method.prediction`). The prompt before its last token is
 never steered: it is read once without gradients, and the backward pass goes through generation positions alone.
 """
 

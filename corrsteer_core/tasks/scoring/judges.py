@@ -1,6 +1,6 @@
 """Two optional judges, small classifiers from the hub, in place of rules when they are asked for by name.
 
-A judge that cannot be had, or that fails, is an error: never another metric (METHOD.md, mistake 10).
+A judge that cannot be had, or that fails, is an error: never another metric.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Scorers: (output text, item) -> outcome in [0, 1], by rules, without a model.
 
 Each is pure, and none replaces another: a scorer that cannot judge an item says so when the item is loaded
-(`target_problem`), not by scoring it some other way (METHOD.md, mistake 10).
+(`target_problem`), not by scoring it some other way.
 """
 
 from __future__ import annotations
