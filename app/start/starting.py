@@ -18,7 +18,6 @@ from corrsteer_core.storage import pace
 from corrsteer_core.tasks.preview import Taken
 
 STARTED = "start_job"  # the job that this tab started last
-PROBLEM = "start_problem"
 
 
 def draw(button: Any, time: Any, question: Question, found: Taken | None, pairing: Pairing, settings: Settings) -> None:

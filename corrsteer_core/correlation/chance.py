@@ -23,27 +23,22 @@ _TIE = 1e-12
 class ChanceMaxima:
     """The best of `features` features under each permutation of the outcomes; nan if there are none.
 
-    `level_r` and `level_abs_r` are what chance stays at or below with probability `level`:
-    r > level_r exactly when p_of_best(r) <= 1 - level.
+    `level_r` is what chance stays at or below with probability `level`: r > level_r exactly when p_of_best(r) <= 1 - level.
     """
 
     max_r: FloatArray  # (permutations,)
-    max_abs_r: FloatArray  # (permutations,)
     features: int
     level_r: float
-    level_abs_r: float
 
-    def p_of_best(self, r: float, *, absolute: bool = False) -> float:
+    def p_of_best(self, r: float) -> float:
         """p of a best correlation `r`, corrected for having searched: (1 + #{max >= r}) / (1 + permutations).
 
-        `absolute` is for a search among negative features too. nan for nan, or if nothing was
-        searched. Phipson & Smyth (2010), Stat. Appl. Genet. Mol. Biol. 9:39; the maximum over
-        features is Westfall & Young's (1993), so dependence among features is accounted for.
+        nan for nan, or if nothing was searched. Phipson & Smyth (2010), Stat. Appl. Genet. Mol. Biol. 9:39; the maximum
+        over features is Westfall & Young's (1993), so dependence among features is accounted for.
         """
-        maxima, found = (self.max_abs_r, abs(r)) if absolute else (self.max_r, r)
-        if np.isnan(found) or np.isnan(maxima).any():
+        if np.isnan(r) or np.isnan(self.max_r).any():
             return float("nan")
-        return float((1 + np.sum(maxima >= found - _TIE)) / (1 + len(maxima)))
+        return float((1 + np.sum(self.max_r >= r - _TIE)) / (1 + len(self.max_r)))
 
 
 @dataclass(frozen=True)
@@ -56,10 +51,10 @@ class PermutationLevels:
     floor: int  # support below which a feature took no part
     level: float
 
-    def p_of_best(self, r: float, *, layer: int | None = None, absolute: bool = False) -> float:
+    def p_of_best(self, r: float, *, layer: int | None = None) -> float:
         """p of the best r of one layer, or (None) of all layers; see ChanceMaxima.p_of_best."""
         maxima = self.overall if layer is None else self.by_layer[layer]
-        return maxima.p_of_best(r, absolute=absolute)
+        return maxima.p_of_best(r)
 
 
 def permutation_levels(
@@ -71,7 +66,7 @@ def permutation_levels(
     floor: int,
     level: float = 0.95,
 ) -> PermutationLevels:
-    """The highest r (and |r|) that any feature reaches when outcomes are dealt out at random.
+    """The highest r that any feature reaches when outcomes are dealt out at random.
 
     Each permutation is applied to all layers, so that the maximum over layers is one too. Layers are
     taken one at a time, as (layer, Z) pairs or from a mapping; none is kept.
@@ -79,7 +74,7 @@ def permutation_levels(
     entries x permutations. Raises CorrSteerError as `correlate` does, and for too few
     permutations to show `level`.
     """
-    if not 0 < level < 1 or _allowed(permutations, level) < 1:
+    if not 0 < level < 1 or allowed(permutations, level) < 1:
         raise CorrSteerError(
             f"{permutations} permutations cannot show a level of {level}: it needs a level between 0 and 1 and at "
             "least 1 / (1 - level) - 1 permutations (19 for 0.95)."
@@ -90,25 +85,24 @@ def permutation_levels(
         Z, outcome = checked(Z, y)
         features = _standardised(Z, outcome, floor)  # (eligible features, samples)
         maxima = _layer_maxima(features, outcome, permutations, seed)
-        by_layer[layer] = _chance_maxima(*maxima, features.shape[0], level)
+        by_layer[layer] = chance_maxima(maxima, features.shape[0], level)
         pools.append(maxima)
     if not pools:
         raise CorrSteerError("Permutation needs the activations of at least one layer; found none.")
-    max_r, max_abs_r = (
-        np.fmax.reduce(pool) for pool in zip(*pools, strict=True)
-    )  # fmax: over the layers that have any
-    overall = _chance_maxima(max_r, max_abs_r, sum(layer.features for layer in by_layer.values()), level)
+    max_r = np.fmax.reduce(pools)  # fmax: over the layers that have any
+    overall = chance_maxima(max_r, sum(layer.features for layer in by_layer.values()), level)
     return PermutationLevels(by_layer, overall, permutations, floor, level)
 
 
-def _allowed(permutations: int, level: float) -> int:
+def allowed(permutations: int, level: float) -> int:
     """The largest k for which k / (1 + permutations), a p-value, is at most 1 - level."""
     return int((1 - level) * (1 + permutations) + 1e-9)  # 0.05 * 20 must be 1
 
 
-def _chance_maxima(max_r: FloatArray, max_abs_r: FloatArray, features: int, level: float) -> ChanceMaxima:
-    rank = max(0, len(max_r) - _allowed(len(max_r), level))
-    return ChanceMaxima(max_r, max_abs_r, features, float(np.sort(max_r)[rank]), float(np.sort(max_abs_r)[rank]))
+def chance_maxima(max_r: FloatArray, features: int, level: float) -> ChanceMaxima:
+    """With the level that goes with the highest r of `features` under each permutation, (permutations,)."""
+    rank = max(0, len(max_r) - allowed(len(max_r), level))
+    return ChanceMaxima(max_r, features, float(np.sort(max_r)[rank]))
 
 
 def _standardised(Z: csc_array, y: FloatArray, floor: int) -> csr_array:
@@ -126,13 +120,11 @@ def _standardised(Z: csc_array, y: FloatArray, floor: int) -> csr_array:
     return csr_array(csc_array((values, Z.indices, Z.indptr), shape=Z.shape)[:, np.flatnonzero(eligible)].T)
 
 
-def _layer_maxima(features: csr_array, y: FloatArray, permutations: int, seed: int) -> tuple[FloatArray, FloatArray]:
-    """Highest r and highest |r| over `features` (m, n) for each permutation; nan if m = 0."""
+def _layer_maxima(features: csr_array, y: FloatArray, permutations: int, seed: int) -> FloatArray:
+    """Highest r over `features` (m, n) for each permutation; nan if m = 0."""
     if not features.shape[0]:
-        return np.full(permutations, np.nan), np.full(permutations, np.nan)
-    blocks = [_block_maxima(features, block) for block in _permuted(y, permutations, seed)]
-    max_r, max_abs_r = zip(*blocks, strict=True)
-    return np.concatenate(max_r), np.concatenate(max_abs_r)
+        return np.full(permutations, np.nan)
+    return np.concatenate([_block_maxima(features, block) for block in _permuted(y, permutations, seed)])
 
 
 def _permuted(y: FloatArray, permutations: int, seed: int) -> Iterator[FloatArray]:
@@ -144,17 +136,16 @@ def _permuted(y: FloatArray, permutations: int, seed: int) -> Iterator[FloatArra
         yield np.ascontiguousarray(np.stack([rng.permutation(unit) for _ in chunk]).T)
 
 
-def _block_maxima(features: csr_array, outcomes: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Highest r and |r| over `features` (m, n) for each column of `outcomes` (n, p); two arrays (p,)."""
+def _block_maxima(features: csr_array, outcomes: FloatArray) -> FloatArray:
+    """Highest r over `features` (m, n) for each column of `outcomes` (n, p); (p,)."""
 
-    def extremes(chunk: range) -> tuple[FloatArray, FloatArray]:
+    def highest(chunk: range) -> FloatArray:
         r = features[chunk.start : chunk.stop] @ outcomes  # (some features, p)
-        return r.max(axis=0), r.min(axis=0)
+        return r.max(axis=0)
 
     with ThreadPoolExecutor(_threads()) as pool:  # a sparse product lets other threads go on
-        found = list(pool.map(extremes, chunks(features.shape[0], outcomes.shape[1])))
-    highest, lowest = np.max([top for top, _ in found], axis=0), np.min([bottom for _, bottom in found], axis=0)
-    return np.clip(highest, -1, 1), np.clip(np.maximum(highest, -lowest), -1, 1)
+        found = list(pool.map(highest, chunks(features.shape[0], outcomes.shape[1])))
+    return np.clip(np.max(found, axis=0), -1, 1)
 
 
 def _threads() -> int:

@@ -18,8 +18,6 @@ class FeatureStats:
 
     r: FloatArray  # Pearson r of z and y, silent samples as z = 0; nan where z or y is constant
     c: FloatArray  # coefficient: mean z over the samples with y > 0; nan if there are none
-    mean_z: FloatArray  # over all samples, silent ones included
-    max_z: FloatArray  # over all samples, silent ones included
     support: IntArray  # samples in which the feature fired (z != 0)
     frequency: FloatArray  # support / samples
     frequency_correct: FloatArray  # share of the samples with y > 0.5 in which it fired
@@ -38,8 +36,6 @@ def correlate(Z: csc_array, y: ArrayLike) -> FeatureStats:
     return FeatureStats(
         r=pearson(Z, y, moments),
         c=mean_over(Z, Z.data, rewarded),
-        mean_z=moments.mean,
-        max_z=np.where(moments.support < len(y), np.maximum(moments.highest, 0), moments.highest),
         support=moments.support,
         frequency=moments.support / len(y),
         frequency_correct=mean_over(Z, np.ones_like(Z.data), success),

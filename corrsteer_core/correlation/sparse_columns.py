@@ -36,7 +36,6 @@ class Moments:
     samples: int
     support: IntArray
     mean: FloatArray
-    highest: FloatArray  # of the stored values, 0 if there are none
     squares: FloatArray  # sum over all samples of (z - mean)^2
     constant: BoolArray
 
@@ -50,7 +49,7 @@ def moments_of(Z: csc_array) -> Moments:
     lowest, highest = column_reduce(np.minimum, Z.data, Z), column_reduce(np.maximum, Z.data, Z)
     # squares is 0 for silent features, but not for a constant whose mean was rounded.
     constant = (squares == 0) | ((silent == 0) & (lowest == highest))
-    return Moments(n, support, mean, highest, squares, constant)
+    return Moments(n, support, mean, squares, constant)
 
 
 def pearson(Z: csc_array, y: FloatArray, moments: Moments) -> FloatArray:

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csc_array, csr_array
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.correlation.chance import ChanceMaxima, PermutationLevels
+from corrsteer_core.correlation.chance import ChanceMaxima, PermutationLevels, allowed, chance_maxima
 from corrsteer_core.statistics.rates import FloatArray
 
 IntArray = NDArray[np.int64]
@@ -65,7 +65,7 @@ class WithinClass:
     def __init__(
         self, y: ArrayLike, classes: ArrayLike, *, permutations: int, seed: int, floor: int, level: float = 0.95
     ) -> None:
-        if not 0 < level < 1 or _allowed(permutations, level) < 1:
+        if not 0 < level < 1 or allowed(permutations, level) < 1:
             raise CorrSteerError(
                 f"{permutations} permutations cannot show a level of {level}: it needs a level between 0 and 1 and at "
                 "least 1 / (1 - level) - 1 permutations (19 for 0.95)."
@@ -73,7 +73,7 @@ class WithinClass:
         self.y, self.classes = y, classes
         self.permutations, self.seed, self.floor, self.level = permutations, seed, floor, level
         self._by_layer: dict[int, ChanceMaxima] = {}
-        self._pools: list[tuple[FloatArray, FloatArray]] = []
+        self._pools: list[FloatArray] = []
 
     def add(self, layer: int, Z: csc_array) -> WithinClassStats:
         """r within the class and its two-sided permutation p, (features,) each, nan where undefined.
@@ -86,17 +86,16 @@ class WithinClass:
         found = _permutation_counts(features, dy, members, np.abs(r[eligible]), self.permutations, self.seed)
         p = np.full(Z.shape[1], np.nan)
         p[eligible] = (1 + found.reached) / (1 + self.permutations)
-        self._by_layer[layer] = _chance_maxima((found.highest, found.furthest), features.shape[0], self.level)
-        self._pools.append((found.highest, found.furthest))
+        self._by_layer[layer] = chance_maxima(found.highest, features.shape[0], self.level)
+        self._pools.append(found.highest)
         return WithinClassStats(r, p)
 
     def levels(self) -> PermutationLevels:
-        """The highest r (and |r|) of any feature in each permutation, of each layer and of all that were added."""
+        """The highest r of any feature in each permutation, of each layer and of all that were added."""
         if not self._pools:
             raise CorrSteerError("Permutation needs the activations of at least one layer; found none.")
-        highest, furthest = (np.fmax.reduce(pool) for pool in zip(*self._pools, strict=True))
         features = sum(one.features for one in self._by_layer.values())
-        overall = _chance_maxima((highest, furthest), features, self.level)
+        overall = chance_maxima(np.fmax.reduce(self._pools), features, self.level)
         return PermutationLevels(dict(self._by_layer), overall, self.permutations, self.floor, self.level)
 
 
@@ -175,7 +174,6 @@ class _Counts:
     """What permutations make of some features."""
 
     highest: FloatArray  # (permutations,) highest r of any; nan without features
-    furthest: FloatArray  # (permutations,) highest |r|
     reached: IntArray  # (features,) permutations in which the feature's |r| is at least the one seen
 
 
@@ -184,19 +182,19 @@ def _permutation_counts(
 ) -> _Counts:
     """`seen` is the |r| of each of `features` under the outcomes as they are."""
     count = features.shape[0]
-    top, bottom = np.full(permutations, -np.inf), np.full(permutations, np.inf)
+    top = np.full(permutations, -np.inf)
     reached, done = np.zeros(count, dtype=np.int64), 0
     for outcomes in _permuted(dy, members, permutations, seed):
         some = slice(done, done + outcomes.shape[1])
         step = max(1, _BLOCK_BYTES // (8 * outcomes.shape[1]))
         for i in range(0, count, step):
             r = features[i : i + step] @ outcomes  # (some features, some permutations)
-            top[some], bottom[some] = np.maximum(top[some], r.max(axis=0)), np.minimum(bottom[some], r.min(axis=0))
+            top[some] = np.maximum(top[some], r.max(axis=0))
             reached[i : i + step] += (np.abs(r) >= seen[i : i + step, None] - _TIE).sum(axis=1)
         done = some.stop
     if not count:
-        return _Counts(np.full(permutations, np.nan), np.full(permutations, np.nan), reached)
-    return _Counts(np.clip(top, -1, 1), np.clip(np.maximum(top, -bottom), -1, 1), reached)
+        return _Counts(np.full(permutations, np.nan), reached)
+    return _Counts(np.clip(top, -1, 1), reached)
 
 
 def _permuted(dy: FloatArray, members: IntArray, permutations: int, seed: int) -> Iterator[FloatArray]:
@@ -214,17 +212,6 @@ def _permuted(dy: FloatArray, members: IntArray, permutations: int, seed: int) -
         dealt = np.empty_like(keys)
         dealt[:, places] = dy[np.argsort(keys, axis=1)]
         yield np.ascontiguousarray(dealt.T)
-
-
-def _chance_maxima(maxima: tuple[FloatArray, FloatArray], features: int, level: float) -> ChanceMaxima:
-    highest, furthest = maxima
-    rank = max(0, len(highest) - _allowed(len(highest), level))
-    return ChanceMaxima(highest, furthest, features, float(np.sort(highest)[rank]), float(np.sort(furthest)[rank]))
-
-
-def _allowed(permutations: int, level: float) -> int:
-    """The largest k for which k / (1 + permutations), a p-value, is at most 1 - level."""
-    return int((1 - level) * (1 + permutations) + 1e-9)
 
 
 # --- checks ------------------------------------------------------------------------------------

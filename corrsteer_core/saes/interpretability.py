@@ -9,11 +9,12 @@ of meaning or syntax can score low.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from corrsteer_core.statistics.discrimination import auc
 
 WINDOW = 16  # tokens per text window
 STRONGEST = 50  # windows of highest activation taken per feature
@@ -29,19 +30,18 @@ class Detection:
     auc: float
     """Mean area under the ROC curve over the features judged, in [0, 1]; 0.5 is a coin's. NaN if none was."""
     features: int
-    """Features judged, those that are hardly ever silent among them (which count 0.5)."""
-    too_rare: int
-    """Features asked about that fire in fewer than `FEWEST` windows; they are left out."""
+    """Features judged, those that are hardly ever silent among them (which count 0.5). Those that fire in fewer than
+    `FEWEST` windows are left out."""
 
 
-def peaks_of(activations: NDArray, window: int = WINDOW) -> NDArray:
+def peaks_of(activations: NDArray) -> NDArray:
     """Strongest activation per window: (sequences, positions, features) to (sequences, windows, features).
 
     Positions beyond the last whole window are left out.
     """
     sequences, positions, features = activations.shape
-    whole = positions // window
-    return activations[:, : whole * window].reshape(sequences, whole, window, features).max(2)
+    whole = positions // WINDOW
+    return activations[:, : whole * WINDOW].reshape(sequences, whole, WINDOW, features).max(2)
 
 
 def detection(peaks: NDArray, words: NDArray, seed: int) -> Detection:
@@ -51,15 +51,11 @@ def detection(peaks: NDArray, words: NDArray, seed: int) -> Detection:
     windows' token ids, (windows, tokens). A feature that is silent in fewer than `FEWEST` windows has
     no text without it, and counts 0.5.
     """
-    scores: list[float] = []
-    rare = 0
-    for feature in range(peaks.shape[1]):
-        score = _feature(peaks[:, feature], words, np.random.default_rng([seed, feature]))
-        if score is None:
-            rare += 1
-        else:
-            scores.append(score)
-    return Detection(float(np.mean(scores)) if scores else float("nan"), len(scores), rare)
+    every = (
+        _feature(peaks[:, feature], words, np.random.default_rng([seed, feature])) for feature in range(peaks.shape[1])
+    )
+    scores = [score for score in every if score is not None]
+    return Detection(float(np.mean(scores)) if scores else float("nan"), len(scores))
 
 
 def _feature(peaks: NDArray, words: NDArray, rng: np.random.Generator) -> float | None:
@@ -72,7 +68,8 @@ def _feature(peaks: NDArray, words: NDArray, rng: np.random.Generator) -> float 
     others = rng.permutation(silent)[:SILENT]
     half, other_half = len(strongest) // 2, len(others) // 2
     judge = WordJudge(words[strongest[:half]], words[others[:other_half]])
-    return auc(judge.scores(words[strongest[half:]]), judge.scores(words[others[other_half:]]))
+    held_out = np.concatenate([strongest[half:], others[other_half:]])
+    return auc(judge.scores(words[held_out]), peaks[held_out] > 0)
 
 
 class WordJudge:
@@ -95,10 +92,3 @@ class WordJudge:
     def _score(self, tokens: NDArray) -> float:
         at = np.minimum(np.searchsorted(self._known, tokens), len(self._known) - 1)
         return float(self._weights[at[self._known[at] == tokens]].sum())
-
-
-def auc(positive: Sequence[float] | NDArray, negative: Sequence[float] | NDArray) -> float:
-    """Share of pairs in which the positive scores higher, ties half (Mann-Whitney)."""
-    ordered = np.sort(negative)
-    below, upto = (np.searchsorted(ordered, positive, side=side) for side in ("left", "right"))
-    return float((below + upto).sum() / 2 / (len(positive) * len(ordered)))

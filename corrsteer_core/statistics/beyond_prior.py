@@ -10,10 +10,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from corrsteer_core.statistics.clusters import paired_test
-from corrsteer_core.statistics.offset import Offset, checked_classes, fitted
 from corrsteer_core.statistics.rates import Flips, Interval, flips
 
 
@@ -33,47 +31,7 @@ class PairedRates:
         return self.after - self.before
 
 
-@dataclass(frozen=True)
-class BeyondPrior:
-    """The offsets of both models and three comparisons on the test split, each of rates of predicted right classes."""
-
-    unsteered_offset: Offset
-    steered_offset: Offset
-    raw: PairedRates  # unsteered -> steered, no offsets
-    offset_alone: PairedRates  # unsteered -> unsteered with its offset
-    beyond: PairedRates  # unsteered with its offset -> steered with its own: the gain beyond the prior
-
-
-def beyond_prior(
-    names: Sequence[str],
-    validation: tuple[ArrayLike, ArrayLike, ArrayLike],
-    test: tuple[ArrayLike, ArrayLike, ArrayLike],
-    *,
-    ridge: float = 1e-3,
-    level: float = 0.95,
-) -> BeyondPrior:
-    """Fit both offsets on `validation`, compare on `test`; each is (unsteered, steered, y).
-
-    Log-probabilities (n, K) as in `offset`, y the right classes (n,). Predictions are the likeliest class, of several the
-    first. Raises CorrSteerError for what `offset.fit_offset` refuses.
-    """
-    unsteered, steered, y = validation
-    offsets = fitted(names, unsteered, y, ridge), fitted(names, steered, y, ridge)
-    before, right = checked_classes(test[0], test[2])
-    after, _ = checked_classes(test[1], test[2])
-    plain = before.argmax(axis=1) == right, after.argmax(axis=1) == right
-    moved = offsets[0].predict(before) == right, offsets[1].predict(after) == right
-    return BeyondPrior(
-        *offsets,
-        raw=paired_rates(*plain, level),
-        offset_alone=paired_rates(plain[0], moved[0], level),
-        beyond=paired_rates(*moved, level),
-    )
-
-
-def paired_rates(
-    before: np.ndarray, after: np.ndarray, level: float = 0.95, clusters: Sequence[Hashable] = ()
-) -> PairedRates:
+def paired_rates(before: np.ndarray, after: np.ndarray, clusters: Sequence[Hashable] = ()) -> PairedRates:
     """Two yes-or-no outcomes of the same samples, each (n,), compared pair by pair, by cluster where those are named."""
-    found = paired_test(before, after, clusters, level=level)
+    found = paired_test(before, after, clusters)
     return PairedRates(float(before.mean()), float(after.mean()), flips(before, after), found.interval, found.p)

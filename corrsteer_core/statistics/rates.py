@@ -40,14 +40,6 @@ class Intervals(NamedTuple):
     high: FloatArray
 
 
-class PairedDifference(NamedTuple):
-    """Mean of (after - before) over the same samples, and its interval, in the outcome's units."""
-
-    mean: float
-    low: float
-    high: float
-
-
 @dataclass(frozen=True)
 class Flips:
     """How many of `n` samples changed sides: `positive` from failure to success, `negative` back."""
@@ -128,26 +120,6 @@ def negative_share(negative_flips: int, changed: int) -> float | None:
             "verdicts. Make it deterministic, or score each text once."
         )
     return negative_flips / changed if changed else None
-
-
-def paired_difference(before: ArrayLike, after: ArrayLike, level: float = 0.95) -> PairedDifference:
-    """Mean of after - before over the same samples, with the normal interval mean +- z s / sqrt(n).
-
-    s is the standard deviation (n - 1) of the n paired differences, so what the samples share
-    cancels. An approximation: for few samples prefer `mcnemar_p`. When all differences are equal
-    s is 0 and the interval is a point, which shows no spread rather than certainty; for n = 1
-    it is nan. `before`, `after`: shape (n,). Raises CorrSteerError for n = 0 or shapes that differ.
-    """
-    z = _normal_quantile(level)
-    first, second = _paired(before, after)
-    if not len(first):
-        raise CorrSteerError("A paired difference needs at least one sample; found none.")
-    difference = second - first
-    mean = float(difference.mean())
-    if len(difference) == 1:
-        return PairedDifference(mean, math.nan, math.nan)
-    half = z * float(difference.std(ddof=1)) / math.sqrt(len(difference))
-    return PairedDifference(mean, mean - half, mean + half)
 
 
 # --- correlations ------------------------------------------------------------------------------

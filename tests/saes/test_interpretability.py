@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from corrsteer_core.saes import interpretability
-from corrsteer_core.saes.interpretability import FEWEST, WINDOW, WordJudge, auc, detection, peaks_of
+from corrsteer_core.saes.interpretability import FEWEST, WINDOW, WordJudge, detection, peaks_of
 
 WORDS = 60
 SIGN = 5  # the token that the made-up feature of meaning fires on
@@ -40,15 +40,6 @@ def test_tokens_that_the_judge_never_saw_count_nothing():
     assert known == more > 0
 
 
-@pytest.mark.parametrize("levels", [2, 5, 10_000])
-def test_the_area_is_scikit_learns_with_ties_and_without(levels):
-    metrics = pytest.importorskip("sklearn.metrics")
-    rng = np.random.default_rng(levels)
-    high, low = rng.integers(0, levels, 40) + 1, rng.integers(0, levels, 70)
-    expected = metrics.roc_auc_score([1] * 40 + [0] * 70, [*high, *low])
-    assert auc(high, low) == pytest.approx(expected)
-
-
 def test_a_feature_of_a_word_is_told_and_one_that_fires_at_random_is_not():
     words = windows(1500)
     rng = np.random.default_rng(2)
@@ -59,7 +50,7 @@ def test_a_feature_of_a_word_is_told_and_one_that_fires_at_random_is_not():
     assert of_word.auc == pytest.approx(1.0, abs=0.02)
     assert at_random.auc == pytest.approx(0.5, abs=0.15)
     both = detection(peaks, words, seed=0)
-    assert (both.features, both.too_rare) == (2, 0)
+    assert both.features == 2
 
 
 def test_held_out_texts_are_judged_not_those_it_learned_from():
@@ -76,7 +67,7 @@ def test_rare_features_are_left_out_and_those_hardly_ever_silent_count_a_coins_w
     peaks[: FEWEST - 1, 0] = 1  # too rare
     peaks[FEWEST - 1 :, 1] = 1  # silent in too few
     found = detection(peaks, words, seed=0)
-    assert (found.auc, found.features, found.too_rare) == (0.5, 1, 2)
+    assert (found.auc, found.features) == (0.5, 1)
     assert np.isnan(detection(peaks[:, [2]], words, seed=0).auc)
 
 

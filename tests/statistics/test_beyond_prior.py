@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 from statsmodels.stats.contingency_tables import mcnemar
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.statistics.beyond_prior import beyond_prior
+from corrsteer_core.statistics.beyond_prior import paired_rates
+from corrsteer_core.statistics.offset import fitted
 
 
 def made(seed, n=300, skew=2.0, signal=1.0):
@@ -16,6 +19,22 @@ def made(seed, n=300, skew=2.0, signal=1.0):
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 2, n)
     return rng.normal(size=(n, 2)) + signal * np.eye(2)[y] + skew * np.eye(2)[0], y
+
+
+def beyond_prior(names, validation, test):
+    """Both offsets fitted on validation and compared on test, as a measurement does it; each is (unsteered, steered, y)."""
+    unsteered, steered, y = validation
+    offsets = fitted(names, unsteered, y, 1e-3), fitted(names, steered, y, 1e-3)
+    before, after, right = test
+    plain = before.argmax(axis=1) == right, after.argmax(axis=1) == right
+    moved = offsets[0].predict(before) == right, offsets[1].predict(after) == right
+    return SimpleNamespace(
+        unsteered_offset=offsets[0],
+        steered_offset=offsets[1],
+        raw=paired_rates(*plain),
+        offset_alone=paired_rates(plain[0], moved[0]),
+        beyond=paired_rates(*moved),
+    )
 
 
 def compare(seed, change):
@@ -75,4 +94,4 @@ def test_every_number_equals_one_counted_by_hand():
 def test_a_right_class_that_is_not_there_is_refused():
     logp, y = made(3, n=10)
     with pytest.raises(CorrSteerError, match="Right classes"):
-        beyond_prior(["A", "B"], (logp, logp, y), (logp, logp, y + 1))
+        fitted(["A", "B"], logp, y + 1, 1e-3)

@@ -10,7 +10,6 @@ from scipy import stats as scipy_stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
-from statsmodels.stats.weightstats import DescrStatsW
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.statistics import rates
@@ -51,8 +50,6 @@ def test_wilson_refuses_impossible_counts(successes, n):
 def test_a_level_is_a_share(level):
     with pytest.raises(CorrSteerError, match="level"):
         rates.wilson(1, 2, level)
-    with pytest.raises(CorrSteerError, match="level"):
-        rates.paired_difference([0, 1], [1, 1], level)
 
 
 @pytest.mark.parametrize(("positive", "negative"), [(27, 1), (1, 27), (0, 5), (3, 3), (4, 3), (1, 0), (60, 40)])
@@ -127,33 +124,6 @@ def test_flips_of_no_samples_are_none():
 def test_flips_refuse_outcomes_that_are_none(before, after, message):
     with pytest.raises(CorrSteerError, match=message):
         rates.flips(before, after)
-
-
-@pytest.mark.parametrize("level", [0.8, 0.95])
-def test_paired_difference_equals_statsmodels(level):
-    rng = np.random.default_rng(2)
-    before, after = rng.random(30), rng.random(30)
-    found = rates.paired_difference(before, after, level)
-    assert found.mean == pytest.approx(after.mean() - before.mean())
-    assert found[1:] == pytest.approx(DescrStatsW(after - before).zconfint_mean(alpha=1 - level))
-
-
-def test_paired_difference_cancels_what_the_samples_share():
-    rng = np.random.default_rng(3)
-    difficulty = rng.random(100) * 100
-    found = rates.paired_difference(difficulty, difficulty + 0.1 + 0.01 * rng.standard_normal(100))
-    assert found.low < 0.1 < found.high
-    assert found.high - found.low < 0.01
-
-
-def test_equal_differences_give_a_point_and_one_sample_no_interval():
-    assert rates.paired_difference([0, 0, 1], [0, 0, 1]) == (0, 0, 0)
-    one = rates.paired_difference([0], [1])
-    assert one.mean == 1
-    assert math.isnan(one.low)
-    assert math.isnan(one.high)
-    with pytest.raises(CorrSteerError, match="at least one"):
-        rates.paired_difference([], [])
 
 
 # --- correlations ------------------------------------------------------------------------------
