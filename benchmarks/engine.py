@@ -79,9 +79,7 @@ class Engine:
             self._best[new] = int(min(seconds, key=lambda size: seconds[size][0]))
         return self._best[new]
 
-    def compared(
-        self, row: str, new: int, run: Callable, rival: Callable, goal: float, against: str, detail: str
-    ) -> Row:
+    def compared(self, row: str, run: Callable, rival: Callable, goal: float, against: str, detail: str) -> Row:
         """A row of our time over a rival's, with what our time goes to where the goal is missed."""
         seconds = interleaved({"ours": run, "rival": rival}, self.sizes.repeats)
         found = Row(
@@ -96,7 +94,6 @@ class Engine:
             same = _same([row[0] for row in ours(self.subject, prompts, new)], self.plainly(prompts, new))
             yield self.compared(
                 f"collection, {new}-token task",
-                new,
                 partial(ours, self.subject, prompts, new, saes=self.subject.saes),
                 partial(self.plainly, prompts, new),
                 1.05,
@@ -115,7 +112,6 @@ class Engine:
             some = subject.task(steps, count)
             yield self.compared(
                 f"collection, {width:,}-wide SAEs on every layer, {steps}-token task",
-                steps,
                 partial(ours, subject, some, steps, saes=subject.saes),
                 partial(self.plainly, some, steps),
                 1.5,
@@ -152,7 +148,6 @@ class Engine:
         )
         yield self.compared(
             f"steered generation, vectors on every layer, {new}-token task",
-            new,
             partial(ours, self.subject, prompts, new, [vectors]),
             partial(self.plainly, prompts, new),
             1.02,
@@ -171,9 +166,7 @@ class Engine:
             "one unsteered pass of ours": partial(ours, self.subject, prompts, 1),
         }
         for against, rival in passes.items():
-            yield self.compared(
-                "sweep of 8 scales, 1-token task", 1, run, rival, 1.5, against, f"{len(prompts)} prompts"
-            )
+            yield self.compared("sweep of 8 scales, 1-token task", run, rival, 1.5, against, f"{len(prompts)} prompts")
 
     def candidates(self) -> Iterator[Row]:
         """V's candidates, against generating each from its prompt."""
@@ -236,7 +229,6 @@ class Engine:
 
         yield self.compared(
             f"side by side, two texts of {new} tokens",
-            new,
             partial(texts, [UNSTEERED, vectors]),
             partial(texts, [vectors]),
             1.3,

@@ -121,8 +121,8 @@ def hashed(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
 
 
-def problems_of(cache: Path) -> list[str]:
-    """What is not whole in a cache, what a process left unfinished not counted: that is for the next one to remove."""
+def problems_of_cache() -> list[str]:
+    """What is not whole in this process's cache, what a process left unfinished not counted: that is for the next one to remove."""
     found = checking.check_cache()
     return [
         f"{one.kind} {one.name}: {one.problem}" for one in found if one.problem and one.kind not in ("leftover", "SAE")

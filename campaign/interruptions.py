@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from campaign.actions import Action, Place, actions, content, copied, hashed, problems_of
+from campaign.actions import Action, Place, actions, content, copied, hashed, problems_of_cache
 from campaign.bad_disk import KILL, SHORT, BadDisk
 from campaign.child import BROKEN, Ended, fork
 from campaign.tally import Bounds, Tally
@@ -152,7 +152,7 @@ def afterwards(place: Place, known: Known, action: Action, cache: Path, aside: l
     whole = {name: (hashed(source / name), expected["files"].get(name)) for name in action.outputs}
 
     def again() -> dict[str, Any]:
-        broken = problems_of(cache)
+        broken = problems_of_cache()
         broken = [one for one in broken if "never published" not in one]
         torn = [name for name in action.outputs if name != "b.duckdb" and hashed(cache / name) not in whole[name]]
         status = action.run(cache)

@@ -14,7 +14,7 @@ from app.steer.editing import Editor
 from app.steer.playing import Question
 from corrsteer_core.base import presenting
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.runs import measurements, run_facts, stored_run
+from corrsteer_core.runs import run_facts, stored_run
 from corrsteer_core.runs.run_config import RunConfig
 from corrsteer_core.runs.steering_set import SteeringSet
 from corrsteer_core.runs.strategies import PREFERRED
@@ -116,8 +116,7 @@ def _first(run: str) -> SteeringSet | None:
 
 def kept_sets(run: str) -> dict[str, SteeringSet]:
     """The sets kept with a run, by name, oldest first."""
-    found = resources.ask(measurements.sets, run)
-    return {row.name: SteeringSet.from_json(row.body, f"The set {row.name}") for row in found.itertuples()}
+    return resources.ask(stored_run.kept_sets, run)
 
 
 def handed_out(steering: SteeringSet) -> SteeringSet:

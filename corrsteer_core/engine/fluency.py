@@ -33,7 +33,6 @@ def fluency(
     prompts: Sequence[Sequence[int]],
     outputs: Sequence[Sequence[Sequence[int]]],
     *,
-    stage: str = "measuring fluency",
     progress: Progress = silent,
 ) -> np.ndarray:
     """Mean negative log-likelihood per token, in nats, of each output given its prompt under the unsteered model.
@@ -49,7 +48,7 @@ def fluency(
     measured = 0
 
     def on_progress(prompts_of_batch: float) -> None:
-        progress(stage, int(measured + prompts_of_batch), len(prompts))
+        progress("measuring fluency", int(measured + prompts_of_batch), len(prompts))
 
     batches = plan(prompts, min(READ_TOGETHER, prompts_that_fit(model, prompts, work.longest)))
     for scores in done(model, (), work, batches, on_progress):

@@ -118,12 +118,12 @@ class Comparison:
         return self.steered_rate - self.unsteered_rate
 
 
-def compare(found: Trial, variant: int, baseline: int = 0) -> Comparison:
-    """A variant of a trial against its baseline (the unsteered one)."""
-    before, after = found.outcomes[:, baseline], found.outcomes[:, variant]
+def compare(found: Trial, variant: int) -> Comparison:
+    """A variant of a trial against its first one, the unsteered."""
+    before, after = found.outcomes[:, 0], found.outcomes[:, variant]
     flipped = rates.flips(before, after)
     tested = paired_test(before, after, clusters_of(found.items))
-    changed = sum(row[baseline] != row[variant] for row in found.texts)
+    changed = sum(row[0] != row[variant] for row in found.texts)
     return Comparison(
         n=len(before),
         unsteered_rate=float(before.mean()),

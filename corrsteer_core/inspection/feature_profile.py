@@ -68,9 +68,8 @@ class FeatureProfile:
 
 
 def profile_of(
-    run: str, layer: int, feature: int, model: Model, saes: Sequence[Sae], *, each: int = EACH,
-    progress: Progress = silent,
-) -> FeatureProfile:  # fmt: skip
+    run: str, layer: int, feature: int, model: Model, saes: Sequence[Sae], *, progress: Progress = silent
+) -> FeatureProfile:
     """Draw a feature's profile. Raises CorrSteerError for a layer or feature the run does not have.
 
     No hook is on the model where `progress` is called.
@@ -78,18 +77,18 @@ def profile_of(
     config, _ = stored_run.stored(run)
     sae = sae_of(saes, layer)
     (tokens,) = logit_lens.promoted(model, sae, [feature])
-    rows = feature_facts.texts_by_quantile(run, layer, feature, each)
+    rows = feature_facts.texts_by_quantile(run, layer, feature, EACH)
     found: list[FeatureActivations] = []
-    for start in range(0, len(rows), each):
+    for start in range(0, len(rows), EACH):
         progress("reading this feature's texts", start, len(rows))
-        texts = [text_of_sample(model, config, row) for row in rows.iloc[start : start + each].itertuples()]
+        texts = [text_of_sample(model, config, row) for row in rows.iloc[start : start + EACH].itertuples()]
         found += token_activations.feature_activations(model, sae, feature, texts)
     progress("comparing it with other features", 0, 1)
     samples = tuple(
         SampleActivations(str(row.part), str(row.sample), str(row.split), float(row.outcome), float(row.value), one)
         for row, one in zip(rows.itertuples(), found, strict=True)
     )
-    strongest = [peak(model, one.activations.text, np.array(one.activations.values)) for one in samples[:each]]
+    strongest = [peak(model, one.activations.text, np.array(one.activations.values)) for one in samples[:EACH]]
     return FeatureProfile(
         layer,
         feature,

@@ -53,9 +53,8 @@ class TokenStep:
 
 @torch.inference_mode()
 def steps(
-    model: Model, vectors: Vectors, prompt: Sequence[int], answer: Sequence[int], alternatives: int = ALTERNATIVES,
-    progress: Progress = silent,
-) -> list[TokenStep]:  # fmt: skip
+    model: Model, vectors: Vectors, prompt: Sequence[int], answer: Sequence[int], progress: Progress = silent
+) -> list[TokenStep]:
     """Every token of an answer (ids, an end token included) to a prompt, whoever of the two wrote it.
 
     No hook is on the model where `progress` is called. Raises CorrSteerError for an empty prompt.
@@ -69,16 +68,16 @@ def steps(
     for start in range(0, len(answer), TOGETHER):
         progress("comparing probabilities", start, len(answer))
         stop = start + TOGETHER
-        found += _compared(model, hidden[:, start:stop], answer[start:stop], alternatives)
+        found += _compared(model, hidden[:, start:stop], answer[start:stop])
     return found
 
 
-def _compared(model: Model, hidden: Tensor, answer: Sequence[int], alternatives: int) -> list[TokenStep]:
+def _compared(model: Model, hidden: Tensor, answer: Sequence[int]) -> list[TokenStep]:
     """Some tokens of an answer, from the hidden states that predict them."""
     # Double precision on the CPU: not every device has it.
     unsteered, steered = _logits(model, hidden).cpu().double().log_softmax(-1)  # (tokens, vocabulary) each
     kl = (steered.exp() * (steered - unsteered)).nan_to_num(0.0).sum(-1)  # a token of probability 0 adds nothing
-    best = [_best(model, one, alternatives) for one in (unsteered, steered)]
+    best = [_best(model, one, ALTERNATIVES) for one in (unsteered, steered)]
     return [
         TokenStep(
             token,

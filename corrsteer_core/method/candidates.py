@@ -201,7 +201,6 @@ def activation_lengths(setup: Setup, points: Sequence[HookPoint]) -> dict[HookPo
 
 
 def try_layers(
-    run: str,
     features: pd.DataFrame,
     per_layer: int,
     setup: Setup,

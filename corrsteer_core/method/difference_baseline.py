@@ -115,11 +115,9 @@ def baseline(
     return {"tried": tried, "chosen": chosen, "measured": _summary(setup, measured, progress)}
 
 
-def chosen_difference(
-    setup: Setup, *, longest: float = strategies.LONGEST, progress: Progress = silent
-) -> Vectors | None:
+def chosen_difference(setup: Setup, *, progress: Progress = silent) -> Vectors | None:
     """What the baseline adds to the model; None when no difference vector is beyond noise on the validation split."""
-    vectors, _, best = _chosen(setup, longest, progress)
+    vectors, _, best = _chosen(setup, strategies.LONGEST, progress)
     return None if best.empty else _scaled(best, vectors)[0]
 
 

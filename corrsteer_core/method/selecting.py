@@ -57,7 +57,7 @@ class ValidationDesk:
         return self.tried
 
     def tried_at_once(self, per_layer: int) -> pd.DataFrame:
-        found = try_layers(self.run, self.features, per_layer, self._opened(), self.progress, longest=self.longest)
+        found = try_layers(self.features, per_layer, self._opened(), self.progress, longest=self.longest)
         return self._judged(found)
 
     def tried_at_scales(self, per_layer: int) -> pd.DataFrame:

@@ -35,10 +35,9 @@ def study(
     control_count: int = CONTROLS,
     with_baseline: bool = True,
     batch_size: int | None = None,
-    split: str = "test",
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Collect, fit, select by every strategy and measure all sets with their controls on one split.
+    """Collect, fit, select by every strategy and measure all sets with their controls on the test split.
 
     `rankings` adds a set A by each of these other rankings. `per_layer` and `scales` are what V tries, `batch_size` how
     many prompts are read at a time.
@@ -61,9 +60,9 @@ def study(
     if PREDICTED in rankings:
         prediction.predict(setup.run, setup=setup, progress=progress)
     sets += [selecting.select(setup.run, "A", ranking=ranking, **options) for ranking in rankings]
-    result["sets"] = _measured(setup, sets, split, control_count, progress)
+    result["sets"] = _measured(setup, sets, control_count, progress)
     if with_baseline:
-        result["baseline"] = _baseline(setup, split, longest, progress)
+        result["baseline"] = _baseline(setup, longest, progress)
     return result
 
 
@@ -86,17 +85,24 @@ def _beginning(setup: Setup) -> dict[str, Any]:
 
 
 def _measured(
-    setup: Setup, sets: Sequence[SteeringSet], split: str, control_count: int, progress: Progress
+    setup: Setup, sets: Sequence[SteeringSet], control_count: int, progress: Progress
 ) -> list[dict[str, Any]]:
     """A row for each set, those that chose nothing last."""
     chosen = [one for one in sets if one.rows]
     empty = [{"set": one.name, "features": 0} for one in sets if not one.rows]
     if not chosen:
         return empty
-    items = [item for item in setup.items if item.split == split]
+    items = [item for item in setup.items if item.split == "test"]
     validation = tuple(item for item in setup.items if item.split == "validation")
-    length, on = setup.config.max_new_tokens, split in ("train", "validation")
-    exam = Exam(setup.task, split, items, setup.config.style, length, validation=validation, chosen_on=on)
+    exam = Exam(
+        setup.task,
+        "test",
+        items,
+        setup.config.style,
+        setup.config.max_new_tokens,
+        validation=validation,
+        chosen_on=False,
+    )
     draws = MATCHED if control_count else 0
     matched = [matched_sets(one, draws=draws, setup=setup, progress=progress) for one in chosen] if draws else []
     found = evaluate_sets(
@@ -111,9 +117,9 @@ def _row(one: Evaluation) -> dict[str, Any]:
     return {**summary, "verdict": asdict(found), "kind": found.kind}
 
 
-def _baseline(setup: Setup, split: str, longest: float, progress: Progress) -> dict[str, Any]:
+def _baseline(setup: Setup, longest: float, progress: Progress) -> dict[str, Any]:
     try:
-        found = difference_baseline.baseline(setup, split=split, longest=longest, progress=progress)
+        found = difference_baseline.baseline(setup, longest=longest, progress=progress)
     except CorrSteerError as error:
         return {"chosen": None, "measured": None, "problem": str(error)}
     return {"chosen": found["chosen"], "measured": found["measured"]}

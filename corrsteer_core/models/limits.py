@@ -57,9 +57,9 @@ def limits_of(model: Model) -> Limits:
     return model.conditions.limits if model.conditions else _limits_here(model)
 
 
-def conditions_of(model: Model, threads: int | None = None) -> Conditions:
-    """Under which the model computes now, or would with so many threads."""
-    return model.conditions or Conditions(model.device.type, threads or torch.get_num_threads(), _limits_here(model))
+def conditions_of(model: Model) -> Conditions:
+    """Under which the model computes now."""
+    return model.conditions or Conditions(model.device.type, torch.get_num_threads(), _limits_here(model))
 
 
 def held_to(model: Model, conditions: Conditions | None) -> Model:

@@ -70,9 +70,9 @@ def _interval(rows: pd.DataFrame) -> dict[str, Any]:
     return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1.5, "width": 4}
 
 
-def _at_least_wide(low: float, high: float, least: float = LEAST_RANGE) -> tuple[float, float]:
+def _at_least_wide(low: float, high: float) -> tuple[float, float]:
     """A range of rates with room around it, wide enough that a difference of a point does not fill the picture."""
-    more = max(0.0, least - (high - low)) / 2 + 0.02
+    more = max(0.0, LEAST_RANGE - (high - low)) / 2 + 0.02
     return max(-0.01, low - more), min(1.01, high + more)
 
 

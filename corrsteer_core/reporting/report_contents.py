@@ -91,7 +91,7 @@ def contents(run: str) -> dict[str, Any]:
         "task": _task(facts.config),
         "splits": facts.splits.assign(what=facts.splits["split"].map(SPLITS).fillna("")).to_dict("records"),
         "main": main,
-        "headline": _headline(facts, every, main),
+        "headline": _headline(facts, main),
         "ranking": _ranking(facts),
         "tried": ranking_words.of_effects(effects),
         "rates": verdict.rates(main.summary, _set_name(main.name)) if main else None,
@@ -151,7 +151,7 @@ def _main(every: list[Measured], task: str) -> Measured | None:
     return min(every, key=rank, default=None)  # the newest of equals: they come newest first
 
 
-def _headline(facts: run_facts.RunFacts, every: list[Measured], main: Measured | None) -> Point:
+def _headline(facts: run_facts.RunFacts, main: Measured | None) -> Point:
     if facts.collected < facts.samples:
         done = f"{facts.collected:,} of {facts.samples:,} samples have been answered"
         return Point("not finished", f"This run is not finished: {done}. What follows is what there is so far.")

@@ -11,6 +11,9 @@ from corrsteer_core.runs.run_facts import null
 from corrsteer_core.runs.steering_set import SteeringSet
 from corrsteer_core.storage.reading import query
 
+BINS = 20
+"""Of a feature's activations, in a histogram."""
+
 
 def one_feature(run: str, layer: int, feature: int) -> dict[str, Any] | None:
     """The row of one feature as in `features`, or None if it never fired (or there is none)."""
@@ -93,8 +96,8 @@ def pooled_values(run: str, layer: int, feature: int) -> pd.DataFrame:
     )
 
 
-def histogram(run: str, layer: int, feature: int, bins: int = 20) -> pd.DataFrame:
-    """How active the feature was when it fired, in bins of equal width: start, width, correct, incorrect.
+def histogram(run: str, layer: int, feature: int) -> pd.DataFrame:
+    """How active the feature was when it fired, in BINS of equal width: start, width, correct, incorrect.
 
     The last two are shares of all training samples with outcome above 0.5 and of the others; they
     add up to the feature's frequency among them. No rows if it never fired.
@@ -112,5 +115,5 @@ def histogram(run: str, layer: int, feature: int, bins: int = 20) -> pd.DataFram
         "SELECT bin * width AS start, width, coalesce(counted.correct / nullif(groups.correct, 0), 0) AS correct, "
         "coalesce(counted.incorrect / nullif(groups.incorrect, 0), 0) AS incorrect FROM counted, top, groups "
         "ORDER BY start",
-        {"layer": layer, "feature": feature, "bins": bins},
+        {"layer": layer, "feature": feature, "bins": BINS},
     )

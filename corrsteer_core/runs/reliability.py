@@ -5,7 +5,7 @@ Answered from the cache, without the model. What chance reaches is part of every
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ TOP = 10
 SHARES = (0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 1.0)
 
 
-def intervals(run: str, features: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
+def intervals(run: str, features: pd.DataFrame, *, resamples: int = RESAMPLES) -> pd.DataFrame:
     """The features with r_low, r_high, coefficient_low, coefficient_high: 95% bootstrap intervals over training samples.
 
     `features` needs layer and feature; a few hundred rows at most, since their activations are made dense.
@@ -34,22 +34,22 @@ def intervals(run: str, features: pd.DataFrame, *, resamples: int = RESAMPLES, s
         sizes = sae_sizes(store)
         for layer, rows in features.groupby("layer"):
             pooled = training_activations(store, int(layer), sizes[int(layer)])[:, rows["feature"].to_numpy()]
-            found = bootstrap.bootstrap(pooled, y, resamples=resamples, seed=seed)
+            found = bootstrap.bootstrap(pooled, y, resamples=resamples, seed=0)
             bounds.loc[rows.index] = np.column_stack([found.r.low, found.r.high, found.c.low, found.c.high])
     return features.join(bounds)
 
 
-def convergence(run: str, *, sizes: Sequence[int] = (), top: int = TOP, seed: int = 0) -> pd.DataFrame:
+def convergence(run: str, *, top: int = TOP) -> pd.DataFrame:
     """What fewer samples would have found: size, overlap (with the top features of all samples), best_r.
 
-    Without `sizes`, shares of the training samples. The floor of support is the fit's at every size.
+    Sizes are SHARES of the training samples. The floor of support is the fit's at every size.
     Raises CorrSteerError for a run that has not been fitted.
     """
     with Reader(run) as store:
         floor = fitted_floor(store)
         y = training_outcomes(store).to_numpy()
-        chosen = list(sizes) or sorted({max(3, round(share * len(y))) for share in SHARES})
-        points = convergence_points.convergence(_Layers(store), y, chosen, seed=seed, top=top, floor=floor)
+        sizes = sorted({max(3, round(share * len(y))) for share in SHARES})
+        points = convergence_points.convergence(_Layers(store), y, sizes, seed=0, top=top, floor=floor)
     return pd.DataFrame([vars(point) for point in points])
 
 

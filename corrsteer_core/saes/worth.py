@@ -159,16 +159,14 @@ def _loss(
 
 
 @torch.inference_mode()
-def detected(
-    sae: Sae, sequences: NDArray, activations: Tensor, features: int = JUDGED, seed: int = 0
-) -> interpretability.Detection:
-    """How well features drawn at random are recognised by the words they fire on (see `interpretability`)."""
+def detected(sae: Sae, sequences: NDArray, activations: Tensor) -> interpretability.Detection:
+    """How well `JUDGED` features drawn at random are recognised by the words they fire on (see `interpretability`)."""
     kept, window = sequences.shape[1] - 1, interpretability.WINDOW
-    drawn = np.sort(np.random.default_rng(seed).permutation(sae.d_sae)[:features])
+    drawn = np.sort(np.random.default_rng(0).permutation(sae.d_sae)[:JUDGED])
     peaks = []
     for at in range(0, len(sequences), _CHUNK // kept + 1):
         part = activations[at * kept : (at + _CHUNK // kept + 1) * kept]
         z = sae.encode(part)[:, torch.from_numpy(drawn).to(sae.net.device)].cpu().numpy()
         peaks.append(interpretability.peaks_of(z.reshape(-1, kept, len(drawn))).reshape(-1, len(drawn)))
     words = sequences[:, 1 : 1 + kept // window * window].reshape(-1, window)
-    return interpretability.detection(np.concatenate(peaks), words, seed)
+    return interpretability.detection(np.concatenate(peaks), words, seed=0)

@@ -74,12 +74,12 @@ def paired_differences(before: ArrayLike, after: ArrayLike) -> FloatArray:
     return second - first
 
 
-def sign_flip(differences: ArrayLike, *, seed: int, draws: int = DRAWS) -> SignFlip:
+def sign_flip(differences: ArrayLike, *, seed: int) -> SignFlip:
     """Share of sign patterns whose sum is at least as far from 0 as the one seen; 1 where all differences are 0.
 
     Differences of 0 change no sum and are left out. Where all others have one size, the sum is a number of flips and the
-    p McNemar's. Up to EXACT_UP_TO of them all patterns are counted. Beyond, `draws` are drawn and p is
-    (1 + those that reach it) / (1 + draws): Phipson & Smyth (2010), Stat. Appl. Genet. Mol. Biol. 9:39.
+    p McNemar's. Up to EXACT_UP_TO of them all patterns are counted. Beyond, DRAWS are drawn and p is
+    (1 + those that reach it) / (1 + DRAWS): Phipson & Smyth (2010), Stat. Appl. Genet. Mol. Biol. 9:39.
     """
     moved = np.asarray(differences, dtype=np.float64)
     moved = moved[moved != 0]
@@ -92,8 +92,8 @@ def sign_flip(differences: ArrayLike, *, seed: int, draws: int = DRAWS) -> SignF
     limit = abs(float(moved.sum())) - tie
     if len(moved) <= EXACT_UP_TO:
         return SignFlip(float(np.mean(np.abs(_all_sums(sizes)) >= limit)), True)
-    reached = sum(int(np.sum(np.abs(sums) >= limit)) for sums in _drawn_sums(sizes, draws, seed))
-    return SignFlip((1 + reached) / (1 + draws), False)
+    reached = sum(int(np.sum(np.abs(sums) >= limit)) for sums in _drawn_sums(sizes, DRAWS, seed))
+    return SignFlip((1 + reached) / (1 + DRAWS), False)
 
 
 def _all_sums(sizes: FloatArray) -> FloatArray:

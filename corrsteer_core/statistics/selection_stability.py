@@ -81,10 +81,10 @@ def selection_stability(
     )
 
 
-def within_noise_of(best: int, steered: ArrayLike, *, seed: int = 0, alpha: float = NOISE) -> BoolArray:
+def within_noise_of(best: int, steered: ArrayLike) -> BoolArray:
     """Which candidates cannot be distinguished from the candidate `best` on the same samples, (candidates,); `best` itself cannot.
 
-    Those whose outcomes differ from its with p >= alpha: McNemar's exact test, or the sign-flip test where outcomes are
+    Those whose outcomes differ from its with p >= NOISE: McNemar's exact test, or the sign-flip test where outcomes are
     graded. The p-values are not corrected for their number, which would only let more candidates pass for as good.
     """
     after = np.asarray(steered, dtype=np.float64)
@@ -94,8 +94,8 @@ def within_noise_of(best: int, steered: ArrayLike, *, seed: int = 0, alpha: floa
     differences = after - after[:, [best]]
     if np.isin(after, (0.0, 1.0)).all():
         up, down = (differences > 0).sum(axis=0), (differences < 0).sum(axis=0)
-        return mcnemar_p_of(up, down) >= alpha
-    return np.array([sign_flip(column, seed=seed).p >= alpha for column in differences.T], dtype=bool)
+        return mcnemar_p_of(up, down) >= NOISE
+    return np.array([sign_flip(column, seed=0).p >= NOISE for column in differences.T], dtype=bool)
 
 
 def smallest_vector(within_noise: ArrayLike, norms: ArrayLike, frequencies: ArrayLike) -> int:

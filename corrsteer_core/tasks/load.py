@@ -71,10 +71,10 @@ def drafts(task: Task, *, data: Path | None = None) -> list[Draft]:
     return [entry.draft for entry in _kept(task, data)]
 
 
-def row_problems(task: Task, *, data: Path | None = None) -> list[str]:
+def row_problems(task: Task) -> list[str]:
     """What is wrong with each row that cannot be used, in sentences. Raises CorrSteerError for a file without rows to read."""
     found = []
-    for index, row in enumerate(_rows(task, data)):
+    for index, row in enumerate(_rows(task, None)):
         try:
             _parse(task, row, index)
         except CorrSteerError as error:

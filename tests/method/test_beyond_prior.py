@@ -248,7 +248,7 @@ def test_p_tries_no_longer_vectors_than_v(setup):
     ranked = candidates.rankable_features(setup.run)
     at_one = candidates.with_shares(setup, strategies.candidates(ranked, 1, (1.0,)))
     longest = float(at_one["share"].max()) / 2
-    tried = candidates.try_layers(setup.run, ranked, 1, setup, longest=longest)
+    tried = candidates.try_layers(ranked, 1, setup, longest=longest)
     assert (tried["share"] <= longest + 1e-12).all()
     assert (tried["scale"] <= 1).all()
     assert tried["scale"].min() < 1
