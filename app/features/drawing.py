@@ -94,9 +94,9 @@ class _Stopped(Exception):
     """Why work has not been done."""
 
 
-def profile(run: str, layer: int, feature: int, model: str) -> Work:
+def profile(run: str, layer: int, feature: int) -> Work:
     """The profile of a feature; the first call starts drawing it, later ones get the same until its answers do."""
-    about = fit_stamp(run), layer, feature, model
+    about = fit_stamp(run), layer, feature
     work = _profile(*about)
     if work.left:  # now somebody looks again
         _profile.clear(*about)
@@ -106,7 +106,7 @@ def profile(run: str, layer: int, feature: int, model: str) -> Work:
 
 
 @st.cache_resource(max_entries=KEPT, show_spinner=False)
-def _profile(at: FitStamp, layer: int, feature: int, model: str) -> Work:
+def _profile(at: FitStamp, layer: int, feature: int) -> Work:
     def draw(bench: Bench, progress: Progress) -> FeatureProfile:
         from corrsteer_core.inspection import feature_profile
         from corrsteer_core.runs import stored_run
@@ -116,10 +116,10 @@ def _profile(at: FitStamp, layer: int, feature: int, model: str) -> Work:
         with bench.lock:  # nobody else's steering may be on the model while it reads
             return feature_profile.profile_of(at.run, layer, feature, net, saes, progress=bench.sharing(progress))
 
-    return Work(models.bench(model), draw)
+    return Work(models.bench(at.run), draw)
 
 
-def own_text(run: str, layer: int, feature: int, model: str, prompt: str, answer: str) -> Work:
+def own_text(run: str, layer: int, feature: int, prompt: str, answer: str) -> Work:
     """A feature on a text that was typed."""
 
     def read(bench: Bench, progress: Progress) -> FeatureActivations:
@@ -131,11 +131,12 @@ def own_text(run: str, layer: int, feature: int, model: str, prompt: str, answer
         with bench.lock:
             return feature_profile.own_text(run, layer, feature, prompt, answer, net, saes)
 
-    return Work(models.bench(model), read)
+    return Work(models.bench(run), read)
 
 
-def try_again(run: str, layer: int, feature: int, model: str) -> None:
+def try_again(run: str, layer: int, feature: int) -> None:
     """Forget a profile that could not be drawn, and its model if that was why."""
-    if models.bench(model).problem:
-        models.try_again(model)
-    _profile.clear(fit_stamp(run), layer, feature, model)
+    bench = models.bench(run)
+    if bench.problem:
+        models.try_again(bench)
+    _profile.clear(fit_stamp(run), layer, feature)

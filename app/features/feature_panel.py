@@ -35,10 +35,10 @@ def panel(run: str, facts: run_facts.RunFacts, layer: int, feature: int) -> None
         )
         return
     _heading(row)
-    work = drawing.profile(run, layer, feature, facts.config["model"])
+    work = drawing.profile(run, layer, feature)
     _meaning(run, facts, layer, feature, work)
     _numbers(run, row)
-    waiting.profile(work, run, facts, layer, feature)
+    waiting.profile(work, run, layer, feature)
     drawn: FeatureProfile | None = work.result if work.ready else None
     if drawn is not None:
         feature_tokens.tokens(drawn)

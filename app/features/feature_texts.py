@@ -84,7 +84,7 @@ def own_text(run: str, facts: run_facts.RunFacts, layer: int, feature: int, draw
     about = (run, layer, feature)
     if asked:
         if prompt.strip():
-            st.session_state[TYPED] = about, drawing.own_text(*about, facts.config["model"], prompt, answer)
+            st.session_state[TYPED] = about, drawing.own_text(*about, prompt, answer)
         else:
             ui.problem("The prompt is empty; type something for the model to read.")
     of, work = st.session_state.get(TYPED, (None, None))

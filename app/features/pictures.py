@@ -26,8 +26,8 @@ def effects(run: str, facts: run_facts.RunFacts) -> None:
     st.caption(
         "Each dot is a feature, steered alone at the scale where it did best. To the right: goes with success "
         "more. Up: brings success "
-        "about. If r showed what works, the dots would lie on a rising line. A filled dot has p < 0.05 (two-sided): "
-        f"of {len(best)} dots, luck alone would fill about {0.05 * len(best):.1f}."
+        "about. If r showed what works, the dots would lie on a rising line. A filled dot has p < 0.05 (two-sided), which "
+        f"for some of {len(best)} dots is luck: each is the best of several scales."
     )
     figure = figures.r_against_effect(best, state.current_feature())
     pickable(figure, f"chart-effect-{run}", "Best effect of each feature tried, by its r", best)
@@ -82,7 +82,12 @@ def cloud(run: str, facts: run_facts.RunFacts) -> None:
         st.info("No feature can be ranked.", icon=":material/info:")
         return
     chance = ask(run_facts.chance, run)
-    some = f" Shown are the {len(points):,} of the largest r and a sample of the rest." if len(points) >= 1000 else ""
+    ranked = int(points["ranked"].iloc[0])
+    some = (
+        f" Of {ranked:,} features {len(points):,} are shown: those of the largest r, and a sample of the rest."
+        if len(points) < ranked
+        else ""
+    )
     st.caption(
         "Each bubble is a feature: to the right, it fires in more samples; up, it goes with success; down, with "
         "failure; larger, it is more "

@@ -8,12 +8,11 @@ import streamlit as st
 
 from app.features import drawing
 from app.shared import components as ui
-from corrsteer_core.runs import run_facts
 
 POLL = 0.5  # seconds between looks at work in the background
 
 
-def profile(work: drawing.Work, run: str, facts: run_facts.RunFacts, layer: int, feature: int) -> None:
+def profile(work: drawing.Work, run: str, layer: int, feature: int) -> None:
     """That the model is at work, until it is done; or why it cannot be."""
     if not work.ready:
         wait_for(work, "Tokens and texts follow here.")
@@ -22,7 +21,7 @@ def profile(work: drawing.Work, run: str, facts: run_facts.RunFacts, layer: int,
         st.button(
             "Try again",
             on_click=drawing.try_again,
-            args=(run, layer, feature, facts.config["model"]),
+            args=(run, layer, feature),
             key="profile_again",
         )
 

@@ -47,7 +47,8 @@ def draw(run: str, measured: Mapping[str, Any]) -> None:
 
 def _elsewhere(evaluations: pd.DataFrame, name: str) -> str:
     """What the set did on shifted samples; "" where that was not measured."""
-    found = evaluations[(evaluations["name"] == name) & (evaluations["split"] == "shifted") & evaluations["own_scale"]]
+    now = evaluations["label"] == name  # what was measured of the set before it was changed is marked in its label
+    found = evaluations[now & (evaluations["split"] == "shifted") & evaluations["own_scale"]]
     if found.empty:
         return ""
     summary = found.iloc[0]["summary"]

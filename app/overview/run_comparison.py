@@ -17,6 +17,7 @@ from corrsteer_core.reporting.verdict import WORDS, verdict
 from corrsteer_core.runs import feature_lists, run_facts
 
 NOTHING = "–"
+MEASURED = "Measured set on unseen samples"
 DIFFERS = ("task", "model", "max_new_tokens", "pooling", "seed", "limit", "system", "chat", "shots", "layers")
 
 
@@ -73,12 +74,12 @@ def _named(row: pd.Series, said: Callable[[Any], str], number: str) -> str:
 
 
 def _measured(summary: Any) -> dict[str, str]:
-    """Set V on unseen samples."""
+    """What the set that stands for the run did on unseen samples."""
     if summary is None:
-        return {"Set V on unseen samples": "not measured", "p": NOTHING, "Verdict": NOTHING}
+        return {MEASURED: "not measured", "p": NOTHING, "Verdict": NOTHING}
     rates = f"{ui.percent(summary['unsteered_rate'])} to {ui.percent(summary['steered_rate'])}"
     return {
-        "Set V on unseen samples": rates,
+        MEASURED: f"{ui.plain(summary['set'])}: {rates}",
         "p": ui.p_value(summary["p"]),
         "Verdict": WORDS[verdict(summary).kind],
     }

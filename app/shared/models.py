@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from app.shared import resources
 from app.shared.components import log
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.runs import run_facts
 
 if TYPE_CHECKING:
     from corrsteer_core.base.progress import Progress
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
 class Bench:
     """A model in memory with the SAEs used so far."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, dtype: str) -> None:
+        self.name, self.dtype = name, dtype
         self.lock = threading.Lock()
         """Held for one step of generation, or while a text is read, so that several tabs go on side by side."""
         self._loading = threading.Lock()
@@ -85,11 +87,12 @@ class Bench:
         try:
             from transformers.utils import logging
 
+            from corrsteer_core.models.devices import dtype_to_go_on
             from corrsteer_core.models.loading import load_model
             from corrsteer_core.saes.sources import import_library
 
             logging.disable_progress_bar()  # it would tear the terminal that the app was started from
-            model = load_model(self.name)
+            model = load_model(self.name, dtype=dtype_to_go_on(self.dtype))
             import_library()  # before anybody gets the model: two threads that import it at once break it for good
             self._model = model
         except CorrSteerError as error:
@@ -103,12 +106,17 @@ class Bench:
             self._loaded.set()
 
 
+def bench(run: str) -> Bench:
+    """The bench of a run's model, in the arithmetic of the run; the first call starts loading it."""
+    config = resources.ask(run_facts.facts, run).config
+    return _bench(config["model"], config["dtype"])
+
+
 @st.cache_resource(max_entries=2, show_spinner=False)
-def bench(name: str) -> Bench:
-    """The bench of a model; the first call starts loading it."""
-    return Bench(name)
+def _bench(name: str, dtype: str) -> Bench:
+    return Bench(name, dtype)
 
 
-def try_again(name: str) -> None:
+def try_again(bench: Bench) -> None:
     """Forget a model that could not be loaded, so that the next call of `bench` loads it again."""
-    bench.clear(name)
+    _bench.clear(bench.name, bench.dtype)

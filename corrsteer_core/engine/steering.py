@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -12,10 +12,20 @@ from torch import Tensor, nn
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.engine.operations import Acting, Vectors, acting, constant_part
+from corrsteer_core.models.devices import dtype_to_go_on
 from corrsteer_core.models.hooks import Action, HookPoint, hooked, together
-from corrsteer_core.models.loading import Model
+from corrsteer_core.models.loading import Model, load_model
 from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
+from corrsteer_core.runs.stored_run import stored
 from corrsteer_core.saes.sae import Sae
+from corrsteer_core.storage.run_folder import is_cached
+
+
+def model_of(steering: SteeringSet, report: Callable[[str], None] = lambda message: None) -> Model:
+    """A set's model, in the arithmetic that its run was made in: its numbers are to be the same ones."""
+    cached = bool(steering.run) and is_cached(steering.run)
+    dtype = dtype_to_go_on(stored(steering.run)[0].dtype) if cached else None
+    return load_model(steering.model, dtype=dtype, report=report)
 
 
 def vectors_of(steering: SteeringSet, saes: Sequence[Sae]) -> dict[HookPoint, Tensor]:

@@ -29,6 +29,7 @@ from corrsteer_core.tasks import (
     without_shots,
 )
 from corrsteer_core.tasks.columns import written
+from corrsteer_core.tasks.load import every_item
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def exam_for(
     shown = (*style.shots, *(of_run.style.shots if of_run else ()))
     wanted = load_shifted(task, data=data, seed=seed) if split == SHIFTED else load_items(task, data=data, seed=seed)
     every = held_to(known, without_shots(wanted, shown))
-    if own and steering.run and not fitted:
+    if own and steering.run and not fitted and split != SHIFTED:  # shifted items are no split of a seed
         _check_fixed(steering, task, data, every)
     tokens = max_new_tokens or length
     remarks += [f"{tokens}-token answers"] if tokens != length else []
@@ -119,13 +120,18 @@ def exam_for(
         items = at_balance(task, items, balance.share, balance.seed)
         remarks.append(balance.name)
     items = limited(items, limit, seed) if limit else items
-    held = known if own and known else load_items(task, data=data, seed=seed) if split == SHIFTED else every
+    held = known if own and known else _beside_shifted(task, data, seed) if split == SHIFTED else every
     measured = {item.prompt for item in items}
     rest = [item for item in held if item.prompt not in measured]
     training, validation = (tuple(item for item in rest if item.split == part) for part in ("train", "validation"))
     used = {item.prompt for item in known if item.split in ("train", "validation")}
     chosen_on = (own and split in ("train", "validation")) or bool(measured & used)
     return Exam(task, split, items, style, tokens, tuple(remarks), validation, training, chosen_on, balance)
+
+
+def _beside_shifted(task: Task, data: Path | None, seed: int) -> list[Item]:
+    """The items of the other splits; [] for a file of shifted ones alone."""
+    return [item for item in every_item(task, data=data, seed=seed) if item.split != SHIFTED]
 
 
 def _check_there(own_file: Path | None, data: Path | None, run: str) -> None:

@@ -14,8 +14,10 @@ from corrsteer_core.storage.writing import Writer
 LONG_WAIT = 600.0
 """Seconds that a finished measurement waits for another writer: it took as long to make."""
 
-OF_RIVALS = ("controls", "constrained", "matched", "against", "frequencies", "permutation_p")
-"""What a summary says of what the set is compared with."""
+OF_CONTROLS = ("controls", "constrained", "permutation_p")
+"""What a summary says of the set's controls; `matched` and `tournament` are measured apart from them."""
+BY_RIVAL = ("against", "frequencies")
+"""What a summary says of each rival by its name, the set's own under "" among them."""
 
 
 def keep(steering: SteeringSet, result: Evaluation) -> None:
@@ -31,9 +33,8 @@ def keep(steering: SteeringSet, result: Evaluation) -> None:
         )
         before = json.loads(known["summary"][0]) if len(known) else {}
         if before and _same_flips(before, summary):
-            stay: tuple[str, ...] = () if result.controls else OF_RIVALS
-            stay += () if result.tournament else ("tournament",)
-            summary |= {name: before[name] for name in stay if name in before}
+            summary |= _measured_before(before, result)
+            _join_by_rival(before, summary)
             if not result.tournament:
                 earlier = before.get("left_out") or []
                 summary["left_out"] = [*earlier, *(one for one in summary["left_out"] if one not in earlier)]
@@ -49,6 +50,22 @@ def keep(steering: SteeringSet, result: Evaluation) -> None:
             "samples": result.samples.to_json(orient="records"),
         }
         store.add("evaluations", pd.DataFrame([row]))
+
+
+def _measured_before(before: dict, result: Evaluation) -> dict:
+    """What the earlier summary says of the kinds of rivals that were not measured now."""
+    stay: tuple[str, ...] = () if result.controls else OF_CONTROLS
+    stay += () if result.matched else ("matched",)
+    stay += () if result.tournament else ("tournament",)
+    return {name: before[name] for name in stay if name in before}
+
+
+def _join_by_rival(before: dict, summary: dict) -> None:
+    """Add to a summary what the earlier one says of those rivals that stay; of one measured now, what was found now."""
+    rivals = {"", *(summary.get("controls") or {}), *(summary.get("matched") or {})}
+    for name in BY_RIVAL:
+        earlier = {one: said for one, said in (before.get(name) or {}).items() if one in rivals}
+        summary[name] = earlier | (summary.get(name) or {})
 
 
 def _same_flips(one: dict, other: dict) -> bool:

@@ -18,7 +18,7 @@ from corrsteer_core.base.progress import Progress, part_of, silent
 from corrsteer_core.engine.choosing import Choose, greedy
 from corrsteer_core.engine.fluency import fluency, mean_fluency
 from corrsteer_core.engine.generation import Vectors
-from corrsteer_core.engine.steering import check_model, variant_of
+from corrsteer_core.engine.steering import check_model, model_of, variant_of
 from corrsteer_core.evaluation import near_ties
 from corrsteer_core.evaluation.class_view import ClassView, class_view, likely_classes, tokens_of
 from corrsteer_core.evaluation.evaluation import Evaluation
@@ -28,7 +28,7 @@ from corrsteer_core.evaluation.multiple_choice import MEASURING, constrained_com
 from corrsteer_core.evaluation.prior import Offsets, class_answers, class_columns, fit_offsets, prior_of
 from corrsteer_core.evaluation.rivals import rivals_of
 from corrsteer_core.evaluation.trials import Trial, clusters_of, compare, trial, unsteered_and
-from corrsteer_core.models.loading import Model, load_model
+from corrsteer_core.models.loading import Model
 from corrsteer_core.models.prompts import render
 from corrsteer_core.runs.steering_set import SteeringSet
 from corrsteer_core.runs.stored_run import selection_of
@@ -70,7 +70,7 @@ def evaluate_set(
     frequency and norm, the sign flipped, its push on words) need the set's run in the cache; multiple choice is
     then answered by constrained decoding too. At a `balance` of classes it is another measurement, kept beside this one.
     """
-    model = model or load_model(steering.model)
+    model = model or model_of(steering)
     check_model(steering, model)
     saes = saes or saes_of(steering.saes, model)
     steering = steering if scale is None else replace(steering, scale=scale)
@@ -158,7 +158,7 @@ def sweep(
     """
     if not scales:
         raise CorrSteerError("A sweep needs at least one scale.")
-    model = model or load_model(steering.model)
+    model = model or model_of(steering)
     check_model(steering, model)
     saes = saes or saes_of(steering.saes, model)
     sets = [replace(steering, scale=scale) for scale in scales]
@@ -186,7 +186,7 @@ def transfer(
     """
     if not sets or not tasks:
         raise CorrSteerError("A transfer matrix needs at least one steering set and one task.")
-    model = model or load_model(sets[0].model)
+    model = model or model_of(sets[0])
     for one in sets:
         check_model(one, model)
     saes = [saes_of(one.saes, model) for one in sets]
@@ -293,12 +293,13 @@ def _near_ties(
     """What nearly tied answers could do to what a variant's verdict rests on: the rate and, with classes, what is beyond it."""
     if found.leads is None:
         return None
-    two = [0, place]
-    raw = near_ties.near_ties(found.outcomes[:, 0], found.outcomes[:, place], found.leads[:, two], dtype)
+    two, clusters = [0, place], clusters_of(found.items)
+    raw = near_ties.near_ties(found.outcomes[:, 0], found.outcomes[:, place], found.leads[:, two], dtype, clusters)
     if seen is None or raw.could_turn:
         return raw
     offsets = seen[1]
-    turned = near_ties.could_turn(offsets.right[:, 0], offsets.right[:, place], offsets.leads[:, two] < raw.bound)
+    close = offsets.leads[:, two] < raw.bound
+    turned = near_ties.could_turn(offsets.right[:, 0], offsets.right[:, place], close, clusters)
     return replace(raw, could_turn=turned)
 
 

@@ -7,6 +7,7 @@ verdict, if all of them went against it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +32,8 @@ class NearTies:
     bound: float
     samples: int
     to_turn: int | None
-    """Flips that would have to go otherwise for p to cross 0.05; None where outcomes are graded or no number does."""
+    """Flips that would have to go otherwise for p to cross 0.05; None where outcomes are graded, samples are
+    tested by cluster, or no number does."""
     could_turn: bool
     """Whether p would cross 0.05, or the effect its sign, if all near ties went the other way."""
 
@@ -45,17 +47,23 @@ class NearTies:
         }
 
 
-def near_ties(before: FloatArray, after: FloatArray, leads: FloatArray, dtype: str) -> NearTies:
-    """Of two sides of a comparison, outcomes (n,) in [0, 1] each; `leads` (n, 2) are theirs, in nats."""
+def near_ties(
+    before: FloatArray, after: FloatArray, leads: FloatArray, dtype: str, clusters: Sequence[str] = ()
+) -> NearTies:
+    """Of two sides of a comparison, outcomes (n,) in [0, 1] each; `leads` (n, 2) are theirs, in nats.
+
+    `clusters` (n,) are those that the comparison is tested by, if it is.
+    """
     bound = BOUND.get(dtype, BOUND["bfloat16"])
     close = leads < bound
-    return NearTies(bound, int(close.any(axis=1).sum()), _to_turn(before, after), could_turn(before, after, close))
+    to_turn = None if clusters else _to_turn(before, after)
+    return NearTies(bound, int(close.any(axis=1).sum()), to_turn, could_turn(before, after, close, clusters))
 
 
-def could_turn(before: FloatArray, after: FloatArray, close: BoolArray) -> bool:
+def could_turn(before: FloatArray, after: FloatArray, close: BoolArray, clusters: Sequence[str] = ()) -> bool:
     """Whether what the test says would change if all samples that are `close`, (n, 2), went the other way."""
-    said = _said(before, after)
-    worst, best = (_said(*_moved(before, after, close, up)) for up in (False, True))
+    said = _said(before, after, clusters)
+    worst, best = (_said(*_moved(before, after, close, up), clusters) for up in (False, True))
     return worst != said or best != said
 
 
@@ -64,9 +72,9 @@ def _moved(before: FloatArray, after: FloatArray, close: BoolArray, up: bool) ->
     return np.where(close[:, 0], float(not up), before), np.where(close[:, 1], float(up), after)
 
 
-def _said(before: FloatArray, after: FloatArray) -> int:
+def _said(before: FloatArray, after: FloatArray, clusters: Sequence[str]) -> int:
     """1 for a rise beyond noise, -1 for a fall, 0 for neither."""
-    if paired_test(before, after).p >= NOISE:
+    if paired_test(before, after, clusters).p >= NOISE:
         return 0
     return 1 if after.mean() > before.mean() else -1
 

@@ -14,9 +14,9 @@ from corrsteer_core.engine.batches import answers
 from corrsteer_core.engine.choosing import Choose, greedy
 from corrsteer_core.engine.generation import check_length, decode, prefill, set_apart
 from corrsteer_core.engine.operations import Vectors
-from corrsteer_core.engine.steering import check_model, variant_of
+from corrsteer_core.engine.steering import check_model, model_of, variant_of
 from corrsteer_core.evaluation.trials import unsteered_and
-from corrsteer_core.models.loading import Model, load_model
+from corrsteer_core.models.loading import Model
 from corrsteer_core.models.prompts import Message, answer_text, render
 from corrsteer_core.runs.steering_set import SteeringSet
 from corrsteer_core.saes.named_saes import saes_of
@@ -92,7 +92,7 @@ def side_by_side(
     choose: Choose = greedy,
 ) -> tuple[str, str]:
     """The unsteered and the steered answer to one prompt, decoded together from one reading of it."""
-    model = model or load_model(steering.model)
+    model = model or model_of(steering)
     check_model(steering, model)
     steering = steering if scale is None else replace(steering, scale=scale)
     vectors = variant_of(steering, saes or saes_of(steering.saes, model))

@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from corrsteer_core.base.progress import Progress, part_of, silent
+from corrsteer_core.engine.steering import model_of
 from corrsteer_core.evaluation.evaluation import Evaluation
 from corrsteer_core.evaluation.exam import exam_for
 from corrsteer_core.evaluation.how_many import CONTROLS, MATCHED
 from corrsteer_core.evaluation.measure import evaluate_set
 from corrsteer_core.method.contenders import against as put_against
 from corrsteer_core.method.matched import matched_sets
-from corrsteer_core.models.devices import dtype_to_go_on
-from corrsteer_core.models.loading import Model, load_model
+from corrsteer_core.models.loading import Model
 from corrsteer_core.runs.against import Against
 from corrsteer_core.runs.steering_set import SteeringSet
-from corrsteer_core.runs.stored_run import stored
 from corrsteer_core.saes.sae import Sae
 from corrsteer_core.storage.run_folder import is_cached
 from corrsteer_core.tasks import Task
@@ -48,7 +47,7 @@ def evaluate(
     MATCHED where there are other controls and the set was chosen by steering, else none. `against` adds a tournament with
     the rivals it names.
     """
-    model = model or _model_of(steering)
+    model = model or model_of(steering)
     cached = bool(steering.run) and is_cached(steering.run)
     count = control_count if control_count is not None else CONTROLS if cached else 0
     draws = matched if matched is not None else MATCHED if count else 0
@@ -71,10 +70,3 @@ def _measured(
     rivals = matched_sets(steering, draws=draws, model=model, progress=part_of(progress, 0, DRAWING_SHARE))
     rest = part_of(progress, DRAWING_SHARE, 1 - DRAWING_SHARE) if rivals else progress
     return evaluate_set(steering, task, matched=rivals, progress=rest, **asked)
-
-
-def _model_of(steering: SteeringSet) -> Model:
-    """The set's model, in the arithmetic that its run was made in."""
-    if steering.run and is_cached(steering.run):
-        return load_model(steering.model, dtype=dtype_to_go_on(stored(steering.run)[0].dtype))
-    return load_model(steering.model)

@@ -265,15 +265,23 @@ def ranks(run: str, top: int = RANKS) -> pd.DataFrame:
     )
 
 
-def cloud(run: str, limit: int = 1200) -> pd.DataFrame:
-    """Ranked features for a picture: of more than `limit`, those of the largest |r| and an even sample of the rest."""
+CLOUD = 1200
+
+
+def cloud(run: str, limit: int = CLOUD) -> pd.DataFrame:
+    """Ranked features for a picture: of more than `limit`, half of them those of the largest |r|, half a sample of the rest.
+
+    `ranked`, in every row, is how many there are.
+    """
     return query(
         run,
-        "SELECT layer, feature, r, coefficient, support, frequency FROM features "
-        "WHERE r IS NOT NULL AND support >= (SELECT floor FROM fits) "
-        "QUALIFY row_number() OVER (ORDER BY abs(r) DESC, layer, feature) <= $half "
-        "OR row_number() OVER (ORDER BY hash(layer, feature)) <= $half ORDER BY abs(r) DESC, layer, feature",
-        {"half": limit // 2},
+        "WITH places AS (SELECT layer, feature, r, coefficient, support, frequency, count(*) OVER () AS ranked, "
+        "row_number() OVER (ORDER BY abs(r) DESC, layer, feature) <= $half AS largest FROM features "
+        "WHERE r IS NOT NULL AND support >= (SELECT floor FROM fits)) "
+        "SELECT * EXCLUDE largest FROM places QUALIFY ranked <= $limit OR largest "
+        "OR row_number() OVER (PARTITION BY largest ORDER BY hash(layer, feature)) <= $rest "
+        "ORDER BY abs(r) DESC, layer, feature",
+        {"half": limit // 2, "rest": limit - limit // 2, "limit": limit},
     )
 
 

@@ -45,8 +45,8 @@ class BestOfMany:
 
     def critical(self, alpha: float = NOISE) -> float:
         """The statistic above which p is below `alpha`."""
-        allowed = int(np.ceil(alpha * (1 + len(self.maxima)))) - 2
-        return float(np.sort(self.maxima)[::-1][max(0, allowed + 1)]) + _TIE
+        allowed = int(np.ceil(alpha * (1 + len(self.maxima)))) - 2  # so many maxima may reach it
+        return float(np.sort(self.maxima)[::-1][max(0, allowed)]) + _TIE
 
 
 def best_of_many(unsteered: ArrayLike, steered: ArrayLike, *, seed: int = 0, draws: int = DRAWS) -> BestOfMany:

@@ -16,7 +16,6 @@ from app.shared import components
 from corrsteer_core.base.progress import Progress
 from corrsteer_core.base.text_diff import visible
 from corrsteer_core.inspection import feature_profile
-from corrsteer_core.runs import run_facts
 from tests.app import ready_runs
 from tests.made import runs as tiny
 
@@ -29,7 +28,7 @@ def opened(run: str) -> AppTest:
     test = AppTest.from_function(ready_runs.features_page, default_timeout=600)
     test.query_params["layer"], test.query_params["feature"] = str(LAYER), str(FEATURE)
     test.run()
-    assert drawing.profile(run, LAYER, FEATURE, run_facts.facts(run).config["model"]).wait(600)
+    assert drawing.profile(run, LAYER, FEATURE).wait(600)
     test.run()
     assert not test.exception
     assert not test.error
@@ -142,7 +141,7 @@ def test_a_profile_that_is_being_drawn_says_how_far_it_is_and_can_be_cancelled(r
     assert "Reading, 0 of 2 … Tokens and texts follow here." in words(test)
     button(test, "Cancel").click().run()
     pieces.let.set()
-    assert drawing.profile(run, LAYER, FEATURE, run_facts.facts(run).config["model"]).wait(600)
+    assert drawing.profile(run, LAYER, FEATURE).wait(600)
     test.run()
     assert not test.exception
     assert drawing.CANCELLED in test.error[0].value.replace("\\", "")
@@ -152,7 +151,7 @@ def test_a_profile_that_is_being_drawn_says_how_far_it_is_and_can_be_cancelled(r
 
 
 def test_a_profile_that_nobody_looks_at_is_given_up_and_begun_anew(run, monkeypatch):
-    about = run, LAYER, FEATURE, run_facts.facts(run).config["model"]
+    about = run, LAYER, FEATURE
     monkeypatch.setattr(drawing, "UNATTENDED", -1.0)
     left = drawing.profile(*about)
     assert left.wait(600)
@@ -165,10 +164,10 @@ def test_a_profile_that_nobody_looks_at_is_given_up_and_begun_anew(run, monkeypa
 
 
 def test_others_come_to_the_model_between_two_pieces_of_a_profile(run, monkeypatch):
-    bench = drawing.models.bench(run_facts.facts(run).config["model"])
+    bench = drawing.models.bench(run)
     let: list[bool] = []
     monkeypatch.setattr(bench, "give_way", lambda: let.append(bench.lock.locked()))
-    assert drawing.profile(run, LAYER, FEATURE, bench.name).wait(600)
+    assert drawing.profile(run, LAYER, FEATURE).wait(600)
     assert len(let) > 2
     assert all(let)
 

@@ -40,14 +40,14 @@ FOLDER = "/home/somebody/my models/tuned"
 class NoBench:
     """A bench without a model."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, dtype: str) -> None:
         self.name, self.problem, self.ready = name, f"The folder {FOLDER} is damaged; give another.", True
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
-    models.bench.clear()
+    models._bench.clear()
     monkeypatch.setattr(models, "Bench", NoBench)
     monkeypatch.setattr(drawing, "Work", lambda bench, do: SimpleNamespace(
         ready=True, left=False, result=None, problem=bench.problem, keep_alive=lambda: None))  # fmt: skip

@@ -31,7 +31,7 @@ ID = "20260101-000000-abcdef"
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path))
-    models.bench.clear()
+    models._bench.clear()
     return tmp_path
 
 

@@ -13,9 +13,9 @@ from corrsteer_core.evaluation.exam import Balance, exam_for
 from corrsteer_core.evaluation.measure import transfer
 from corrsteer_core.method import collecting, run_setup, validation
 from corrsteer_core.runs import measurements, run_facts, stored_run
-from corrsteer_core.runs.steering_set import SteeringRow
+from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
 from corrsteer_core.storage import deleting, run_folder, writing
-from corrsteer_core.tasks import custom_task, get_task, load_items
+from corrsteer_core.tasks import custom_task, get_task, load_items, load_shifted
 from tests.made import runs as tiny
 
 ROWS = 120
@@ -154,6 +154,27 @@ def test_a_set_whose_run_is_unknown_is_not_measured_on_samples_it_may_have_seen(
     deleting.delete_run(steering.run)
     with pytest.raises(CorrSteerError, match="not known which samples were held back"):
         exam_for(steering, task, loaded[0], split="test")
+
+
+@pytest.mark.parametrize("name", ["tone", "capitals"])
+def test_shifted_items_can_be_measured_on_where_the_run_is_unknown(loaded, name):
+    """They are in no split, so no seed moves them."""
+    task = get_task(name)
+    steering = SteeringSet(loaded[0].name, loaded[0].fingerprint, (), run=f"{name}-0fab1e00", task=name)
+    exam = exam_for(steering, task, loaded[0], split="shifted")
+    assert prompts(exam) == {item.prompt for item in load_shifted(task)}
+    assert {item.split for item in exam.validation} == {"validation"}
+    assert not prompts(exam) & {item.prompt for item in exam.validation}
+
+
+def test_a_file_of_shifted_rows_alone_can_be_measured_on(loaded, tmp_path):
+    path = tmp_path / "elsewhere.jsonl"
+    rows = [{"prompt": f"Elsewhere {place}", "target": "a", "split": "shifted"} for place in range(5)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    steering = SteeringSet(loaded[0].name, loaded[0].fingerprint, (), task="another")
+    exam = exam_for(steering, custom_task("contains", path), loaded[0], split="shifted", data=path)
+    assert len(exam.items) == 5
+    assert exam.validation == exam.training == ()
 
 
 def test_where_every_row_names_its_split_an_unknown_run_does_not_matter(loaded):

@@ -13,10 +13,13 @@ from scipy import stats as scipy_stats
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.engine import activation_lengths
 from corrsteer_core.engine import fluency as fluency_of
+from corrsteer_core.engine import steering as engine_steering
 from corrsteer_core.engine.fluency import fluency
+from corrsteer_core.evaluation import measure
 from corrsteer_core.evaluation.measure import evaluate_set, sweep, transfer
 from corrsteer_core.evaluation.multiple_choice import CONSTRAINED, CONSTRAINED_STEERED, choice_tokens
 from corrsteer_core.evaluation.trials import trial, unsteered_and
+from corrsteer_core.inspection import playground
 from corrsteer_core.method import candidates, difference_baseline, run_setup, selecting
 from corrsteer_core.method.validation import Tried
 from corrsteer_core.models import limits
@@ -94,6 +97,52 @@ def test_controls_once_measured_are_not_lost_to_a_sweep(loaded, steering, run):
     assert kept.iloc[0]["summary"]["controls"] == {}, "other samples, other controls"
     assert len(measurements.evaluated_samples(run, "A", "sentiment", "test", 1.0)) == LIMIT + 2
     assert len(measurements.evaluated_samples(run, "A", "sentiment", "test", 1.0, n=LIMIT)) == LIMIT
+
+
+def test_controls_and_matched_sets_are_kept_each_by_itself(loaded, steering, run):
+    """Whichever is measured later, the other stays, with what was found sample by sample and how often features fire."""
+    model, saes = loaded
+    task = get_task("sentiment")
+    drawn = [replace(steering, name="matched 1", rows=tuple(replace(row, coefficient=1.0) for row in steering.rows))]
+    asked = {"limit": LIMIT, "model": model, "saes": saes}
+    evaluate_set(steering, task, control_count=2, **asked)
+    evaluate_set(steering, task, matched=drawn, **asked)
+    kept = measurements.evaluations(run).iloc[0]["summary"]
+    everyone = {"random 1", "random 2", "sign flipped", "unigram", "matched 1"}
+    assert set(kept["controls"]) == everyone - {"matched 1"}
+    assert set(kept["matched"]) == {"matched 1"}
+    assert set(kept["against"]) == everyone
+    assert set(kept["frequencies"]) == everyone - {"unigram"} | {""}
+    evaluate_set(steering, task, control_count=1, **asked)
+    kept = measurements.evaluations(run).iloc[0]["summary"]
+    assert set(kept["controls"]) == {"random 1", "sign flipped", "unigram"}
+    assert set(kept["matched"]) == {"matched 1"}
+    assert set(kept["against"]) == everyone - {"random 2"}
+
+
+@pytest.mark.parametrize("measuring", ["evaluate", "sweep", "transfer", "generate"])
+def test_a_set_of_a_float32_run_is_measured_in_float32(loaded, steering, run, monkeypatch, measuring):
+    """Also on a machine that would do better in bfloat16: its numbers are to be those of the run."""
+    model, saes = loaded
+    assert stored_run.stored(run)[0].dtype == "float32"
+    asked = []
+
+    def load(name, *, dtype=None, **_):
+        asked.append((name, dtype))
+        return model
+
+    monkeypatch.delenv("CORRSTEER_DTYPE", raising=False)
+    monkeypatch.setattr(engine_steering, "load_model", load)
+    monkeypatch.setattr(measure, "saes_of", lambda refs, model: saes)
+    monkeypatch.setattr(playground, "saes_of", lambda refs, model: saes)
+    task = get_task("sentiment")
+    {
+        "evaluate": lambda: evaluate_set(steering, task, limit=4),
+        "sweep": lambda: sweep(steering, [task], (1.0,), limit=4),
+        "transfer": lambda: transfer([steering], [task], limit=4),
+        "generate": lambda: playground.side_by_side(steering, "so", max_new_tokens=2),
+    }[measuring]()
+    assert asked == [(steering.model, torch.float32)]
 
 
 def test_what_was_measured_before_a_set_was_changed_is_not_taken_for_the_set(loaded, steering, run):

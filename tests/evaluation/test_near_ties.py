@@ -12,6 +12,7 @@ from scipy import stats
 from corrsteer_core.engine.batches import answers
 from corrsteer_core.engine.generation import UNSTEERED
 from corrsteer_core.evaluation.near_ties import could_turn, near_ties
+from corrsteer_core.statistics.clusters import paired_test
 from tests.made import runs as tiny
 
 
@@ -72,6 +73,20 @@ def test_flips_to_turn_are_the_fewest_that_take_p_across(up, down):
 
 def test_graded_outcomes_have_no_number_of_flips_to_turn():
     assert near_ties(np.full(9, 0.2), np.full(9, 0.4), np.ones((9, 2)), "float32").to_turn is None
+
+
+def test_what_is_tested_by_cluster_is_turned_by_cluster():
+    """20 samples of one cluster rise together: to McNemar a finding that six near ties cannot turn, by cluster none yet."""
+    before, after = np.zeros(26), np.r_[np.ones(20), np.zeros(6)]
+    clusters = ["one"] * 20 + [f"alone {place}" for place in range(6)]
+    leads = np.ones((26, 2))
+    leads[20:, 1] = 0.0  # nearly tied, steered: they too could rise
+    assert paired_test(before, after).p < 0.05
+    assert paired_test(before, after, clusters).p > 0.05 > paired_test(before, np.ones(26), clusters).p
+    alone, together = (near_ties(before, after, leads, "float32", one) for one in ((), clusters))
+    assert (alone.could_turn, together.could_turn) == (False, True)
+    assert alone.to_turn is not None
+    assert together.to_turn is None
 
 
 def test_the_lead_is_that_of_the_models_own_first_token():

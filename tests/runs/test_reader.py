@@ -144,8 +144,10 @@ def test_a_feature_that_never_fired_has_no_histogram(run):
 def test_the_cloud_keeps_the_largest_and_samples_the_rest(run):
     whole = feature_lists.cloud(run, 10_000)
     some = feature_lists.cloud(run, 40)
-    assert 20 <= len(some) <= 40
+    assert len(some) == 40
     assert keys(some)[:20] == keys(whole)[:20]
+    assert set(some["ranked"]) == set(whole["ranked"]) == {len(whole)}
+    assert keys(feature_lists.cloud(run, len(whole))) == keys(whole), "nothing is left out that has room"
 
 
 def test_top_texts_are_the_most_active_samples(run):

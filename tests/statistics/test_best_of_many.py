@@ -89,6 +89,15 @@ def test_above_the_critical_statistic_p_is_below_alpha_and_not_at_it():
     assert best_of_many.statistics_of(before, after) == pytest.approx(found.statistics)
 
 
+@pytest.mark.parametrize("draws", [39, 99, 4_999])
+def test_just_above_the_critical_statistic_p_is_the_largest_below_alpha(draws):
+    maxima = np.random.default_rng(draws).normal(size=draws)  # no two alike, as they are for many samples
+    critical = best_of_many.BestOfMany(np.zeros(1), maxima).critical(0.05)
+    above, below = best_of_many.BestOfMany(np.array([critical + 1e-7, critical - 1e-7]), maxima).p
+    assert above < 0.05 <= below
+    assert above == (np.ceil(0.05 * (draws + 1)) - 1) / (draws + 1)
+
+
 def test_what_changes_nothing_has_p_1_and_shapes_must_fit():
     assert corrected_p(np.ones(5), np.ones((5, 3))).tolist() == [1.0, 1.0, 1.0]
     with pytest.raises(CorrSteerError, match="same samples"):

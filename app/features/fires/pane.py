@@ -32,14 +32,14 @@ def draw(run: str, facts: run_facts.RunFacts) -> None:
         "Type a text to see which features fire on it: every feature of every layer that is active, at which token, and "
         "how strongly. The text is read as it is, without steering."
     )
-    _form(run, facts)
+    _form(run)
     about, work = st.session_state.get(READ, (None, None))
     found = waiting.result_of(work, "The features that fire follow here.") if about == run else None
     if found is not None:
         _found(run, facts, found)
 
 
-def _form(run: str, facts: run_facts.RunFacts) -> None:
+def _form(run: str) -> None:
     with st.form("fires_form", border=True):
         text = st.text_area(
             "Your text", key="fires_text", height=100, persist_state="session",
@@ -59,7 +59,7 @@ def _form(run: str, facts: run_facts.RunFacts) -> None:
     st.session_state.pop(READ, None)
     st.session_state.pop(filters.AT, None)  # a place in the text of before
     try:
-        st.session_state[READ] = run, reading.reading(run, facts.config["model"], text, answer=how == ANSWERED)
+        st.session_state[READ] = run, reading.reading(run, text, answer=how == ANSWERED)
     except CorrSteerError as error:
         ui.problem(error)
 
@@ -83,7 +83,7 @@ def _found(run: str, facts: run_facts.RunFacts, found: ReadText) -> None:
     rows = fired_features.table(run, found, asked.wanted, ranked=asked.ranked, sort=asked.sort)
     one, two = st.tabs(["Features", "Token by token"])
     with one:
-        _features(run, facts, found, asked, rows)
+        _features(run, found, asked, rows)
     with two:
         _tokens(found, pieces)
 
@@ -94,7 +94,7 @@ def _of_any_token(asked: Asked) -> Any:
     return replace(asked.wanted, token=None)
 
 
-def _features(run: str, facts: run_facts.RunFacts, found: ReadText, asked: Asked, rows: pd.DataFrame) -> None:
+def _features(run: str, found: ReadText, asked: Asked, rows: pd.DataFrame) -> None:
     """The features that fire, the first few of them in a table whose rows open them."""
     from corrsteer_core.inspection import fired_features
 
@@ -110,7 +110,7 @@ def _features(run: str, facts: run_facts.RunFacts, found: ReadText, asked: Asked
     )
     undescribed = shown[shown["description"].isna()]
     keys = tuple(zip(undescribed["layer"].tolist(), undescribed["feature"].tolist(), strict=True))
-    work = reading.promises(run, facts.config["model"], keys) if keys else None
+    work = reading.promises(run, keys) if keys else None
     guessed = work.result or {} if work is not None and work.wait(SOON) else {}
     key = f"fires-{run}-{pd.util.hash_pandas_object(shown[['layer', 'feature']], index=False).sum()}"
     st.dataframe(

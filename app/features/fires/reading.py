@@ -20,7 +20,7 @@ Keys = tuple[tuple[int, int], ...]
 KEPT = 64  # lists of features whose meaning is remembered
 
 
-def reading(run: str, model: str, text: str, *, answer: bool) -> Work:
+def reading(run: str, text: str, *, answer: bool) -> Work:
     """The text being read; its result is a `ReadText`. Raises CorrSteerError for a text that is empty or too long."""
     from corrsteer_core.inspection import firing
 
@@ -34,12 +34,12 @@ def reading(run: str, model: str, text: str, *, answer: bool) -> Work:
         with bench.lock:  # nobody else's steering may be on the model while it reads
             return firing.read_for(run, text, net, saes, answer=answer, progress=bench.sharing(progress))
 
-    return Work(models.bench(model), read)
+    return Work(models.bench(run), read)
 
 
-def promises(run: str, model: str, features: Keys) -> Work:
+def promises(run: str, features: Keys) -> Work:
     """What features promote, being looked up; its result has the words of each."""
-    about = fit_stamp(run), model, features
+    about = fit_stamp(run), features
     work = _promises(*about)
     if work.left or (work.ready and work.problem):  # now somebody looks again
         _promises.clear(*about)
@@ -49,7 +49,7 @@ def promises(run: str, model: str, features: Keys) -> Work:
 
 
 @st.cache_resource(max_entries=KEPT, show_spinner=False)
-def _promises(at: FitStamp, model: str, features: Keys) -> Work:
+def _promises(at: FitStamp, features: Keys) -> Work:
     def look_up(bench: Bench, progress: Progress) -> dict[tuple[int, int], list[str]]:
         from corrsteer_core.inspection import fired_features
         from corrsteer_core.runs import stored_run
@@ -59,4 +59,4 @@ def _promises(at: FitStamp, model: str, features: Keys) -> Work:
         with bench.lock:
             return fired_features.promises(net, saes, features)
 
-    return Work(models.bench(model), look_up)
+    return Work(models.bench(at.run), look_up)

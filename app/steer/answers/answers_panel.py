@@ -28,9 +28,9 @@ POLL = 0.25  # seconds between two looks at growing texts
 def draw(desk: Desk) -> None:
     """Prompt, settings, and the answers. What is asked is left on the desk."""
     st.html(side_by_side.STYLE)
-    bench = models.bench(desk.config.model)  # starts loading while the prompt is being chosen
+    bench = models.bench(desk.run)  # starts loading while the prompt is being chosen
     question = desk.question = question_form.draw(desk)
-    _begin(question, bench)
+    _begin(desk.run, question, bench)
     playing: Playing | None = st.session_state.get(PLAYING)
     if playing and playing.question.run != desk.run:
         playing.cancel()
@@ -86,14 +86,14 @@ def _ask(what: str) -> None:
     st.session_state[ASKED] = what
 
 
-def _begin(question: Question | None, bench: models.Bench) -> None:
+def _begin(run: str, question: Question | None, bench: models.Bench) -> None:
     """Begin to answer if a button was pressed."""
     asked = st.session_state.pop(ASKED, None)
     if asked is None or question is None:
         return
     if bench.problem:
-        models.try_again(bench.name)
-        bench = models.bench(bench.name)
+        models.try_again(bench)
+        bench = models.bench(run)
     st.session_state[PLAYING] = Playing(_at_several_scales(question) if asked == STRIP else question, bench)
 
 

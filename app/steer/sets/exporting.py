@@ -57,7 +57,7 @@ def made(steering: SteeringSet, bench: models.Bench) -> Exports:
     return Exports(steering, files, problems, other)
 
 
-def draw(steering: SteeringSet) -> None:
+def draw(run: str, steering: SteeringSet) -> None:
     """Downloads for other programs, below the button that makes them."""
     st.markdown("**For other programs**")
     if row := steering.not_plain:
@@ -71,7 +71,7 @@ def draw(steering: SteeringSet) -> None:
         if not st.button(words, key="export", width="stretch", icon=":material/ios_share:"):
             return
         with st.spinner("Making the files …", show_time=True):
-            kept = st.session_state[KEPT] = made(steering, models.bench(steering.model))
+            kept = st.session_state[KEPT] = made(steering, models.bench(run))
     for one in offered():
         if one.name in kept.files:
             _download(one.label, kept.files[one.name], steering, one.suffix, f"export-{one.name}", one.what)

@@ -86,7 +86,7 @@ def save(desk: Desk) -> None:
     )
     keeping.draw(desk)
     try:
-        exporting.draw(current)
+        exporting.draw(desk.run, current)
     except CorrSteerError as error:
         components.problem(error)
 

@@ -157,8 +157,7 @@ def _export(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any
     inputs.quiet_libraries()
     from corrsteer_core.engine import exports
     from corrsteer_core.engine.export_formats import get_format
-    from corrsteer_core.engine.steering import check_model
-    from corrsteer_core.models.loading import load_model
+    from corrsteer_core.engine.steering import check_model, model_of
     from corrsteer_core.proof import evidence
     from corrsteer_core.runs.steering_set import load_set
     from corrsteer_core.saes import named_saes
@@ -169,7 +168,7 @@ def _export(options: argparse.Namespace, report: Reporter) -> list[dict[str, Any
     if not options.force:
         exports.refuse_existing(exports.files_of(options.format, out))
     if get_format(options.format).make is not None:
-        model = load_model(steering.model, report=report.note)
+        model = model_of(steering, report.note)
         check_model(steering, model)
         saes = named_saes.saes_of(steering.active_saes, model)
         files = exports.exported(steering, options.format, out.stem, model, saes)
