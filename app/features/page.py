@@ -78,9 +78,9 @@ def _what_it_amounts_to(run: str, facts: run_facts.RunFacts) -> None:
 
 
 def _by_kind(measured: Mapping[str, Any]) -> None:
-    """What the best measured set does to each kind of answer."""
+    """What the set that stands for the run does to each kind of answer."""
     rates = f"{ui.percent(measured['unsteered_rate'])} to {ui.percent(measured['steered_rate'])}"
-    said = f"**Best measured set ({ui.for_markdown(measured['set'])}):** {ui.for_markdown(rates)}"
+    said = f"**Set {ui.for_markdown(measured['set'])} on unseen samples:** {ui.for_markdown(rates)}"
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"{said}. {ui.for_markdown(prior_words.where_they_part(measured))}".rstrip(), width="content")
         by_class.draw(measured)

@@ -62,7 +62,7 @@ def _measured_before(before: dict, result: Evaluation) -> dict:
 
 def _join_by_rival(before: dict, summary: dict) -> None:
     """Add to a summary what the earlier one says of those rivals that stay; of one measured now, what was found now."""
-    rivals = {"", *(summary.get("controls") or {}), *(summary.get("matched") or {})}
+    rivals = {"", *(name for kind in ("controls", "constrained", "matched") for name in summary.get(kind) or {})}
     for name in BY_RIVAL:
         earlier = {one: said for one, said in (before.get(name) or {}).items() if one in rivals}
         summary[name] = earlier | (summary.get(name) or {})

@@ -117,21 +117,22 @@ def evaluate_sets(
     held = (
         constrained_comparisons(exam, measured[0].trial, vectors[: len(sets)], model, rest)
         if limited_too
-        else [{} for _ in sets]
+        else [None for _ in sets]
     )
     results, place = [], 1 + len(sets)
-    for nth, (one, found, of_set, constrained_too) in enumerate(zip(sets, measured, rivals, held, strict=True), 1):
+    for nth, (one, found, of_set, limited) in enumerate(zip(sets, measured, rivals, held, strict=True), 1):
         names = list(of_set.every)
         compared = {name: compare(found.trial, at) for at, name in enumerate(names, place)}
         outcomes = {name: found.judged[:, at] for at, name in enumerate(names, place)}
         place += len(names)
         clusters = clusters_of(exam.items)
         against = compare_with_rivals(found.judged[:, nth], outcomes, clusters=clusters) if outcomes else []
+        against += [limited.beside] if limited else []
         result = replace(
             found.evaluation,
             controls={name: compared[name] for name in of_set.controls},
             matched={name: compared[name] for name in of_set.matched},
-            constrained=constrained_too,
+            constrained=limited.compared if limited else {},
             against={one.rival: one for one in against},
             frequencies=dict(of_set.frequencies),
             left_out=of_set.left_out,

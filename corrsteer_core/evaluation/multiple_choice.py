@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,8 +12,9 @@ from corrsteer_core.engine.choosing import constrained
 from corrsteer_core.engine.class_probabilities import class_tokens
 from corrsteer_core.engine.generation import Vectors
 from corrsteer_core.evaluation.exam import Exam
-from corrsteer_core.evaluation.trials import Comparison, Trial, compare, trial, unsteered_and
+from corrsteer_core.evaluation.trials import Comparison, Trial, clusters_of, compare, trial, unsteered_and
 from corrsteer_core.models.loading import Model
+from corrsteer_core.statistics.rival import RivalComparison, compare_with_rivals
 from corrsteer_core.tasks import Item
 
 MEASURING = "measuring"
@@ -20,18 +22,32 @@ CONSTRAINED = "constrained"
 CONSTRAINED_STEERED = "constrained and steered"
 
 
+@dataclass(frozen=True)
+class Limited:
+    """What answers limited to the choices do, beside a set."""
+
+    compared: dict[str, Comparison]
+    """Unsteered and steered, against the free unsteered texts."""
+    beside: RivalComparison
+    """The set, free, beside the unsteered model so limited, sample by sample."""
+
+
 def constrained_comparisons(
     exam: Exam, free: Trial, vectors: Sequence[Vectors], model: Model, progress: Progress
-) -> list[dict[str, Comparison]]:
-    """For each set, constrained decoding unsteered and steered against the free unsteered texts.
+) -> list[Limited]:
+    """For each set, the first of the variants of `free` after the unsteered one, constrained decoding beside it.
 
     All must be multiple choice whose every choice can be said in one token.
     """
     held = constrained_trial(exam, unsteered_and(*vectors), model, progress)
     texts = [[before[0], *of_item] for before, of_item in zip(free.texts, held.texts, strict=True)]
     whole = Trial(tuple(exam.items), texts, [], np.column_stack([free.outcomes[:, 0], held.outcomes]))
+    limited, clusters = {CONSTRAINED: held.outcomes[:, 0]}, clusters_of(exam.items)
     return [
-        {CONSTRAINED: compare(whole, 1), CONSTRAINED_STEERED: compare(whole, 2 + place)}
+        Limited(
+            {CONSTRAINED: compare(whole, 1), CONSTRAINED_STEERED: compare(whole, 2 + place)},
+            compare_with_rivals(free.outcomes[:, 1 + place], limited, clusters=clusters)[0],
+        )
         for place in range(len(vectors))
     ]
 

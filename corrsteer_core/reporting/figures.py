@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -146,6 +147,10 @@ def convergence(points: pd.DataFrame) -> go.Figure:
     return laid_out(figure, legend=True)
 
 
+NAME = (0.16, 0.2)
+"""Of the picture, what the name of a dot takes: across to either side, and up or down."""
+
+
 def r_against_effect(effects: pd.DataFrame, chosen: tuple[int, int] | None = None) -> go.Figure:
     """Each tried feature once, at its best scale: r against what steering with it did on the validation split.
 
@@ -181,11 +186,9 @@ def r_against_effect(effects: pd.DataFrame, chosen: tuple[int, int] | None = Non
     figure.add_hline(y=0, line={"color": QUIET, "width": 1})
     if len(effects):
         top, winner = effects["r"].idxmax(), effects["effect"].idxmax()
-        if top == winner:
-            _named(figure, effects.loc[top], "highest r and best effect")
-        else:  # nothing lies above the best effect; the other's name goes below, out of its way
-            _named(figure, effects.loc[winner], "best effect")
-            _named(figure, effects.loc[top], "highest r", below=True)
+        _named(figure, effects, top, "highest r and best effect" if top == winner else "highest r")
+        if top != winner:
+            _named(figure, effects, winner, "best effect")
     figure.update_xaxes(title="r with success", tickformat=".2~f")
     figure.update_yaxes(title="Effect of steering, in points", tickformat="+.0f")
     return laid_out(figure, legend=True)
@@ -236,7 +239,13 @@ def _level(figure: go.Figure, level: float, text: str, *, below: bool = False) -
     )
 
 
-def _named(figure: go.Figure, row: Any, text: str, *, below: bool = False) -> None:
+def _named(figure: go.Figure, effects: pd.DataFrame, which: Any, text: str) -> None:
+    """Name a dot, above it or below it, where fewer others are in the way."""
+    row = effects.loc[which]
+    others = effects.drop(index=which)
+    across = (others["r"] - row["r"]).abs() < NAME[0] * (np.ptp(effects["r"]) or 1)
+    up = (others["points"] - row["points"])[across] / (np.ptp(effects["points"]) or 1)
+    below = int(up.between(-NAME[1], 0).sum()) < int(up.between(0, NAME[1]).sum())
     figure.add_annotation(
         x=row["r"],
         y=row["points"],

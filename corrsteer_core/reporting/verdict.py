@@ -168,13 +168,12 @@ def _by_class(summary: Mapping[str, Any]) -> str:
 
 def _beaten(summary: Mapping[str, Any], moved: str) -> Verdict | None:
     """The verdict when some rival is not beaten beyond noise."""
-    effect = summary["steered_rate"] - summary["unsteered_rate"]
-    free = summary.get("constrained", {}).get(CONSTRAINED)
-    if free is not None and free["effect"] >= effect - 1e-9:
+    limited = summary.get("constrained", {}).get(CONSTRAINED)
+    if limited is not None and not _won(summary, CONSTRAINED, limited):
         return Verdict(
             "no better",
-            f"No better than controls: {moved}, but unsteered answers limited to the choices do as much "
-            f"({points(free['effect'])}).",
+            f"No better than controls: {moved}, but unsteered answers limited to the choices are not beaten beyond noise "
+            f"({points(limited['effect'])}).",
         )
     for kind, group, opening in (
         ("selection", "matched", "Selection alone does as much"),

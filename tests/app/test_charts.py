@@ -72,6 +72,20 @@ def test_a_layer_without_a_chance_level_counts_as_noise():
     assert list(figures.best_by_layer(best).data[0].marker.color) == [palette.QUIET]
 
 
+@pytest.mark.parametrize(("height", "side"), [(0.06, 1), (0.04, -1)])
+def test_the_name_of_a_dot_stands_where_no_other_dot_is(height, side):
+    """Another dot just above (or below) the one of highest r: its name goes to the other side."""
+    tried = pd.DataFrame(
+        {
+            "layer": [1, 2, 3, 4], "feature": [1, 2, 3, 4], "r": [0.1, 0.3, 0.29, 0.1], "scale": 1.0, "p": 1.0,
+            "effect": [0.2, 0.05, height, -0.1],
+        }
+    )  # fmt: skip
+    named = {one.text.split(":")[0]: one.ay for one in figures.r_against_effect(tried).layout.annotations}
+    assert np.sign(named["highest r"]) == side
+    assert named["best effect"] < 0, "above, where nothing is"
+
+
 def test_effects_are_drawn_in_points_and_both_champions_are_named():
     figure = figures.r_against_effect(TRIED, (15, 3))
     sure, noise, ring = figure.data

@@ -246,6 +246,11 @@ def test_constrained_decoding_takes_the_best_choice(loaded, steering):
     assert constrained.steered_rate == pytest.approx(np.mean(right))
     assert constrained.unsteered_rate == found.comparison.unsteered_rate
     assert set(found.constrained) == {CONSTRAINED, CONSTRAINED_STEERED}
+    free = found.samples.set_index("sample")["outcome_steered"].loc[[item.id for item in items]].to_numpy()
+    won, lost = int((free > right).sum()), int((free < right).sum())
+    beside = found.against[CONSTRAINED]
+    assert beside.difference == pytest.approx(np.mean(free) - np.mean(right))
+    assert beside.p == pytest.approx(scipy_stats.binomtest(won, won + lost).pvalue if won + lost else 1.0)
 
 
 def test_choices_are_allowed_with_and_without_a_space(loaded):

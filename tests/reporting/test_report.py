@@ -240,6 +240,20 @@ def test_a_set_without_controls_or_measured_where_it_was_chosen_is_called_so():
     assert "held-back" not in text.split("What was asked")[0]
 
 
+@pytest.mark.parametrize(
+    ("test", "named"),
+    [
+        (None, "exact McNemar test"),
+        ("mcnemar", "exact McNemar test"),
+        ("clusters", "sign-flip test of clusters"),
+        ("sign flip", "sign-flip test"),
+    ],
+)
+def test_p_is_named_by_the_test_that_it_comes_from(test, named):
+    assert report.test_name({} if test is None else {"test": test}) == named
+    assert f">{report.test_name({})}<" in report.html(fabricated.make_run())
+
+
 def test_undefined_numbers_are_dashes():
     run = fabricated.make_run()
     summary = {

@@ -70,6 +70,27 @@ def evidence(seed: int) -> dict:
     return {**found, "chosen_on": bool(rng.random() < 0.3), "strategy": rng.choice(["V", "P", "S", ""])}
 
 
+@pytest.mark.parametrize(("won", "lost", "kind"), [(30, 0, "works"), (12, 11, "no better")])
+def test_what_answers_limited_to_the_choices_do_is_to_be_beaten_beyond_noise(won, lost, kind):
+    """Not by one sample: as every other control is."""
+    found = summary(40, 5, random_1=(1, 1))
+    limited = found["effect"] - (won - lost) / found["n"]
+    found |= {
+        "constrained": {"constrained": {"effect": limited}},
+        "against": {"constrained": beside(won, lost), "random 1": beside(39, 5)},
+    }
+    said = verdict(found)
+    assert said.kind == kind
+    assert ("limited to the choices are not beaten beyond noise" in said.sentence) == (kind == "no better")
+
+
+def test_the_permutation_p_is_the_one_that_was_kept_with_the_measurement():
+    """It goes by what is left beyond the prior where there are classes; raw effects would give another."""
+    found = summary(40, 5, **{f"random_{place}": (1, 2) for place in range(19)})
+    assert "(permutation p = 0.05)" in verdict(found).sentence
+    assert "(permutation p = 0.15)" in verdict(found | {"permutation_p": 0.15}).sentence
+
+
 @pytest.mark.parametrize("cases", [500, pytest.param(3000, marks=pytest.mark.exhaustive)])
 def test_nothing_works_without_controls_nor_where_it_was_chosen_nor_beside_a_rival_that_is_not_beaten(cases):
     kinds = []
