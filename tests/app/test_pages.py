@@ -257,7 +257,7 @@ def working(run: str, *arguments: str) -> AppTest:
     "arguments",
     [
         ["--sae=embedded", "--pooling=max"],
-        ["--layers=22,8,15", "--max-new-tokens=1", "--pooling=max", "--chat"],
+        ["--layers=22,8,15", "--max-new-tokens=1", "--pooling=max", "--no-chat"],
     ],
 )
 def test_a_run_that_is_being_made_is_not_offered_to_be_gone_on_with(arguments):
@@ -269,7 +269,8 @@ def test_a_run_that_is_being_made_is_not_offered_to_be_gone_on_with(arguments):
 
 @pytest.mark.parametrize(
     "other",
-    ["--model=tiny", "--preset=gemma-3-270m-it", "--limit=50", "--layers=8", "--max-new-tokens=9", "--pooling=mean", "--shots=2"],
+    ["--model=tiny", "--preset=gemma-3-270m-it", "--limit=50", "--layers=8", "--max-new-tokens=9", "--pooling=mean", "--shots=2",
+     "--chat", "--system=Be brief.", "--sae=saes/other"],
 )  # fmt: skip
 def test_another_run_of_the_same_task_does_not_hide_how_to_go_on(other):
     run = ready_runs.make_run(collected=0.4, fitted=False, measured=False)
