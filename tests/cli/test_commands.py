@@ -70,10 +70,10 @@ def test_too_few_permutations_are_refused_before_anything_is_collected(capsys, n
 
 
 def test_the_fewest_permutations_are_those_that_the_statistics_take():
-    from corrsteer_core.correlation.chance import _allowed
+    from corrsteer_core.correlation.chance import allowed
 
-    assert _allowed(FEWEST_PERMUTATIONS, 0.95) == 1
-    assert _allowed(FEWEST_PERMUTATIONS - 1, 0.95) == 0
+    assert allowed(FEWEST_PERMUTATIONS, 0.95) == 1
+    assert allowed(FEWEST_PERMUTATIONS - 1, 0.95) == 0
     fabricated.make_run("sentiment-0fab1e00")
     collecting.refit("sentiment-0fab1e00", FitSettings(permutations=FEWEST_PERMUTATIONS))
     assert run_facts.facts("sentiment-0fab1e00").fit["permutations"] == FEWEST_PERMUTATIONS
