@@ -9,7 +9,7 @@ What any of them could overturn is not called so.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -232,19 +232,15 @@ def _against(summary: Mapping[str, Any]) -> str:
     if len(random) == 1:
         said = f"; a random set of like size: {mean}"
     if len(random) >= 19:
-        said += f" (permutation {p_value(_permutation_p(summary, random))})"
+        p = summary.get("permutation_p")  # beyond the prior, where there are classes; of before it was kept, by the rates
+        p = control_p(summary["steered_rate"] - summary["unsteered_rate"], random) if p is None else p
+        said += f" (permutation {p_value(p)})"
     push = summary["controls"].get(UNIGRAM)
     said += f"; its push on words as one constant: {points(push['effect'])}" if push else ""
     matched = [one["effect"] for one in summary.get("matched", {}).values()]
     return said + (
         f"; {len(matched)} chosen alike among random features: at most {points(max(matched))}" if matched else ""
     )
-
-
-def _permutation_p(summary: Mapping[str, Any], random: Sequence[float]) -> float:
-    """As it was kept with the measurement, where outcomes are compared beyond the prior; of one before that, by the rates."""
-    kept = summary.get("permutation_p")
-    return kept if kept is not None else control_p(summary["steered_rate"] - summary["unsteered_rate"], random)
 
 
 def _random(summary: Mapping[str, Any]) -> list[float]:
