@@ -48,6 +48,13 @@ def of_ranking(fit: Mapping[str, Any], overall: Mapping[str, Any] | None) -> Fin
             f"Whether the highest r, {number(best)}, is beyond chance was not tested: {fit['permutations']} shuffles of the "
             f"outcomes are too few to tell; fit again with 200.",
         )
+    if best > level and CHANCE <= overall["p"] < NOISE:
+        return Finding(
+            False,
+            f"This ranking may be no better than chance: the highest r is {number(best)}, and when the outcomes are shuffled "
+            f"the best of all features reaches that in {overall['p']:.0%} of shuffles; fewer than 1% are asked for here."
+            f"{_few(fit)}",
+        )
     if best <= level or overall["p"] >= CHANCE:
         return Finding(
             False,

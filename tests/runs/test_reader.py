@@ -229,6 +229,14 @@ def test_a_ranking_within_chance_is_called_noise():
         assert "This ranking is no better than chance" in found.sentence
 
 
+def test_a_ranking_that_may_be_chance_is_not_said_to_be():
+    """Between 1%, which is asked for, and 5%: the highest r is above what 95% of shuffles reach."""
+    found = ranking_words.of_ranking(FIT, {"best": 0.36, "level": 0.34, "p": 0.02})
+    assert not found.beyond_noise
+    assert "may be no better than chance" in found.sentence
+    assert "in 2% of shuffles; fewer than 1% are asked for" in found.sentence
+
+
 def test_a_ranking_beyond_chance_says_what_chance_reaches():
     found = ranking_words.of_ranking(FIT, {"best": 0.53, "level": 0.25, "p": 0.005})
     assert found.beyond_noise
