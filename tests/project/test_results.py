@@ -23,8 +23,12 @@ def test_numbers_are_kept_without_the_sentences_made_of_them():
 def test_the_words_are_those_of_today(monkeypatch):
     monkeypatch.setattr(results, "verdict", lambda one: results.Finding(True, f"New: {one['set']}."))
     text = results.page({"sentiment": KEPT["sentiment"]})
-    assert "- **V**: New: V." in text
-    assert "| V: +11.8, p < 0.001 | new |" in text
+    sets = {one["set"]: one for one in KEPT["sentiment"]["sets"] if one["features"]}
+    assert all(f"- **{name}**: New: {name}." in text for name in sets)
+    shown = next(sets[name] for name in ("V", "A", "P", "S") if name in sets)
+    effect = f"{100 * shown['effect']:+.1f}".replace("-", "\u2212")
+    assert shown["p"] < 0.001
+    assert f"| {shown['set']}: {effect}, p < 0.001 | new |" in text
 
 
 def test_a_task_with_nothing_to_find_has_a_row_and_no_empty_table():
