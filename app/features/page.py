@@ -15,17 +15,18 @@ from app.shared.resources import ask
 from corrsteer_core.reporting import prior_words, ranking_words
 from corrsteer_core.runs import feature_lists, run_facts
 
+EFFECTS, TABLE = "r and effect", "Table"
 PANES: dict[str, Callable[[str, run_facts.RunFacts], None]] = {
-    "Table": ranking_table.draw,
+    EFFECTS: pictures.effects,
+    TABLE: ranking_table.draw,
     "Your text": fires.draw,
-    "r and effect": pictures.effects,
     "Predicted against measured": prediction_panel.draw,
     "r by layer": pictures.layers,
     "r by rank": pictures.ranks,
     "r and frequency": pictures.cloud,
     "Samples needed": pictures.convergence,
 }
-"""What the features are shown as, the first unless something else is chosen."""
+"""What the features are shown as. What they do comes first; while none has been tried, the table stands for it."""
 
 
 def page() -> None:
@@ -52,8 +53,9 @@ def page() -> None:
 def _ranking(run: str, facts: run_facts.RunFacts) -> None:
     """All features: what the ranking amounts to, then the table or one of the pictures."""
     _what_it_amounts_to(run, facts)
+    first = TABLE if ask(feature_lists.best_effects, run).empty else EFFECTS
     pane = st.segmented_control(
-        "Show", list(PANES), default=next(iter(PANES)), required=True, key="pane", label_visibility="collapsed",
+        "Show", list(PANES), default=first, required=True, key="pane", label_visibility="collapsed",
         persist_state="session",
     )  # fmt: skip
     PANES[pane](run, facts)

@@ -594,6 +594,7 @@ def test_hostile_text_typed_into_every_box_is_only_text(watched, first_start, de
     layer, feature = int(best["layer"]), int(best["feature"])
 
     page.goto(f"{first_start.url}/features?run={demo}")  # descriptions by upload, and a search for one
+    page.get_by_text("Table", exact=True).click()
     page.get_by_text("Descriptions from Neuronpedia").click()
     shown = {"modelId": "m", "layer": str(layer), "index": str(feature), "description": HOSTILE}
     file = {"name": f"{BAIT}.json", "mimeType": "application/json", "buffer": json.dumps([shown]).encode()}

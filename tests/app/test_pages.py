@@ -76,9 +76,11 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return found
 
 
-def opened(page: str = "overview", /, **link: object) -> AppTest:
-    """A page, drawn, as if its link had been followed."""
+def opened(page: str = "overview", /, *, pane: str | None = "Table", **link: object) -> AppTest:
+    """A page, drawn, as if its link had been followed; of the features, the pane that is looked at (None: the first)."""
     test = AppTest.from_file(MAIN, default_timeout=600)
+    if pane is not None:
+        test.session_state["pane"] = pane
     if page != "overview":  # which page a link means is known once the pages are
         test.run()
         test._page_hash = test.session_state["pages"][page]._script_hash
@@ -541,6 +543,14 @@ def test_each_picture_says_how_to_read_it_and_has_its_numbers_behind_it(pane):
     assert len(test.get("plotly_chart")) == 1
     assert any("feature" in one.value for one in test.caption)
     assert "r" in table(test).columns
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_what_features_do_comes_first_and_the_table_while_none_has_been_tried(measured):
+    ready_runs.make_run(measured=measured)
+    test = opened("features", pane=None)
+    assert test.button_group(key="pane").value == ("r and effect" if measured else "Table")
+    assert ("Each dot is a feature" in words(test)) == measured
 
 
 def test_that_some_filled_dots_are_luck_is_said():

@@ -83,6 +83,7 @@ def in_a_folder(run: str) -> str:
 
 def opened(page: str, **link: object) -> AppTest:
     test = AppTest.from_file(MAIN, default_timeout=600)
+    test.session_state["pane"] = "Table"  # of the features: where descriptions come from is below it
     test.run()
     if page != "overview":
         test._page_hash = test.session_state["pages"][page]._script_hash
