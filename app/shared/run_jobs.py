@@ -49,8 +49,8 @@ def _same_style(arguments: Sequence[str], style: Mapping[str, Any]) -> bool:
 def _same_saes(arguments: Sequence[str], facts: run_facts.RunFacts) -> bool:
     """Whether a command names the SAEs of a run: each by itself, or by the folder that it is in."""
     layers = _options(arguments).get("--layers")
-    if layers is not None and set(map(int, layers.split(","))) != set(facts.layers):
-        return False
+    if layers is not None and {one.strip() for one in layers.split(",")} != set(map(str, facts.layers)):
+        return False  # compared as written: what was asked for may be no numbers at all
     read = [PurePath(sae["source"]) for sae in facts.config["saes"]]
     named = [PurePath(source) for source in _sources(arguments)]
     if not all(any(one.is_relative_to(source) for source in named) for one in read):

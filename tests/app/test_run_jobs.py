@@ -97,6 +97,7 @@ def test_a_preset_names_its_saes():
     found = facts(model=preset.model, saes=preset_saes)
     arguments = ("fit", "--task=sentiment", "--preset=gemma-2-2b", "--pooling=max")
     assert makes(job(*arguments, "--layers=8,15,22"), found)
+    assert not makes(job(*arguments, "--layers=eight"), found), "a job that fails of it is looked at all the same"
     assert not makes(job(*arguments), found), "it has 26"
     wider = tuple(source.replace("width_16k", "width_65k") for source in preset_saes)
     assert not makes(job(*arguments, "--layers=8,15,22"), facts(model=preset.model, saes=wider))
