@@ -198,7 +198,7 @@ def test_the_app_reads_each_sae_once_whatever_set_names_it(tmp_path, saes, monke
     first, second = (ref_of(sae) for sae in loaded)
     read, asked = named_saes.saes_of, []
     monkeypatch.setattr(named_saes, "saes_of", lambda refs, model: asked.append([*refs]) or read(refs, model))
-    bench = Bench(model.name)
+    bench = Bench(model.name, "float32")
     (alone,) = bench.saes([second])
     both = bench.saes([first, second])
     assert [sae.layer for sae in both] == [1, 2]
@@ -219,7 +219,7 @@ def test_whoever_gets_the_apps_model_finds_the_library_of_saes_imported(tmp_path
         done.set()
 
     monkeypatch.setattr(sources, "import_library", slowly)
-    Bench(str(saved(tmp_path / "model"))).model()
+    Bench(str(saved(tmp_path / "model")), "float32").model()
     assert done.is_set()
 
 
