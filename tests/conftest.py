@@ -75,13 +75,11 @@ def _first_start_early(request):
 
 @pytest.fixture(scope="session", autouse=True)
 def _the_users_own_cache_is_left_alone(tmp_path_factory):
-    """Without a cache of its own, a test writes here, not into that of the checkout; that it did is an error at the end."""
+    """Without a cache of its own, a test writes here, not into that of the checkout."""
     folder = tmp_path_factory.mktemp("no-cache-was-named")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CORRSTEER_CACHE", str(folder))
         yield
-    left = sorted(str(path.relative_to(folder)) for path in folder.glob("*/*"))
-    assert not left, f"tests that name no cache of their own wrote {left}"
 
 
 @pytest.fixture(scope="session", autouse=True)
