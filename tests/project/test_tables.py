@@ -62,6 +62,7 @@ def form() -> AppTest:
 def opened(page: str) -> AppTest:
     """A page of the app, drawn."""
     test = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
+    test.session_state["pane"] = "Table"  # of the features
     test.run()
     test._page_hash = test.session_state["pages"][page]._script_hash
     test.run()
