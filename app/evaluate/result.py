@@ -81,11 +81,11 @@ def _numbers(summary: dict[str, Any]) -> None:
 
 def _of_p(summary: dict[str, Any]) -> str:
     """What p is, by the test it comes from."""
-    if summary.get("test") == "clusters":
-        return "How often clusters of samples rise and fall this unevenly if steering does nothing (sign-flip test of clusters)"
-    if summary.get("test") == "sign flip":
-        return "How often outcomes rise and fall this unevenly if steering does nothing (sign-flip test)"
-    return "How often flips this uneven come about if steering does nothing (exact McNemar test)"
+    counted = {
+        "clusters": "clusters of samples rise and fall this unevenly",
+        "sign flip": "outcomes rise and fall this unevenly",
+    }.get(summary.get("test", ""), "flips this uneven come about")
+    return f"How often {counted} if steering does nothing ({rival_groups.test_name(summary)})"
 
 
 def _comparison(summary: dict[str, Any], name: str) -> None:

@@ -14,7 +14,6 @@ from app.shared import job_panel, resources, run_jobs, state, tables
 from app.shared.names import task_title
 from corrsteer_core.base import jobs, presenting
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.inspection.descriptions import GUESSED
 from corrsteer_core.reporting import ranking_words
 from corrsteer_core.runs import feature_lists, measurements, run_facts
 from corrsteer_core.runs.strategies import BY_RATE
@@ -88,7 +87,7 @@ def _in_short(facts: run_facts.RunFacts) -> str:
 
 
 def _unfinished(facts: run_facts.RunFacts) -> None:
-    arguments = [*run_facts.fit_arguments(facts.run), f"--describe={GUESSED}"]
+    arguments = [*run_facts.fit_arguments(facts.run), run_jobs.DESCRIBED]
     if any(run_jobs.makes(job, facts) for job in jobs.jobs() if job.state == "running"):
         st.info(
             "This run is still being collected; its features are ranked when it is done.",

@@ -207,6 +207,11 @@ def style() -> str:
     return STYLE + (DARK_STYLE if is_dark() else "")
 
 
+def ground() -> str:
+    """The colour that the page lies on, as the theme has it."""
+    return str(st.get_option(f"theme.{'dark' if is_dark() else 'light'}.backgroundColor"))
+
+
 def is_dark() -> bool:
     """Whether this browser shows the dark theme."""
     return st.context.theme.type == "dark"

@@ -10,11 +10,15 @@ from app.demo import DEMO
 from app.shared import resources
 from corrsteer_core.base import jobs
 from corrsteer_core.base.paths import EMBEDDED
+from corrsteer_core.inspection.descriptions import GUESSED
 from corrsteer_core.runs import run_facts
 from corrsteer_core.saes.presets import PRESETS
 
 DECIDING = ("--task", "--scorer", "--data", "--columns", "--model", "--limit", "--pooling", "--shots")
 """Options of `fit` that tell a run from another and are always written in the same way."""
+
+DESCRIBED = f"--describe={GUESSED}"
+"""Of every `fit` that the app starts: the foremost features can then be found by their words."""
 
 
 def makes(job: jobs.Job, facts: run_facts.RunFacts) -> bool:

@@ -7,13 +7,12 @@ from typing import Any
 import streamlit as st
 
 from app.shared import components as ui
-from app.shared import job_panel, resources
+from app.shared import job_panel, resources, run_jobs
 from app.start.question import REMOVED, Question
 from app.start.settings import Pairing, Settings
 from corrsteer_core.base import jobs
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import seconds
-from corrsteer_core.inspection.descriptions import GUESSED
 from corrsteer_core.storage import pace
 from corrsteer_core.tasks.preview import Taken
 
@@ -37,7 +36,7 @@ def _start(question: Question, pairing: Pairing, settings: Settings) -> None:
     st.session_state.pop(STARTED, None)
     st.session_state.pop(REMOVED, None)
     try:
-        arguments = ["fit", *pairing.arguments(), *settings.arguments(), f"--describe={GUESSED}"]
+        arguments = ["fit", *pairing.arguments(), *settings.arguments(), run_jobs.DESCRIBED]
         arguments[1:1] = question.arguments()  # last: it keeps the file
         if jobs.running(arguments):
             raise CorrSteerError("This run is already in progress; the Overview page shows how far it is.")

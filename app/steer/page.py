@@ -28,7 +28,7 @@ def page() -> None:
             "Start a run, on the page of that name; it finds the features that go with success.",
         )
         return
-    st.html(STYLE % ("#14181f" if components.is_dark() else "#ffffff"))
+    st.html(STYLE % components.ground())
     with st.spinner("Getting ready …", show_time=False):
         # Here, because they load torch, which the other pages do without.
         from app.steer import browser_side, remembered

@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from corrsteer_core.models.architectures import is_recurrent
+from corrsteer_core.models.attention import additive
 from corrsteer_core.models.loading import Model
 
 ALL = -1  # owner of the keys that every variant sees
@@ -29,20 +29,16 @@ def masks(model: Model, queries: Tensor, keys: Tensor, own: Tensor | None = None
     if own is not None:
         seen = seen & own
 
-    def additive(visible: Tensor) -> Tensor:
-        lowest = torch.finfo(model.dtype).min
-        return torch.zeros(visible.shape, dtype=model.dtype, device=gap.device).masked_fill_(~visible, lowest)[:, None]
-
     config = model.text_config
     if is_recurrent(config):
         real = None if own is not None else (queries >= 0).long()
-        return {"full_attention": additive(seen), "linear_attention": real}
+        return {"full_attention": additive(seen, model.dtype), "linear_attention": real}
     window = getattr(config, "sliding_window", None)
     if window is None:
-        return additive(seen)
-    near = additive(seen & (gap < window))
+        return additive(seen, model.dtype)
+    near = additive(seen & (gap < window), model.dtype)
     if "full_attention" in (getattr(config, "layer_types", None) or ()):
-        return {"full_attention": additive(seen), "sliding_attention": near}
+        return {"full_attention": additive(seen, model.dtype), "sliding_attention": near}
     return near
 
 

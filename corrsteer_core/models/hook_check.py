@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from corrsteer_core.base.errors import CorrSteerError, out_of_memory
 from corrsteer_core.base.hub_errors import first_line
 from corrsteer_core.models.architectures import LAYOUTS, Layout, is_recurrent, layout_of
+from corrsteer_core.models.attention import additive
 from corrsteer_core.models.devices import computes_on
 from corrsteer_core.models.hooks import PARTS, Action, Kind, Site, hooked, site_in
 
@@ -210,8 +211,6 @@ def _side_by_side(net: Any, blocks: nn.ModuleList) -> dict[int, Tensor]:
     places = torch.arange(len(ids), device=ids.device).repeat_interleave(2)
     copies = torch.arange(2 * len(ids), device=ids.device) % 2
     visible = (places[:, None] >= places) & (copies[:, None] == copies)
-    mask = torch.zeros(visible.shape, dtype=net.dtype, device=ids.device)
-    mask = mask.masked_fill_(~visible, torch.finfo(net.dtype).min)[None, None]
     at: dict[int, Tensor] = {}
 
     def reading(layer: int) -> Action:
@@ -224,7 +223,7 @@ def _side_by_side(net: Any, blocks: nn.ModuleList) -> dict[int, Tensor]:
     with hooked(sites):
         net.base_model(
             input_ids=ids.repeat_interleave(2)[None],
-            attention_mask=mask,
+            attention_mask=additive(visible[None], net.dtype),
             position_ids=places[None],
             past_key_values=DynamicCache(),
             use_cache=True,

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache, LinearAttentionLayer
 
+from corrsteer_core.models.attention import additive
 from corrsteer_core.models.hooks import Action, Site, hooked
 
 
@@ -88,8 +89,7 @@ def _read(net: Any, cache: Any, texts: Tensor, places: Tensor, part: Sequence[in
     start, end = part
     queries, keys = places[:, start:end], places[:, :end]
     visible = (keys[:, None] >= 0) & (keys[:, None] <= queries[:, :, None])
-    mask = torch.zeros(visible.shape, dtype=net.dtype, device=texts.device)
-    mask = mask.masked_fill_(~visible, torch.finfo(net.dtype).min)[:, None]
+    mask = additive(visible, net.dtype)
     net.base_model(
         input_ids=texts[:, start:end],
         attention_mask={"full_attention": mask, "linear_attention": (queries >= 0).long() if end - start > 1 else None},

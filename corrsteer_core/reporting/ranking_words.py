@@ -48,19 +48,13 @@ def of_ranking(fit: Mapping[str, Any], overall: Mapping[str, Any] | None) -> Fin
             f"Whether the highest r, {number(best)}, is beyond chance was not tested: {fit['permutations']} shuffles of the "
             f"outcomes are too few to tell; fit again with 200.",
         )
-    if best > level and CHANCE <= overall["p"] < NOISE:
-        return Finding(
-            False,
-            f"This ranking may be no better than chance: the highest r is {number(best)}, and when the outcomes are shuffled "
-            f"the best of all features reaches that in {overall['p']:.0%} of shuffles; fewer than 1% are asked for here."
-            f"{_few(fit)}",
-        )
     if best <= level or overall["p"] >= CHANCE:
+        near = best > level and overall["p"] < NOISE
+        rest = "; fewer than 1% are asked for here." if near else f", and {number(level)} in one of twenty."
         return Finding(
             False,
-            f"This ranking is no better than chance: the highest r is {number(best)}, and when the outcomes are shuffled "
-            f"the best of all features reaches that in {overall['p']:.0%} of shuffles, and {number(level)} in one of twenty."
-            f"{_few(fit)}",
+            f"This ranking {'may be' if near else 'is'} no better than chance: the highest r is {number(best)}, and when the "
+            f"outcomes are shuffled the best of all features reaches that in {overall['p']:.0%} of shuffles{rest}{_few(fit)}",
         )
     return Finding(
         True,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -87,15 +87,8 @@ def _environment() -> Environment:
     )
     words = {"percent": percent, "points": points, "signed": signed, "p_value": p_value, "probability": probability}
     made.filters.update(words, number=number)
-    made.globals.update(rate_rows=rate_rows, effect_rows=effect_rows, layer_rows=layer_rows, test_name=test_name)
+    made.globals.update(rate_rows=rate_rows, effect_rows=effect_rows, layer_rows=layer_rows)
     return made
-
-
-def test_name(summary: Mapping[str, Any]) -> str:
-    """The test that a measurement's p is of; one of before tests were named is of the first."""
-    return {"clusters": "sign-flip test of clusters", "sign flip": "sign-flip test"}.get(
-        summary.get("test", ""), "exact McNemar test"
-    )
 
 
 def rate_rows(rates: pd.DataFrame) -> Iterator[tuple[str, ...]]:

@@ -66,6 +66,12 @@ def caveats(summary: Mapping[str, Any]) -> str:
     return " ".join(found)
 
 
+def test_name(summary: Mapping[str, Any]) -> str:
+    """The test that a measurement's p is of; one of before tests were named is of the last."""
+    named = {"clusters": "sign-flip test of clusters", "sign flip": "sign-flip test"}
+    return named.get(summary.get("test", ""), "exact McNemar test")
+
+
 def missing_controls(summary: Mapping[str, Any]) -> str:
     """Which controls there cannot be of the set, and why, in sentences; empty if there are none."""
     return _not_measured(summary, controls=True)

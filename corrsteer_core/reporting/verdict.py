@@ -232,9 +232,8 @@ def _against(summary: Mapping[str, Any]) -> str:
     if len(random) == 1:
         said = f"; a random set of like size: {mean}"
     if len(random) >= 19:
-        p = summary.get(
-            "permutation_p"
-        )  # beyond the prior, where there are classes; of before it was kept, by the rates
+        # Beyond the prior, where there are classes; of a measurement of before it was kept, by the rates.
+        p = summary.get("permutation_p")
         p = control_p(summary["steered_rate"] - summary["unsteered_rate"], random) if p is None else p
         said += f" (permutation {p_value(p)})"
     push = summary["controls"].get(UNIGRAM)

@@ -17,7 +17,15 @@ import pytest
 from corrsteer_core.base.addresses import address_of
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.cli.main import main
-from corrsteer_core.reporting import pictures, prior_words, report, report_contents, tournament_words, verdict
+from corrsteer_core.reporting import (
+    pictures,
+    prior_words,
+    report,
+    report_contents,
+    rival_groups,
+    tournament_words,
+    verdict,
+)
 from corrsteer_core.runs import feature_lists, measurements, run_facts
 from corrsteer_core.storage import writing
 from tests.made import fabricated
@@ -250,8 +258,8 @@ def test_a_set_without_controls_or_measured_where_it_was_chosen_is_called_so():
     ],
 )
 def test_p_is_named_by_the_test_that_it_comes_from(test, named):
-    assert report.test_name({} if test is None else {"test": test}) == named
-    assert f">{report.test_name({})}<" in report.html(fabricated.make_run())
+    assert rival_groups.test_name({} if test is None else {"test": test}) == named
+    assert f">{rival_groups.test_name({})}<" in report.html(fabricated.make_run())
 
 
 def test_undefined_numbers_are_dashes():

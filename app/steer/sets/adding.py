@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pandas as pd
 import streamlit as st
 
 from app.shared import components, resources, state
@@ -20,10 +19,9 @@ OFFERED = 500
 
 def form(desk: Desk) -> None:
     """A feature chosen among those that are described, or by its number."""
-    wanted = feature_lists.FeatureFilter(described=True)
-    described = resources.ask(feature_lists.features, desk.run, wanted, limit=OFFERED)
+    described: dict[tuple[int, int], str] = resources.ask(meanings, desk.run)
     how = BY_NUMBER
-    if len(described):
+    if described:
         how = st.segmented_control(
             "How the feature is found", [BY_MEANING, BY_NUMBER], default=BY_MEANING, required=True, key="add_how",
             label_visibility="collapsed",
@@ -39,16 +37,22 @@ def form(desk: Desk) -> None:
         )
 
 
-def _described(described: pd.DataFrame) -> None:
-    said = {
-        (
-            row.layer,
-            row.feature,
-        ): f"{row.layer} · {row.feature}: {components.description(row.description, row.description_source, in_table=True)}"
-        for row in described.itertuples()
+def meanings(run: str) -> dict[tuple[int, int], str]:
+    """What the described features are said to mean, by layer and number, which stand before it."""
+    rows = feature_lists.features(run, feature_lists.FeatureFilter(described=True), limit=OFFERED)
+    said = [
+        components.description(*one, in_table=True)
+        for one in zip(rows["description"], rows["description_source"], strict=True)
+    ]
+    return {
+        (row.layer, row.feature): f"{row.layer} · {row.feature}: {text}"
+        for row, text in zip(rows.itertuples(), said, strict=True)
     }
+
+
+def _described(described: dict[tuple[int, int], str]) -> None:
     st.selectbox(
-        "Meaning", list(said), None, format_func=said.__getitem__, key=CHOSEN, placeholder="Type a word to search",
+        "Meaning", list(described), None, format_func=described.__getitem__, key=CHOSEN, placeholder="Type a word to search",
         help="The described features of this run, those of highest r first; before each its layer and number.",
     )  # fmt: skip
 
@@ -113,8 +117,8 @@ def take_picked(desk: Desk) -> None:
 def _note(found: dict) -> str:
     """Where a row added by hand comes from."""
     if not found:
-        return "added by hand"
-    note = f"added by hand, r {components.signed(found.get('r'))}"
+        return "Added by hand"
+    note = f"Added by hand, r {components.signed(found.get('r'))}"
     if not components.missing(found.get("effect")):
         note += f", best effect alone {components.points(found['effect'])} at {found['effect_scale']:g}x"
     return note

@@ -74,7 +74,7 @@ def _where_from(row: SteeringRow, found: Mapping[str, Any]) -> str:
         now = f"This feature {where}, so it has no usual coefficient."
         now += "" if row.coefficient or row.operation != "add" else " With coefficient 0 it does nothing."
     said = (
-        row.note[:1].upper() + row.note[1:] if row.note.startswith("added") else row.note,
+        row.note,
         "" if "alone" in row.note else _effect_alone(found),
         now,
         f"Acts only {row.when}" if row.when else "",
