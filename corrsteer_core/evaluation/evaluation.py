@@ -46,7 +46,7 @@ class Evaluation:
     near_ties: NearTies | None = None
     """Answers that hang by a thread, and whether they could turn the verdict."""
     against: dict[str, RivalComparison] = field(default_factory=dict)
-    """The set beside each control and matched set, sample by sample, by the outcome that the verdict goes by."""
+    """The set beside each control, matched set and constrained decoding, sample by sample, as the verdict goes by it."""
     frequencies: dict[str, tuple[float, ...]] = field(default_factory=dict)
     """Share of training samples in which each feature fires: the set's own under "", then each control's and matched set's."""
     tournament: tuple[Standing, ...] = ()

@@ -282,13 +282,15 @@ def test_a_measurement_names_offset_gain_beyond_it_and_classes(setup):
     assert {row["class"] for row in summary["classes"]} == set("ABCD")
     assert sum(row["n"] for row in summary["classes"]) == summary["n"]
     assert set(summary["matched"]) == {"matched 1", "matched 2"}
-    assert set(summary["against"]) == {*summary["controls"], *summary["matched"]}
+    assert set(summary["against"]) == {*summary["controls"], *summary["matched"], "constrained"}
+    limited = summary["effect"] - summary["constrained"]["constrained"]["effect"]
+    assert summary["against"]["constrained"]["difference"] == pytest.approx(limited)
     assert summary["strategy"] == "V"
     random = [summary["against"][f"random {number}"]["difference"] for number in (1, 2)]
     assert summary["permutation_p"] == pytest.approx((1 + sum(one <= 1e-12 for one in random)) / 3)
     frequency = stored_run.features_of(setup.run).set_index(["layer", "feature"])["frequency"]
     assert summary["frequencies"][""] == [frequency[layer, 3] for layer in tiny.LAYERS]
-    assert set(summary["frequencies"]) == {"", *summary["against"]} - {"unigram"}
+    assert set(summary["frequencies"]) == {"", *summary["against"]} - {"unigram", "constrained"}
     assert not {item.prompt for item in exam.validation} & {item.prompt for item in exam.items}
 
 
