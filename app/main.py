@@ -15,7 +15,7 @@ import pandas as pd  # noqa: E402
 import streamlit as st  # noqa: E402
 
 from app import login  # noqa: E402
-from app.shared import components, pages, resources, state  # noqa: E402
+from app.shared import components, fields, pages, resources, state  # noqa: E402
 from corrsteer_core.base import presenting  # noqa: E402
 
 
@@ -77,15 +77,24 @@ def sidebar() -> None:
     if readable.empty:
         return
     labels = {row.run: f"{row.task} · {row.run.rsplit('-', 1)[-1]}" for row in readable.itertuples()}
-    st.session_state["run_choice"] = state.current_run()
+    shown = state.current_run()
+    chosen = fields.key("run_choice", shown)
     st.sidebar.selectbox(
         "Run",
         options=list(labels),
+        index=list(labels).index(shown),
         format_func=lambda run: components.plain(labels.get(run, run)),
-        key="run_choice",
-        on_change=lambda: state.choose_run(st.session_state["run_choice"]),
+        key=chosen,
+        on_change=_choose,
+        args=(chosen,),
         help="A run is one task, answered by one model, with everything measured from it. All pages show this run.",
     )
+
+
+def _choose(key: str) -> None:
+    run = fields.said("run_choice", key)
+    if run is not None:
+        state.choose_run(run)
 
 
 if __name__ == "__main__":

@@ -20,35 +20,32 @@ SYMBOLS = RIVAL_SYMBOLS | {"steered-offset": "diamond", "control": "diamond-open
 def rates(rows: pd.DataFrame) -> go.Figure:
     """One line each of `corrsteer_core.reporting.verdict.rates`, from above: a point with its 95% interval, named beside it."""
     figure = go.Figure()
-    for row in rows.itertuples():
+    for kind, some in rows.groupby("kind", sort=False):  # a trace a row would take the browser four times as long
+        colour = COLOURS[kind]
         figure.add_trace(
             go.Scatter(
-                x=[row.rate],
-                y=[_words(row.label)],
+                x=some["rate"],
+                y=[_words(label) for label in some["label"]],
                 mode="markers",
-                marker={
-                    "size": 11,
-                    "symbol": SYMBOLS[row.kind],
-                    "color": COLOURS[row.kind],
-                    "line": {"width": 2, "color": COLOURS[row.kind]},
-                },
+                marker={"size": 11, "symbol": SYMBOLS[kind], "color": colour, "line": {"width": 2, "color": colour}},
                 error_x={
                     "type": "data",
                     "symmetric": False,
-                    "array": [row.high - row.rate],
-                    "arrayminus": [row.rate - row.low],
+                    "array": some["high"] - some["rate"],
+                    "arrayminus": some["rate"] - some["low"],
                     "thickness": 2,
                     "width": 5,
-                    "color": COLOURS[row.kind],
+                    "color": colour,
                 },
-                customdata=[[row.low, row.high, points(row.effect)]],
+                customdata=[[row.low, row.high, points(row.effect)] for row in some.itertuples()],
                 hovertemplate="%{y}: %{x:.1%}<br>95% interval %{customdata[0]:.1%} to %{customdata[1]:.1%}<br>"
                 "%{customdata[2]} against unsteered<extra></extra>",
             )
         )
     figure.add_vline(x=rows["rate"].iloc[0], line={"color": UNSTEERED, "width": 1.5, "dash": "dash"})
     figure.update_xaxes(title="Success rate", tickformat=".0%", automargin=True)
-    figure.update_yaxes(autorange="reversed", type="category", automargin=True, ticksuffix="  ")
+    order = {"categoryorder": "array", "categoryarray": [_words(label) for label in rows["label"]]}
+    figure.update_yaxes(autorange="reversed", type="category", automargin=True, ticksuffix="  ", **order)
     figure.update_layout(
         height=96 + 34 * len(rows),
         margin={"l": 8, "r": 16, "t": 8, "b": 8},

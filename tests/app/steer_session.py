@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from streamlit.testing.v1 import AppTest
 
 from app.steer.playing import Playing
@@ -44,6 +46,11 @@ def generate(test: AppTest, label: str = "Generate") -> Playing:
 
 def current(test: AppTest, run: str) -> SteeringSet:
     return test.session_state["desks"][run].editor.current
+
+
+def held(test: AppTest, kind: str, name: str):
+    """The field of the set by its name; how often something else changed its value stands behind that in its key."""
+    return next(one for one in test.get(kind) if re.fullmatch(re.escape(name) + r"-\d+", one.key or ""))
 
 
 def said(test: AppTest) -> str:

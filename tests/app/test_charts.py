@@ -157,6 +157,23 @@ def test_the_histogram_shows_both_groups_in_the_middle_of_their_bins():
     assert list(incorrect.y) == [0.0, 0.2]
 
 
+def test_every_rate_stands_where_its_row_says_with_its_interval():
+    """Rows of one kind are one trace, and still stand from above in the order of the rows."""
+    kinds = ("unsteered", "steered", "control", "steered-offset", "control")
+    names = [f"{kind} {place}" for place, kind in enumerate(kinds)]
+    rates = pd.DataFrame({"label": names, "kind": kinds, "rate": [0.5, 0.7, 0.4, 0.6, 0.45]})
+    rates = rates.assign(low=rates["rate"] - 0.1, high=rates["rate"] + 0.2, effect=rates["rate"] - 0.5)
+    figure = rate_chart.rates(rates)
+    drawn = {
+        name: (x, x - below, x + above)
+        for trace in figure.data
+        for name, x, below, above in zip(trace.y, trace.x, trace.error_x.arrayminus, trace.error_x.array, strict=True)
+    }
+    expected = {row.label: (row.rate, row.low, row.high) for row in rates.itertuples()}
+    assert drawn == {name: pytest.approx(numbers) for name, numbers in expected.items()}
+    assert (list(figure.layout.yaxis.categoryarray), figure.layout.yaxis.autorange) == (names, "reversed")
+
+
 HOSTILE = "<a href='http://x'>A & B</a> %{x} &lt;"
 SHOWN = "&lt;a href='http://x'&gt;A &amp; B&lt;/a&gt; %&#123;x} &amp;lt;"
 

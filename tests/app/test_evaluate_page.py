@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 import streamlit as st
@@ -402,12 +404,29 @@ def test_the_verdict_and_the_numbers_of_the_newest_measurement(measured):
     assert "p = 0.012" in text
 
 
+def points_of(chart) -> dict[str, dict]:
+    """What a chart of rates shows, from above, by label."""
+    figure = json.loads(chart.proto.spec)
+    found = {
+        label: {"rate": rate, "about": about, "symbol": trace["marker"]["symbol"]}
+        for trace in figure["data"]
+        for label, rate, about in zip(trace["y"], numbers(trace["x"]), trace["customdata"], strict=True)
+    }
+    return {label: found[label] for label in figure["layout"]["yaxis"]["categoryarray"]}
+
+
+def numbers(packed) -> list[float]:
+    """Numbers as Plotly writes them: a list, or bytes."""
+    if isinstance(packed, list):
+        return packed
+    return np.frombuffer(base64.b64decode(packed["bdata"]), packed["dtype"]).tolist()
+
+
 def test_the_chart_holds_the_set_and_its_controls_with_their_intervals():
     ready_runs.make_run()
     test = opened()
     (chart,) = test.get("plotly_chart")
-    figure = json.loads(chart.proto.spec)
-    assert [trace["y"][0] for trace in figure["data"]] == [
+    assert list(points_of(chart)) == [
         "unsteered",
         "V",
         "random 1",
@@ -582,15 +601,15 @@ def test_a_changed_prior_is_said_under_the_verdict_in_the_report_s_words():
 def test_constants_and_matched_sets_stand_in_the_chart():
     ready_runs.make_run(classes=True)
     (chart,) = opened().get("plotly_chart")
-    traces = {trace["y"][0]: trace for trace in json.loads(chart.proto.spec)["data"]}
-    assert list(traces) == [
+    points = points_of(chart)
+    assert list(points) == [
         *("unsteered", "V", verdict.UNSTEERED_OFFSET, verdict.STEERED_OFFSET),
         *("random 1", "random 2", verdict.TURNED, "matched 1"),
     ]
-    symbols = {label: trace["marker"]["symbol"] for label, trace in traces.items()}
+    symbols = {label: point["symbol"] for label, point in points.items()}
     assert symbols[verdict.UNSTEERED_OFFSET] == symbols[verdict.STEERED_OFFSET] == "diamond"
     assert symbols["matched 1"] == "diamond-open"
-    assert traces[verdict.STEERED_OFFSET]["x"] == [47 / 60]
+    assert points[verdict.STEERED_OFFSET]["rate"] == 47 / 60
 
 
 RIVAL = {
@@ -609,11 +628,11 @@ def test_a_tournament_is_one_chart_with_the_set_highlighted_and_its_numbers():
         store.replace("evaluations", rows.assign(summary=json.dumps(summary)))
     test = opened()
     _, chart = test.get("plotly_chart")
-    traces = {trace["y"][0]: trace for trace in json.loads(chart.proto.spec)["data"]}
-    assert list(traces) == ["unsteered", "prompt: &lt;b&gt;a&lt;/b&gt; rule", "V"]
-    assert [trace["marker"]["symbol"] for trace in traces.values()] == ["square", "diamond-open", "circle"]
-    (rival,) = (trace for label, trace in traces.items() if label.startswith("prompt"))
-    assert (rival["x"], rival["customdata"]) == ([0.9], [[0.8, 0.95, "+25.0 points"]])
+    points = points_of(chart)
+    assert list(points) == ["unsteered", "prompt: &lt;b&gt;a&lt;/b&gt; rule", "V"]
+    assert [point["symbol"] for point in points.values()] == ["square", "diamond-open", "circle"]
+    (rival,) = (point for label, point in points.items() if label.startswith("prompt"))
+    assert (rival["rate"], rival["about"]) == (0.9, [0.8, 0.95, "+25.0 points"])
     (table,) = (one.value for one in test.dataframe if one.value.columns[0] == "Rival")
     assert table.to_numpy().tolist() == [
         ["prompt: <b>a</b> rule", "90.0%", "+25.0 points", tables.text("+2 / −8"), "p = 0.20"]

@@ -25,6 +25,7 @@ from corrsteer_core.runs.fit import FitSettings, fit
 from corrsteer_core.storage import deleting, reading, run_folder, writing
 from corrsteer_core.storage.writing import Writer
 from tests.app import ready_runs
+from tests.app.steer_session import held
 from tests.made import fabricated
 
 MAIN = str(Path(__file__).parents[2] / "app" / "main.py")
@@ -155,7 +156,7 @@ def test_what_a_link_says_of_a_run_that_is_not_there_is_not_taken_for_another():
 def test_what_a_link_says_of_a_run_goes_with_it():
     first, second = ready_runs.make_run(), ready_runs.make_run("capitals-0fab1e01", task="capitals", seed=1)
     test = opened("features", run=first, layer=8, feature=41, set="V", page="x")
-    test.selectbox(key="run_choice").select(second).run()
+    held(test, "selectbox", "run_choice").select(second).run()
     assert list(test.query_params) == ["run"]
 
 
@@ -754,7 +755,7 @@ def test_another_run_starts_with_an_empty_tray():
     first, second = ready_runs.make_run(), ready_runs.make_run("capitals-0fab1e01", task="capitals", seed=1)
     test = opened("features", run=first, layer=8, feature=41)
     press(test, "Add to set")
-    test.selectbox(key="run_choice").select(second).run()
+    held(test, "selectbox", "run_choice").select(second).run()
     assert test.session_state["current_run"] == second
     assert test.session_state["tray"] == []
 

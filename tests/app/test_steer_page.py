@@ -35,7 +35,7 @@ from corrsteer_core.storage import deleting
 from corrsteer_core.storage.writing import PATIENCE, Writer
 from corrsteer_core.tasks import get_task
 from tests.app import ready_runs
-from tests.app.steer_session import ask, button, current, generate, opened, reloaded, said, script, shown
+from tests.app.steer_session import ask, button, current, generate, held, opened, reloaded, said, script, shown
 from tests.made import runs as tiny
 
 MAIN = str(Path(__file__).parents[2] / "app" / "main.py")
@@ -118,7 +118,7 @@ def test_how_a_sample_is_put_to_the_model_is_told_of_the_set(run, style, words):
 
 def test_scale_zero_gives_the_unsteered_text(run):
     test = ask(opened(), "Tell me more.")
-    test.number_input(key=f"scale-{run}").set_value(0.0).run()
+    held(test, "number_input", f"scale-{run}").set_value(0.0).run()
     playing = generate(test)
     assert playing.texts[0] == playing.texts[1]
     assert "identical" in said(test)
@@ -132,7 +132,7 @@ def test_several_scales_are_columns_and_zero_is_what_is_unsteered(run):
     assert shown(test).count("<section") == 4
     assert "Steered, scale 0.5" in shown(test)
     for own, scales in ((3.0, (0.5, 2.0, 3.0)), (2.0, (0.5, 2.0))):  # what was chosen stays, its own scale counts once
-        test.number_input(key=f"scale-{run}").set_value(own).run()
+        held(test, "number_input", f"scale-{run}").set_value(own).run()
         assert test.session_state["desks"][run].question.scales == scales
 
 
@@ -175,9 +175,9 @@ def test_token_by_token_says_which_of_several_answers_are_compared(run):
 
 def test_the_strip_goes_with_the_scale_of_the_set_and_a_change_of_the_set_is_told(run):
     test = ask(opened(), "Tell me of the sea.")
-    test.number_input(key=f"scale-{run}").set_value(3.0).run()
+    held(test, "number_input", f"scale-{run}").set_value(3.0).run()
     assert strip(test).question.scales == (-3.0, 1.5, 3.0, 6.0, 12.0)
-    test.number_input(key=f"scale-{run}").set_value(2.0).run()
+    held(test, "number_input", f"scale-{run}").set_value(2.0).run()
     assert "Something has changed since these answers" in said(test)
 
 
@@ -196,7 +196,7 @@ def test_an_unrelated_click_leaves_the_answers_as_they_are(run):
     test = ask(opened(), "Tell me more.")
     first = generate(test)
     html = shown(test)
-    test.number_input(key=f"scale-{run}").set_value(3.0).run()
+    held(test, "number_input", f"scale-{run}").set_value(3.0).run()
     assert test.session_state["playing"] is first
     assert shown(test) == html
     assert "Something has changed since" in said(test)
@@ -335,8 +335,8 @@ def test_a_prompt_that_does_not_fit_is_one_sentence(run):
 def test_the_page_opens_with_the_best_kept_set(run):
     test = opened()
     assert [row.feature for row in current(test, run).rows] == [3, 5]
-    assert test.number_input(key=f"row-{run}-1-3-number").value == 4.0
-    assert test.slider(key=f"row-{run}-1-3-slider").value == 4.0
+    assert held(test, "number_input", f"row-{run}-1-3-number").value == 4.0
+    assert held(test, "slider", f"row-{run}-1-3-slider").value == 4.0
     assert "r +0.321" in said(test)
 
 
@@ -367,7 +367,7 @@ def test_an_empty_choice_is_said_and_a_set_that_does_something_is_preferred(run)
 
 def test_a_run_that_is_made_anew_has_another_desk(run, loaded):
     test = opened()
-    test.number_input(key=f"row-{run}-1-3-number").set_value(9.0).run()
+    held(test, "number_input", f"row-{run}-1-3-number").set_value(9.0).run()
     deleting.delete_run(run)
     assert tiny.made_again(*loaded) == run
     test.run()
@@ -402,33 +402,82 @@ def test_a_link_opens_the_set_that_it_names_or_says_that_there_is_none(run, name
 
 def test_slider_and_number_are_one_value_and_undo_goes_back(run):
     test = opened()
-    test.slider(key=f"row-{run}-1-3-slider").set_value(2.0).run()
-    assert test.number_input(key=f"row-{run}-1-3-number").value == 2.0
-    test.number_input(key=f"row-{run}-1-3-number").set_value(-3.0).run()
-    assert test.slider(key=f"row-{run}-1-3-slider").value == -3.0
+    held(test, "slider", f"row-{run}-1-3-slider").set_value(2.0).run()
+    assert held(test, "number_input", f"row-{run}-1-3-number").value == 2.0
+    held(test, "number_input", f"row-{run}-1-3-number").set_value(-3.0).run()
+    assert held(test, "slider", f"row-{run}-1-3-slider").value == -3.0
     assert current(test, run).name == "A (edited)"
     test.button(key="icon-undo").click().run()
-    assert test.slider(key=f"row-{run}-1-3-slider").value == 2.0
+    assert held(test, "slider", f"row-{run}-1-3-slider").value == 2.0
     test.button(key="icon-undo").click().run()
     assert current(test, run).name == "A"
     assert test.button(key="icon-undo").disabled
+
+
+def told_late(test: AppTest, before) -> None:
+    """A click in a browser that has not drawn a field anew yet: it knows the field as it was `before`, and says so."""
+    kind, name, state = before
+    new = held(test, kind, name).id
+    states = test._tree.get_widget_states()
+    others = [one for one in states.widgets if one.id != new]
+    del states.widgets[:]
+    states.widgets.extend([*others, state])
+    test._run(states)
+    assert not test.exception
+
+
+def as_it_is(test: AppTest, kind: str, name: str):
+    """A field as the browser shows it now."""
+    return kind, name, held(test, kind, name)._widget_state
+
+
+def test_a_browser_that_is_slow_to_draw_takes_no_change_back(run):
+    test = opened()
+    slider = as_it_is(test, "slider", f"row-{run}-1-3-slider")
+    held(test, "number_input", f"row-{run}-1-3-number").set_value(9.0).run()
+    told_late(test, slider)
+    assert current(test, run).rows[0].coefficient == 9.0
+    assert held(test, "slider", f"row-{run}-1-3-slider").value == 9.0
+
+    names = {"toggle": f"row-{run}-1-3-on", "selectbox": f"row-{run}-1-3-operation", "number_input": f"scale-{run}"}
+    before = current(test, run)
+    for (kind, name), value in zip(names.items(), (False, "clamp", 2.5), strict=True):
+        held(test, kind, name).set_value(value).run()
+        assert current(test, run) != before
+        changed = as_it_is(test, kind, name)
+        test.button(key="icon-undo").click().run()
+        told_late(test, changed)
+        assert current(test, run) == before
+
+
+def test_a_field_left_empty_shows_what_the_set_holds(run):
+    test = opened()
+    for name in (f"row-{run}-1-3-number", f"scale-{run}"):
+        before, shown_before = current(test, run), held(test, "number_input", name).value
+        held(test, "number_input", name).set_value(None).run()
+        assert current(test, run) == before
+        assert held(test, "number_input", name).value == shown_before
 
 
 def test_redo_makes_the_change_again_on_the_page_and_after_a_reload(run):
     test = opened()
     assert test.button(key="icon-redo").disabled
     for value in (2.0, -3.0):
-        test.number_input(key=f"row-{run}-1-3-number").set_value(value).run()
+        held(test, "number_input", f"row-{run}-1-3-number").set_value(value).run()
     assert test.button(key="icon-redo").disabled
     for _ in range(2):
         test.button(key="icon-undo").click().run()
     test.button(key="icon-redo").click().run()
-    assert test.slider(key=f"row-{run}-1-3-slider").value == test.number_input(key=f"row-{run}-1-3-number").value == 2.0
+    assert (
+        held(test, "slider", f"row-{run}-1-3-slider").value
+        == held(test, "number_input", f"row-{run}-1-3-number").value
+        == 2.0
+    )
     again = reloaded(test)
     again.button(key="icon-redo").click().run()
     assert current(again, run).rows[0].coefficient == -3.0
     assert again.button(key="icon-redo").disabled
-    test.toggle(key=f"row-{run}-2-5-on").set_value(False).run()  # the old session: another change
+    held(test, "toggle", f"row-{run}-2-5-on").set_value(False).run()  # the old session: another change
     assert test.button(key="icon-redo").disabled
     assert current(test, run).rows[0].coefficient == 2.0
 
@@ -446,9 +495,9 @@ def test_a_page_without_sets_keeps_what_can_be_redone_when_a_set_comes(run):
 
 def test_what_is_done_with_a_feature_is_chosen_in_its_row_and_written_as_by_the_command_line(run, loaded):
     test = ask(opened(), "Tell me of the sea.")
-    test.selectbox(key=f"row-{run}-1-3-operation").set_value("clamp").run()
-    test.number_input(key=f"row-{run}-1-3-number").set_value(9.0).run()
-    test.selectbox(key=f"row-{run}-2-5-operation").set_value("ablate").run()
+    held(test, "selectbox", f"row-{run}-1-3-operation").set_value("clamp").run()
+    held(test, "number_input", f"row-{run}-1-3-number").set_value(9.0).run()
+    held(test, "selectbox", f"row-{run}-2-5-operation").set_value("ablate").run()
     assert not test.exception
     first, second = current(test, run).rows
     assert (first.does, second.does) == ("clamp to 9", "ablate")
@@ -463,7 +512,7 @@ def test_what_is_done_with_a_feature_is_chosen_in_its_row_and_written_as_by_the_
     ), "the likeliest tokens, as the set makes them, are those it wrote"
     test.button(key="icon-undo").click().run()
     assert current(test, run).rows[1].does == "add 6"
-    assert test.selectbox(key=f"row-{run}-2-5-operation").value == "add"
+    assert held(test, "selectbox", f"row-{run}-2-5-operation").value == "add"
 
 
 def fill(test: AppTest, run: str, place: str, now: str, *, start: int, layer: int, feature: int | None, above: float):
@@ -517,7 +566,7 @@ def test_of_a_set_that_does_more_than_add_only_the_script_is_made(run, loaded):
 
     model, saes = loaded
     test = opened()
-    test.selectbox(key=f"row-{run}-1-3-operation").set_value("cap").run()
+    held(test, "selectbox", f"row-{run}-1-3-operation").set_value("cap").run()
     assert "can only add the same vector at every token, and the row for feature 3 of layer 1" in said(test)
     button = test.button(key="export")
     assert button.label == "Make the script"
@@ -553,8 +602,8 @@ def test_a_row_says_what_its_number_is_beside_the_usual(row, words):
 
 def test_a_value_beyond_the_slider_widens_it(run):
     test = opened()
-    test.number_input(key=f"row-{run}-1-3-number").set_value(500.0).run()
-    slider = test.slider(key=f"row-{run}-1-3-slider")
+    held(test, "number_input", f"row-{run}-1-3-number").set_value(500.0).run()
+    slider = held(test, "slider", f"row-{run}-1-3-slider")
     assert slider.value == 500.0
     assert slider.max >= 500.0
     assert current(test, run).rows[0].coefficient == 500.0
@@ -562,7 +611,7 @@ def test_a_value_beyond_the_slider_widens_it(run):
 
 def test_switching_off_and_removing_rows(run):
     test = opened()
-    test.toggle(key=f"row-{run}-1-3-on").set_value(False).run()
+    held(test, "toggle", f"row-{run}-1-3-on").set_value(False).run()
     assert [row.feature for row in current(test, run).active_rows] == [5]
     test.button(key=f"icon-row-{run}-2-5-out").click().run()
     assert [row.feature for row in current(test, run).rows] == [3]
@@ -641,8 +690,10 @@ def test_a_row_says_what_its_feature_means_and_whose_guess_it_is(run):
 
 
 def test_the_scale_stands_above_the_rows_it_multiplies(run):
-    numbers = [one.key for one in opened().number_input]
-    assert numbers.index(f"scale-{run}") < numbers.index(f"row-{run}-1-3-number")
+    test = opened()
+    numbers = [one.key for one in test.number_input]
+    scale, strength = (held(test, "number_input", name).key for name in (f"scale-{run}", f"row-{run}-1-3-number"))
+    assert numbers.index(scale) < numbers.index(strength)
 
 
 def test_a_feature_is_added_by_its_meaning(run):
@@ -682,13 +733,13 @@ def test_generate_without_a_prompt_asks_for_one(run):
 
 def test_a_reload_brings_back_set_prompt_settings_and_answers(run):
     test = ask(opened(), "Hello there")
-    test.number_input(key=f"row-{run}-1-3-number").set_value(9.0).run()
+    held(test, "number_input", f"row-{run}-1-3-number").set_value(9.0).run()
     test.number_input(key=f"length-typed-{run}").set_value(5).run()
     playing = generate(test)
     again = reloaded(test)
     assert again.text_area(key="typed").value == "Hello there"
     assert again.number_input(key=f"length-typed-{run}").value == 5
-    assert again.number_input(key=f"row-{run}-1-3-number").value == 9.0
+    assert held(again, "number_input", f"row-{run}-1-3-number").value == 9.0
     assert again.session_state["playing"] is playing
     assert shown(again) == shown(test)
     again.button(key="icon-undo").click().run()  # and the way back; the old session keeps its own
@@ -717,7 +768,7 @@ def save(test: AppTest, name: str) -> AppTest:
 
 def test_a_set_is_saved_with_the_run_and_loaded_again(run):
     test = opened()
-    test.number_input(key=f"row-{run}-1-3-number").set_value(9.0).run()
+    held(test, "number_input", f"row-{run}-1-3-number").set_value(9.0).run()
     test = save(test, "my own")
     kept = stored_run.kept_sets(run)["my own"]
     assert kept == replace(current(test, run), name="my own")
@@ -742,12 +793,12 @@ def test_that_a_set_cannot_be_saved_while_its_run_is_written_is_said_at_once(run
 
 def test_a_set_takes_the_place_of_another_only_by_a_second_press(run):
     test = opened()
-    test.number_input(key=f"row-{run}-1-3-number").set_value(9.0).run()
+    held(test, "number_input", f"row-{run}-1-3-number").set_value(9.0).run()
     test = save(test, "my own")
     assert name_box(test).value == "my own"
     test.button(key="load-A").click().run()
     assert name_box(test).value == ""  # what is proposed is the loaded set's name, not the last one's
-    test.number_input(key=f"row-{run}-1-3-number").set_value(2.0).run()
+    held(test, "number_input", f"row-{run}-1-3-number").set_value(2.0).run()
     test = save(test, "my own")
     assert stored_run.kept_sets(run)["my own"].rows[0].coefficient == 9.0
     assert "**my own** is the name of another set of this run" in said(test)
@@ -761,9 +812,9 @@ def test_a_set_takes_the_place_of_another_only_by_a_second_press(run):
 
 def test_a_set_that_has_changed_since_takes_no_place(run):
     test = save(opened(), "my own")
-    test.number_input(key=f"row-{run}-1-3-number").set_value(2.0).run()
+    held(test, "number_input", f"row-{run}-1-3-number").set_value(2.0).run()
     save(test, "my own")
-    test.number_input(key=f"row-{run}-1-3-number").set_value(3.0).run()
+    held(test, "number_input", f"row-{run}-1-3-number").set_value(3.0).run()
     assert "Replace it" not in [one.label for one in test.button]
 
 
@@ -901,7 +952,9 @@ def test_the_set_is_exported_for_other_programs_when_asked_for(run, loaded):
         assert kept.files[wanted] == next(iter(exports.exported(steering, wanted, "A", model, saes).values()))
     labels = [one.label for one in test.get("download_button")]
     assert {"Vectors (safetensors)", "Python script", "Control vector (GGUF)"} <= set(labels)
-    test.number_input(key=f"scale-{run}").set_value(2.0).run()  # another set: what was made is not offered any more
+    held(test, "number_input", f"scale-{run}").set_value(
+        2.0
+    ).run()  # another set: what was made is not offered any more
     assert "Python script" not in [one.label for one in test.get("download_button")]
     assert file_stem(replace(steering, name="../a\\b/\u202ec")) == "-a-b-c"
 
@@ -921,7 +974,7 @@ def test_the_file_of_a_measured_set_carries_its_evidence(run, loaded):
 def test_an_export_with_nothing_switched_on_is_refused_in_words(run):
     test = opened()
     for key in ("1-3", "2-5"):
-        test.toggle(key=f"row-{run}-{key}-on").set_value(False).run()
+        held(test, "toggle", f"row-{run}-{key}-on").set_value(False).run()
     test.button(key="export").click().run()
     assert not test.exception
     assert "switch one on" in said(test)
@@ -985,9 +1038,9 @@ def linked(test: AppTest) -> str:
 def changed(run: str) -> AppTest:
     """A page on which everything has been changed."""
     test = ask(opened(), "Tell me of the sea.")
-    test.number_input(key=f"row-{run}-1-3-number").set_value(9.0).run()
-    test.toggle(key=f"row-{run}-2-5-on").set_value(False).run()
-    test.number_input(key=f"scale-{run}").set_value(1.5).run()
+    held(test, "number_input", f"row-{run}-1-3-number").set_value(9.0).run()
+    held(test, "toggle", f"row-{run}-2-5-on").set_value(False).run()
+    held(test, "number_input", f"scale-{run}").set_value(1.5).run()
     test.toggle(key=f"chat-{run}").set_value(True).run()
     test.number_input(key=f"length-typed-{run}").set_value(7).run()
     test.slider(key="temperature").set_value(0.7).run()
@@ -1018,7 +1071,7 @@ def test_a_downloaded_page_is_put_back_by_uploading_it(run):
     test_sample = next(item.id for item in stored_run.stored(run)[1] if item.split == "validation")
     first.selectbox(key="sample_split").set_value("validation").run()
     first.selectbox(key=f"sample-{run}-validation").set_value(test_sample).run()
-    first.number_input(key=f"scale-{run}").set_value(2.5).run()
+    held(first, "number_input", f"scale-{run}").set_value(2.5).run()
     asked = generate(first).question
     config, _ = stored_run.stored(run)
     content = snapshot.Snapshot(asked.steering, asked).to_json()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from app.shared import fields
 from app.steer import editing
 from app.steer.desk import Desk
 from corrsteer_core.base.errors import CorrSteerError
@@ -29,24 +30,25 @@ def draw(desk: Desk, row: SteeringRow, key: str) -> None:
 
 def _operation(desk: Desk, row: SteeringRow, key: str) -> None:
     name = f"{key}-operation"
-    if st.session_state.get(name) != row.operation:  # the set says what is chosen, whoever changed it
-        st.session_state[name] = row.operation
+    shown = fields.key(name, row.operation)
     st.selectbox(
         f"What is done with feature {row.feature} of layer {row.layer}",
         OPERATIONS,
         OPERATIONS.index(row.operation),
         format_func=WORDS.__getitem__,
-        key=name,
+        key=shown,
         disabled=not row.enabled,
         label_visibility="collapsed",
         width=110,
         on_change=_operate,
-        args=(desk, row, name),
+        args=(desk, row, name, shown),
     )
 
 
-def _operate(desk: Desk, row: SteeringRow, key: str) -> None:
-    desk.attempt(desk.editor.operate, row.layer, row.feature, st.session_state[key])
+def _operate(desk: Desk, row: SteeringRow, name: str, key: str) -> None:
+    operation = fields.said(name, key)
+    if operation is not None:
+        desk.attempt(desk.editor.operate, row.layer, row.feature, operation)
 
 
 def _conditions(desk: Desk, row: SteeringRow, key: str) -> None:

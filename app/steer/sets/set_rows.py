@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.shared import components, resources, state
+from app.shared import components, fields, resources, state
 from app.steer import editing
 from app.steer.desk import Desk
 from app.steer.sets import row_doing
@@ -20,17 +20,17 @@ from corrsteer_core.statistics.rates import NOISE
 def card(desk: Desk, row: SteeringRow) -> None:
     layer, feature = row.layer, row.feature
     key = f"row-{desk.run}-{layer}-{feature}"
+    on = fields.key(f"{key}-on", row.enabled)
     with st.container(border=True, gap="xsmall"):
         with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
-            _shown(f"{key}-on", row.enabled)
             with st.container(key=f"name-{key}"):
                 st.toggle(
                     f"Layer {layer} · feature {feature}",
                     row.enabled,
-                    key=f"{key}-on",
+                    key=on,
                     width="stretch",
                     on_change=_switch,
-                    args=(desk, layer, feature, f"{key}-on"),
+                    args=(desk, layer, feature, f"{key}-on", on),
                 )
             _feature_link(desk.run, layer, feature)
             components.icon_button(
@@ -99,7 +99,7 @@ def _strength(desk: Desk, row: SteeringRow, key: str) -> None:
     arguments = (desk, row.layer, row.feature)
     name = f"Coefficient of feature {row.feature} of layer {row.layer}"
     sliding, typing = st.columns([4, 4], vertical_alignment="bottom", gap="small")
-    _shown(f"{key}-slider", row.coefficient)
+    slider, number = (fields.key(f"{key}-{kind}", row.coefficient) for kind in ("slider", "number"))
     sliding.slider(
         f"{name}, as a slider",
         -end,
@@ -107,13 +107,12 @@ def _strength(desk: Desk, row: SteeringRow, key: str) -> None:
         row.coefficient,
         step=end / 100,
         format="%.3g",
-        key=f"{key}-slider",
+        key=slider,
         disabled=not row.enabled,
         on_change=_strengthen,
         label_visibility="collapsed",
-        args=(*arguments, f"{key}-slider"),
+        args=(*arguments, f"{key}-slider", slider),
     )
-    _shown(f"{key}-number", row.coefficient)
     typing.number_input(
         name,
         -editing.STRONGEST,
@@ -121,11 +120,11 @@ def _strength(desk: Desk, row: SteeringRow, key: str) -> None:
         row.coefficient,
         step=end / 40,
         format="%.2f",
-        key=f"{key}-number",
+        key=number,
         disabled=not row.enabled,
         label_visibility="collapsed",
         on_change=_strengthen,
-        args=(*arguments, f"{key}-number"),
+        args=(*arguments, f"{key}-number", number),
     )
 
 
@@ -136,22 +135,14 @@ def _slider_end(strongest: float, coefficient: float) -> float:
     return math.ceil(end / unit - 1e-9) * unit
 
 
-def _shown(key: str, value: object) -> None:
-    """Let a widget show what the set holds, whoever changed it.
-
-    The widget must be given the value as its default too: a browser that misses the drawing in which the value came
-    begins with the default, and says so to the set.
-    """
-    if st.session_state.get(key) != value:
-        st.session_state[key] = value
+def _switch(desk: Desk, layer: int, feature: int, name: str, key: str) -> None:
+    on = fields.said(name, key)
+    if on is not None:
+        desk.editor.switch(layer, feature, on)
 
 
-def _switch(desk: Desk, layer: int, feature: int, key: str) -> None:
-    desk.editor.switch(layer, feature, bool(st.session_state[key]))
-
-
-def _strengthen(desk: Desk, layer: int, feature: int, key: str) -> None:
-    value = st.session_state[key]
+def _strengthen(desk: Desk, layer: int, feature: int, name: str, key: str) -> None:
+    value = fields.said(name, key)
     if value is not None:
         desk.attempt(desk.editor.strengthen, layer, feature, value)
 
@@ -160,18 +151,25 @@ def scale_of_all(desk: Desk) -> None:
     """The number that multiplies all; it stays in sight (the page's STYLE) while the cards scroll by."""
     if not desk.editor.current.rows:
         return
-    key = f"scale-{desk.run}"
-    _shown(key, float(desk.editor.current.scale))
+    name, scale = f"scale-{desk.run}", float(desk.editor.current.scale)
+    key = fields.key(name, scale)
     with st.container(key="pinned-scale"):
         st.number_input(
             "Global scale",
             -editing.LARGEST_SCALE,
             editing.LARGEST_SCALE,
-            float(desk.editor.current.scale),
+            scale,
             step=0.25,
             format="%.2f",
             key=key,
-            on_change=lambda: desk.editor.rescale(st.session_state[key]),
+            on_change=_rescale,
+            args=(desk, name, key),
             help="Multiplies every coefficient that is added; what is clamped, capped or ablated stays so. 0 gives the "
             "unsteered answer, whatever the set does; a negative scale pushes the other way.",
         )
+
+
+def _rescale(desk: Desk, name: str, key: str) -> None:
+    scale = fields.said(name, key)
+    if scale is not None:
+        desk.editor.rescale(scale)
