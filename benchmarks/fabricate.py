@@ -5,14 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from corrsteer_core.evaluation.evaluation import Evaluation
+from corrsteer_core.evaluation.kept import keep
+from corrsteer_core.evaluation.trials import Trial, compare
 from corrsteer_core.models.hooks import HookPoint
+from corrsteer_core.runs import stored_run
 from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.runs.run_config import RunConfig
-from corrsteer_core.runs.steering_set import SaeRef
+from corrsteer_core.runs.steering_set import SaeRef, SteeringRow, SteeringSet
+from corrsteer_core.statistics.rival import compare_with_rivals
 from corrsteer_core.storage.writing import Writer
-from corrsteer_core.tasks import Item
+from corrsteer_core.tasks import Item, Split
 
 BATCH = 64
+MEASURED = 231
+"""Samples that `measure` makes up."""
 
 
 def make_run(*, samples: int, layers: int, d_sae: int, rows: int, seed: int = 0) -> str:
@@ -74,3 +81,54 @@ def rank_all(run: str, *, layers: int, d_sae: int, samples: int, seed: int = 0) 
         store.replace("features", features)
         store.replace("chance", chance.astype({"layer": "Int16"}))
         store.replace("fits", pd.DataFrame([fits]))
+
+
+def measure(run: str, *, tried: int = 48, controls: int = 19, seed: int = 0) -> None:
+    """Give a ranked run what pages draw of it beside its ranking: features tried, a set, and two splits of it measured."""
+    rng = np.random.default_rng(seed)
+    config, _ = stored_run.stored(run)
+    rows = [SteeringRow(sae.layer, number, 5.0, note="r +0.500") for number, sae in enumerate(config.saes[:2])]
+    steering = stored_run.empty_set_of(run, config, name="A").with_rows(rows)
+    stored_run.keep_set(run, steering, "A")
+    effects = pd.DataFrame(
+        {
+            "layer": [config.saes[number % len(config.saes)].layer for number in range(tried)],
+            "feature": range(tried),
+            "r": rng.uniform(0.1, 0.6, tried),
+            "scale": 1.0,
+            "coefficient": 5.0,
+            "n": 97,
+            "unsteered_rate": 0.35,
+            "steered_rate": rng.uniform(0.3, 0.5, tried),
+            "positive_flips": 12,
+            "negative_flips": 5,
+            "p": rng.random(tried),
+        }
+    )
+    with Writer(run) as store:
+        store.replace("effects", effects)
+    for split in ("test", "shifted"):
+        keep(steering, _evaluation(steering, split, controls, rng))
+
+
+def _evaluation(steering: SteeringSet, split: Split, controls: int, rng: np.random.Generator) -> Evaluation:
+    """A set that takes 35% to 65%, beside controls that do nothing."""
+    items = tuple(Item(id=f"{split}-{number}", prompt=f"text {number}", split=split) for number in range(MEASURED))
+    outcomes = (rng.random((MEASURED, 2 + controls)) < [0.35, 0.65, *[0.35] * controls]).astype(float)
+    texts = [[f"{number} {place}" for place in range(2 + controls)] for number in range(MEASURED)]
+    found = Trial(items, texts, [], outcomes)
+    names = [f"random {place + 1}" for place in range(controls)]
+    samples = {
+        "sample": [item.id for item in items],
+        "prompt": [item.prompt for item in items],
+        "target": None,
+        **{name: [row[place] for row in texts] for place, name in enumerate(("unsteered", "steered"))},
+        **{f"outcome_{name}": outcomes[:, place] for place, name in enumerate(("unsteered", "steered"))},
+    }
+    rivals = {name: outcomes[:, place] for place, name in enumerate(names, 2)}
+    return Evaluation(
+        steering.name, steering.content, steering.task, split, 1.0, compare(found, 1), 1.3, 1.3, pd.DataFrame(samples),
+        controls={name: compare(found, place) for place, name in enumerate(names, 2)},
+        against={one.rival: one for one in compare_with_rivals(outcomes[:, 1], rivals)},
+        frequencies=dict.fromkeys(("", *names), (0.2, 0.2)),
+    )  # fmt: skip

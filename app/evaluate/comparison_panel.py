@@ -10,13 +10,15 @@ import streamlit as st
 
 from app.evaluate import rate_chart
 from app.shared import components as ui
+from app.shared import resources
 from app.shared.names import SPLITS, task_title
 from corrsteer_core.reporting import comparisons
+from corrsteer_core.runs import measurements
 
 
-def drawings(found: pd.DataFrame) -> list[tuple[Callable[..., None], tuple[Any, ...]]]:
+def drawings(run: str) -> list[tuple[Callable[..., None], tuple[Any, ...]]]:
     """What can be drawn of several evaluations: the scales of a set, and sets on tasks, where there are two of either."""
-    tables = {split: comparisons.table(found, split) for split in SPLITS}
+    tables = resources.ask(tables_of, run)
     drawn: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
     for split, rows in tables.items():
         for name in rows["name"].unique():
@@ -26,6 +28,12 @@ def drawings(found: pd.DataFrame) -> list[tuple[Callable[..., None], tuple[Any, 
         if not matrix.empty:
             drawn.append((_matrix, (matrix, split)))
     return drawn
+
+
+def tables_of(run: str) -> dict[str, pd.DataFrame]:
+    """`comparisons.table` of a run's evaluations, by split."""
+    found = measurements.evaluations(run)
+    return {split: comparisons.table(found, split) for split in SPLITS}
 
 
 def sweeps(rows: pd.DataFrame, name: str) -> list[pd.DataFrame]:
@@ -52,7 +60,7 @@ def _scales(swept: pd.DataFrame, name: str, split: str) -> None:
             "How to read it: the success rate at each scale with its 95% interval; the dashed line is the unsteered "
             "rate. Where the intervals overlap, scales cannot be distinguished."
         )
-        figure = rate_chart.by_scale(swept)
+        figure = resources.picture(rate_chart.by_scale, swept)
     else:
         first, second = tasks[0], tasks[1]
         if len(tasks) > 2:

@@ -36,7 +36,7 @@ def page() -> None:
             ui.nothing_yet("No set of this run has been measured yet.", "Look at another run.")
         return
     chosen = _chosen(found)
-    drawn = comparison_panel.drawings(found)
+    drawn = comparison_panel.drawings(run)
     if not drawn:
         result.draw(run, chosen)
         return
@@ -51,8 +51,12 @@ def page() -> None:
 def _measuring(run: str, *, expanded: bool) -> bool:
     """The form, and what is being measured; whether there is a set to measure."""
     bodies = measure_form.sets(run)
-    with st.expander("Measure a set", icon=":material/science:", expanded=expanded):
-        measure_form.draw(run, bodies)
+    fold = st.expander(
+        "Measure a set", icon=":material/science:", expanded=expanded, key=f"measure-{expanded}", on_change="rerun"
+    )
+    if fold.open:  # the form is the slowest part of the page to draw
+        with fold:
+            measure_form.draw(run, bodies)
     measurement_jobs.draw(run)
     return bool(bodies)
 

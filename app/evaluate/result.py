@@ -102,7 +102,7 @@ def _comparison(summary: dict[str, Any], name: str) -> None:
     if missing := rival_groups.missing_controls(summary):
         st.caption(ui.for_markdown(missing))
     alt = "Success rates with their intervals: unsteered, steered, both with constants per class, and controls"
-    ui.chart(rate_chart.rates(rows), "rates", alt, rows.drop(columns="kind"))
+    ui.chart(resources.picture(rate_chart.rates, rows), "rates", alt, rows.drop(columns="kind"))
 
 
 def _tournament(summary: dict[str, Any], name: str) -> None:
@@ -115,6 +115,7 @@ def _tournament(summary: dict[str, Any], name: str) -> None:
         st.caption(tournament_words.EXPLAINED)
         numbers = [[ui.plain(cell) for cell in row] for row in tournament_words.table(summary)]
         behind = pd.DataFrame(numbers, columns=list(tournament_words.HEADS))
-        ui.chart(rate_chart.rates(rows), "tournament", "Success rates of the set and its rivals", behind)
+        figure = resources.picture(rate_chart.rates, rows)
+        ui.chart(figure, "tournament", "Success rates of the set and its rivals", behind)
     if missing:
         st.caption(ui.for_markdown(missing))

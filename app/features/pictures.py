@@ -9,7 +9,7 @@ import streamlit as st
 
 from app.shared import components as ui
 from app.shared import state
-from app.shared.resources import ask, ask_fit
+from app.shared.resources import ask, ask_fit, picture
 from corrsteer_core.reporting import figures
 from corrsteer_core.runs import feature_lists, reliability, run_facts
 
@@ -29,7 +29,7 @@ def effects(run: str, facts: run_facts.RunFacts) -> None:
         "about. If r showed what works, the dots would lie on a rising line. A filled dot has p < 0.05 (two-sided), which "
         f"for some of {len(best)} dots is luck: each is the best of several scales."
     )
-    figure = figures.r_against_effect(best, state.current_feature())
+    figure = picture(figures.r_against_effect, best, state.current_feature())
     pickable(figure, f"chart-effect-{run}", "Best effect of each feature tried, by its r", best)
 
 
@@ -45,7 +45,7 @@ def layers(run: str, facts: run_facts.RunFacts) -> None:
         f"(95% of {permutations} shuffles stay below). A bar that does not pass its mark, drawn grey, is noise."
     )
     alt = "Highest r in each layer, and what chance reaches there"
-    pickable(figures.best_by_layer(best), f"chart-layers-{run}", alt, best)
+    pickable(picture(figures.best_by_layer, best), f"chart-layers-{run}", alt, best)
 
 
 def ranks(run: str, facts: run_facts.RunFacts) -> None:
@@ -57,7 +57,7 @@ def ranks(run: str, facts: run_facts.RunFacts) -> None:
         f"Each row is a layer, each square one of its {feature_lists.RANKS} features of highest r, the highest on the left: "
         "yellow goes with success most. Only squares in an orange frame are beyond what chance reaches in their layer."
     )
-    pickable(figures.r_by_rank(ranks), f"chart-ranks-{run}", "r by layer and rank", ranks)
+    pickable(picture(figures.r_by_rank, ranks), f"chart-ranks-{run}", "r by layer and rank", ranks)
 
 
 def convergence(run: str, facts: run_facts.RunFacts) -> None:
@@ -73,7 +73,7 @@ def convergence(run: str, facts: run_facts.RunFacts) -> None:
         "ups and downs show how far few samples can be trusted."
     )
     alt = "Share of the ranking that fewer samples find, and r of the best feature"
-    ui.chart(figures.convergence(points), f"chart-convergence-{run}", alt, points)
+    ui.chart(picture(figures.convergence, points), f"chart-convergence-{run}", alt, points)
 
 
 def cloud(run: str, facts: run_facts.RunFacts) -> None:
@@ -95,7 +95,8 @@ def cloud(run: str, facts: run_facts.RunFacts) -> None:
         "the lower one is its mirror image, for features "
         f"that go with failure.{some}"
     )
-    figure = figures.frequency_against_r(points, chance and chance["level"], state.current_feature())
+    level = chance and chance["level"]
+    figure = picture(figures.frequency_against_r, points, level, state.current_feature())
     pickable(figure, f"chart-cloud-{run}", "How often each feature fires, by its r", points)
 
 

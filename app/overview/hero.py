@@ -33,7 +33,7 @@ def draw(run: str, measured: Mapping[str, Any]) -> None:
             rows = rival_groups.grouped(measured, f"set {name}")
             alt = f"Success rate of set {name} beside what it is compared with."
             st.plotly_chart(
-                figures.against_rivals(rows),
+                resources.picture(figures.against_rivals, rows),
                 key="hero-chart",
                 alt=alt,
                 width="stretch",

@@ -60,9 +60,24 @@ def _answer(module: str, name: str, at: Stamp | FitStamp, arguments: tuple, name
     return getattr(import_module(module), name)(at.run, *arguments, **named)
 
 
+def picture(make: Callable[..., Any], *arguments: Any) -> Any:
+    """The figure that one of the functions that draw (`figures.against_rivals`) makes of these numbers; never to be changed."""
+    return _picture(make.__module__, make.__name__, arguments)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _picture(module: str, name: str, arguments: tuple) -> Any:
+    return getattr(import_module(module), name)(*arguments)
+
+
 def runs() -> pd.DataFrame:
     """The cached runs (see `run_facts.runs`), each remembered until it changes."""
-    return run_facts.runs(lambda run: _run_row(stamp(run)))
+    return _runs(tuple(map(stamp, run_folder.run_names())))
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def _runs(at: tuple[Stamp, ...]) -> pd.DataFrame:
+    return run_facts.runs([_run_row(one) for one in at])
 
 
 @st.cache_data(max_entries=1000, show_spinner=False)

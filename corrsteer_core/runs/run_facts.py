@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,12 +42,12 @@ def run_row(run: str) -> dict[str, Any]:
     return {**found.iloc[0].to_dict(), "run": run, "problem": None}  # a copied folder holds the name of another
 
 
-def runs(row: Callable[[str], dict[str, Any]] = run_row) -> pd.DataFrame:
+def runs(rows: Sequence[Mapping[str, Any]] | None = None) -> pd.DataFrame:
     """One row per cached run, newest first; `problem` says in one sentence why a run cannot be read, else null.
 
-    `row` answers for `run_row`, from memory say.
+    `rows` are what `run_row` says of each, where that is known already.
     """
-    rows = [row(run) for run in run_names()]
+    rows = [run_row(run) for run in run_names()] if rows is None else rows
     frame = pd.DataFrame(rows, columns=list(RUN_COLUMNS))
     return frame.astype({"problem": object}).where(frame.notna(), None) if rows else frame
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -58,8 +59,10 @@ def script() -> None:
     components.page_of(evaluate.page)()
 
 
-def opened() -> AppTest:
-    test = AppTest.from_function(script, default_timeout=600).run()
+def opened(*, form: bool = True) -> AppTest:
+    test = AppTest.from_function(script, default_timeout=600)
+    test.session_state["measure-False"] = form  # unfolded where something was measured already
+    test.run()
     assert not test.exception
     return test
 
@@ -441,7 +444,7 @@ def test_a_measurement_without_controls_says_so(measured):
 
 
 def test_samples_are_told_apart_by_what_became_of_them(measured):
-    test = opened()
+    test = unfolded(opened())
     choice = next(one for one in test.segmented_control if one.label == "Which samples")
     assert [option.content for option in choice.proto.options] == [
         "Won (1)",
@@ -465,9 +468,25 @@ def fold(test: AppTest):
     return next(one for one in test.expander if one.label.endswith("with both answers"))
 
 
+def unfolded(test: AppTest) -> AppTest:
+    """With the samples unfolded, as by a click."""
+    test.session_state[re.search("flips-.*-opened", fold(test).proto.id)[0]] = True
+    return test.run()
+
+
 def is_open(test: AppTest) -> bool:
     """Whether the samples are unfolded."""
     return fold(test).proto.expanded
+
+
+def test_what_is_folded_is_drawn_when_it_is_opened(measured):
+    test = opened(form=False)
+    assert not [one for one in test.segmented_control if one.key == "measure_kind"]
+    assert not [one for one in test.get("html") if "cs-flips" in str(one.proto.body)]
+    test.session_state["measure-False"] = True
+    unfolded(test)
+    assert [one for one in test.segmented_control if one.key == "measure_kind"]
+    assert flips(test)
 
 
 def test_the_samples_are_folded_behind_a_line_until_they_are_looked_for(measured):
@@ -570,7 +589,7 @@ def test_the_selected_row_of_the_table_is_the_one_that_is_shown():
 
 def test_many_samples_come_in_pages():
     ready_runs.make_run()
-    test = opened()
+    test = unfolded(opened())
     page = next(one for one in test.number_input if one.label.startswith("Page, of"))
     first = flips(test)
     page.set_value(2).run()

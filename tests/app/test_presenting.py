@@ -84,6 +84,7 @@ def in_a_folder(run: str) -> str:
 def opened(page: str, **link: object) -> AppTest:
     test = AppTest.from_file(MAIN, default_timeout=600)
     test.session_state["pane"] = "Table"  # of the features: where descriptions come from is below it
+    test.session_state["measure-False"] = True  # the form of the Evaluate page, unfolded
     test.run()
     if page != "overview":
         test._page_hash = test.session_state["pages"][page]._script_hash
