@@ -85,16 +85,10 @@ def sidebar() -> None:
         index=list(labels).index(shown),
         format_func=lambda run: components.plain(labels.get(run, run)),
         key=chosen,
-        on_change=_choose,
-        args=(chosen,),
+        on_change=fields.hear,
+        args=(chosen, state.choose_run),
         help="A run is one task, answered by one model, with everything measured from it. All pages show this run.",
     )
-
-
-def _choose(key: str) -> None:
-    run = fields.said("run_choice", key)
-    if run is not None:
-        state.choose_run(run)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def _scales(swept: pd.DataFrame, name: str, split: str) -> None:
             "How to read it: each point is one scale, further right is better on the one task, higher is better on the "
             "other; the square is the unsteered model. Filled points are the ones that no other scale beats on every task."
         )
-        figure = rate_chart.trade_off(swept, first, second, task_title(first), task_title(second))
+        figure = resources.picture(rate_chart.trade_off, swept, first, second, task_title(first), task_title(second))
     ui.chart(figure, f"scales-{name}-{split}-{sizes}", "Success rates at each scale", swept.drop(columns="name"))
 
 
@@ -83,5 +83,5 @@ def _matrix(matrix: pd.DataFrame, split: str) -> None:
         "How to read it: what each set, at the scale nearest to 1, adds to the success rate of each task, in points. "
         "Orange gains, blue loses, empty was not measured. Small numbers may be luck: see the table of measurements."
     )
-    figure = rate_chart.matrix(matrix.rename(columns=task_title))
+    figure = resources.picture(rate_chart.matrix, matrix.rename(columns=task_title))
     ui.chart(figure, f"matrix-{split}", "What each set adds to each task, in points", matrix.reset_index())

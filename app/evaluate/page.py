@@ -13,6 +13,7 @@ from corrsteer_core.base import presenting
 from corrsteer_core.reporting import verdict
 from corrsteer_core.runs import measurements
 
+FORM = "measure_form_opened"
 SHOWN = 6  # evaluations shown without scrolling
 
 
@@ -54,7 +55,8 @@ def _measuring(run: str, *, expanded: bool) -> bool:
     fold = st.expander(
         "Measure a set", icon=":material/science:", expanded=expanded, key=f"measure-{expanded}", on_change="rerun"
     )
-    if fold.open:  # the form is the slowest part of the page to draw
+    if fold.open or st.session_state.get(FORM):  # it takes long to draw; once it was opened, it keeps what it holds
+        st.session_state[FORM] = True
         with fold:
             measure_form.draw(run, bodies)
     measurement_jobs.draw(run)

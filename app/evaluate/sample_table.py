@@ -44,12 +44,10 @@ def draw(run: str, row: pd.Series) -> None:
         st.caption("No sample is like this; search for something else, or choose others.")
         return
     # Folded until it is asked for, by opening it or by looking for something: it is the longest part of the page.
-    fold = st.expander(_label(chosen, samples, wanted), key=_opened(key), on_change="rerun")
-    if not fold.open:
-        return
-    with fold:
+    with st.expander(_label(chosen, samples, wanted), key=_opened(key), on_change="rerun") as fold:
         at = _page(chosen, wanted, key)
-        st.html(side_by_side.STYLE + _table(chosen.iloc[PAGE * (at - 1) : PAGE * at], samples["prompt"].tolist()))
+        if fold.open:
+            st.html(side_by_side.STYLE + _table(chosen.iloc[PAGE * (at - 1) : PAGE * at], samples["prompt"].tolist()))
 
 
 def in_short(samples: pd.DataFrame) -> str:

@@ -13,7 +13,7 @@ import streamlit as st
 from app.features import drawing, feature_texts, feature_tokens, waiting
 from app.shared import components as ui
 from app.shared import state
-from app.shared.resources import ask, ask_fit
+from app.shared.resources import ask, ask_fit, picture
 from corrsteer_core.inspection import descriptions
 from corrsteer_core.reporting import feature_figures
 from corrsteer_core.runs import feature_facts, feature_lists, reliability, run_facts
@@ -162,7 +162,7 @@ def _activations(run: str, row: dict[str, Any]) -> None:
         "answers are each counted as a share of their own."
     )
     ui.chart(
-        feature_figures.activation_histogram(bins),
+        picture(feature_figures.activation_histogram, bins),
         "chart-histogram",
         "Activations in correct and in incorrect answers",
         bins,
@@ -184,7 +184,7 @@ def _effects(run: str, row: dict[str, Any]) -> None:
         "without it."
     )
     ui.chart(
-        feature_figures.effects_by_scale(feature_lists.with_intervals(tried)),
+        picture(feature_figures.effects_by_scale, feature_lists.with_intervals(tried)),
         "chart-scales",
         "Success rate by scale, beside the unsteered rate",
         tried.sort_values("scale").drop(columns=["layer", "feature", "r"]),

@@ -7,7 +7,7 @@ import streamlit as st
 from app.features.job_offer import job_offer
 from app.features.pictures import pickable
 from app.shared import components as ui
-from app.shared.resources import ask
+from app.shared.resources import ask, picture
 from corrsteer_core.reporting import figures
 from corrsteer_core.runs import feature_lists, predictions, run_facts
 
@@ -37,7 +37,7 @@ def draw(run: str, facts: run_facts.RunFacts) -> None:
         "brought. On the dashed line both are equal. Only features that were chosen to be tried are here."
     )
     alt = "Predicted against measured effect of each feature tried"
-    figure = figures.predicted_against_measured(found.points)
+    figure = picture(figures.predicted_against_measured, found.points)
     pickable(figure, f"chart-predicted-{run}", alt, found.points)
 
 

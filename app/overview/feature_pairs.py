@@ -9,7 +9,7 @@ import streamlit as st
 
 from app.shared import components as ui
 from app.shared import state, tables
-from app.shared.resources import Stamp, stamp
+from app.shared.resources import Stamp, picture, stamp
 from corrsteer_core.base.formatting import number
 from corrsteer_core.correlation import agreement
 from corrsteer_core.correlation.agreement import Agreement
@@ -72,7 +72,7 @@ def _picture(one: str, other: str, pairs: pd.DataFrame, found: Agreement) -> Non
     shown = agreement.shown(pairs)
     if len(shown) < len(pairs):
         st.caption(f"Shown are the {len(shown):,} of the largest r in either run and a sample of the rest.")
-    figure = feature_figures.r_against_r(shown, found.leading, (ui.plain(one), ui.plain(other)))
+    figure = picture(feature_figures.r_against_r, shown, found.leading, (ui.plain(one), ui.plain(other)))
     key = f"chart-pairs-{one}-{other}"
     behind = shown[["layer", "feature", "r", "other_r"]].rename(
         columns={"r": f"r in {one}", "other_r": f"r in {other}"}

@@ -6,7 +6,7 @@ would undo the change. So what changed elsewhere is shown by another field, and 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import streamlit as st
 
@@ -25,13 +25,15 @@ def key(name: str, value: object) -> str:
     return f"{name}-{number}"
 
 
-def said(name: str, key: str) -> Any:
-    """What the browser newly says of the field with this key; None if it left it empty, or repeats what it said before."""
-    words, number, value = _words(name), int(key.rpartition("-")[2]), st.session_state[key]
+def hear(key: str, change: Callable[..., None], *arguments: object) -> None:
+    """Make the change (arguments, value) that the field with this key asks for; none if it is empty, or repeats itself."""
+    name, _, place = key.rpartition("-")
+    words, number, value = _words(name), int(place), st.session_state[key]
     if number not in words or words[number] == value:
-        return None
+        return
     words[number] = value  # so that what the field itself changes makes no other of it
-    return value
+    if value is not None:
+        change(*arguments, value)
 
 
 def _words(name: str) -> dict[int, object]:

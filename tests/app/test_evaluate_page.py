@@ -489,6 +489,18 @@ def test_what_is_folded_is_drawn_when_it_is_opened(measured):
     assert flips(test)
 
 
+def test_the_form_keeps_what_it_holds_while_it_is_folded(measured):
+    def box(test):
+        return next(one for one in test.text_input if one.label == "A better prompt of your own")
+
+    test = opened()
+    box(test).set_value("Mind the irony.").run()
+    for unfold in (False, True):
+        test.session_state["measure-False"] = unfold
+        test.run()
+    assert box(test).value == "Mind the irony."
+
+
 def test_the_samples_are_folded_behind_a_line_until_they_are_looked_for(measured):
     test = opened()
     assert (

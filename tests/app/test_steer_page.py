@@ -468,11 +468,8 @@ def test_redo_makes_the_change_again_on_the_page_and_after_a_reload(run):
     for _ in range(2):
         test.button(key="icon-undo").click().run()
     test.button(key="icon-redo").click().run()
-    assert (
-        held(test, "slider", f"row-{run}-1-3-slider").value
-        == held(test, "number_input", f"row-{run}-1-3-number").value
-        == 2.0
-    )
+    shown_now = [held(test, "slider", f"row-{run}-1-3-slider"), held(test, "number_input", f"row-{run}-1-3-number")]
+    assert [one.value for one in shown_now] == [2.0, 2.0]
     again = reloaded(test)
     again.button(key="icon-redo").click().run()
     assert current(again, run).rows[0].coefficient == -3.0
@@ -952,9 +949,8 @@ def test_the_set_is_exported_for_other_programs_when_asked_for(run, loaded):
         assert kept.files[wanted] == next(iter(exports.exported(steering, wanted, "A", model, saes).values()))
     labels = [one.label for one in test.get("download_button")]
     assert {"Vectors (safetensors)", "Python script", "Control vector (GGUF)"} <= set(labels)
-    held(test, "number_input", f"scale-{run}").set_value(
-        2.0
-    ).run()  # another set: what was made is not offered any more
+    held(test, "number_input", f"scale-{run}").set_value(2.0).run()
+    # It is another set now: what was made is not offered any more.
     assert "Python script" not in [one.label for one in test.get("download_button")]
     assert file_stem(replace(steering, name="../a\\b/\u202ec")) == "-a-b-c"
 

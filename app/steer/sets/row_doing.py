@@ -29,8 +29,7 @@ def draw(desk: Desk, row: SteeringRow, key: str) -> None:
 
 
 def _operation(desk: Desk, row: SteeringRow, key: str) -> None:
-    name = f"{key}-operation"
-    shown = fields.key(name, row.operation)
+    shown = fields.key(f"{key}-operation", row.operation)
     st.selectbox(
         f"What is done with feature {row.feature} of layer {row.layer}",
         OPERATIONS,
@@ -40,15 +39,9 @@ def _operation(desk: Desk, row: SteeringRow, key: str) -> None:
         disabled=not row.enabled,
         label_visibility="collapsed",
         width=110,
-        on_change=_operate,
-        args=(desk, row, name, shown),
+        on_change=fields.hear,
+        args=(shown, desk.attempt, desk.editor.operate, row.layer, row.feature),
     )
-
-
-def _operate(desk: Desk, row: SteeringRow, name: str, key: str) -> None:
-    operation = fields.said(name, key)
-    if operation is not None:
-        desk.attempt(desk.editor.operate, row.layer, row.feature, operation)
 
 
 def _conditions(desk: Desk, row: SteeringRow, key: str) -> None:

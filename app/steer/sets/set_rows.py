@@ -29,8 +29,8 @@ def card(desk: Desk, row: SteeringRow) -> None:
                     row.enabled,
                     key=on,
                     width="stretch",
-                    on_change=_switch,
-                    args=(desk, layer, feature, f"{key}-on", on),
+                    on_change=fields.hear,
+                    args=(on, desk.editor.switch, layer, feature),
                 )
             _feature_link(desk.run, layer, feature)
             components.icon_button(
@@ -96,7 +96,7 @@ def _strength(desk: Desk, row: SteeringRow, key: str) -> None:
     """The coefficient as slider and number: two views of the one value that the set holds."""
     values = resources.ask_fit(feature_facts.pooled_values, desk.run, row.layer, row.feature)["value"]
     end = _slider_end(float(values.max()) if len(values) else 0.0, row.coefficient)
-    arguments = (desk, row.layer, row.feature)
+    change = (desk.attempt, desk.editor.strengthen, row.layer, row.feature)
     name = f"Coefficient of feature {row.feature} of layer {row.layer}"
     sliding, typing = st.columns([4, 4], vertical_alignment="bottom", gap="small")
     slider, number = (fields.key(f"{key}-{kind}", row.coefficient) for kind in ("slider", "number"))
@@ -109,9 +109,9 @@ def _strength(desk: Desk, row: SteeringRow, key: str) -> None:
         format="%.3g",
         key=slider,
         disabled=not row.enabled,
-        on_change=_strengthen,
+        on_change=fields.hear,
         label_visibility="collapsed",
-        args=(*arguments, f"{key}-slider", slider),
+        args=(slider, *change),
     )
     typing.number_input(
         name,
@@ -123,8 +123,8 @@ def _strength(desk: Desk, row: SteeringRow, key: str) -> None:
         key=number,
         disabled=not row.enabled,
         label_visibility="collapsed",
-        on_change=_strengthen,
-        args=(*arguments, f"{key}-number", number),
+        on_change=fields.hear,
+        args=(number, *change),
     )
 
 
@@ -135,24 +135,12 @@ def _slider_end(strongest: float, coefficient: float) -> float:
     return math.ceil(end / unit - 1e-9) * unit
 
 
-def _switch(desk: Desk, layer: int, feature: int, name: str, key: str) -> None:
-    on = fields.said(name, key)
-    if on is not None:
-        desk.editor.switch(layer, feature, on)
-
-
-def _strengthen(desk: Desk, layer: int, feature: int, name: str, key: str) -> None:
-    value = fields.said(name, key)
-    if value is not None:
-        desk.attempt(desk.editor.strengthen, layer, feature, value)
-
-
 def scale_of_all(desk: Desk) -> None:
     """The number that multiplies all; it stays in sight (the page's STYLE) while the cards scroll by."""
     if not desk.editor.current.rows:
         return
-    name, scale = f"scale-{desk.run}", float(desk.editor.current.scale)
-    key = fields.key(name, scale)
+    scale = float(desk.editor.current.scale)
+    key = fields.key(f"scale-{desk.run}", scale)
     with st.container(key="pinned-scale"):
         st.number_input(
             "Global scale",
@@ -162,14 +150,8 @@ def scale_of_all(desk: Desk) -> None:
             step=0.25,
             format="%.2f",
             key=key,
-            on_change=_rescale,
-            args=(desk, name, key),
+            on_change=fields.hear,
+            args=(key, desk.editor.rescale),
             help="Multiplies every coefficient that is added; what is clamped, capped or ablated stays so. 0 gives the "
             "unsteered answer, whatever the set does; a negative scale pushes the other way.",
         )
-
-
-def _rescale(desk: Desk, name: str, key: str) -> None:
-    scale = fields.said(name, key)
-    if scale is not None:
-        desk.editor.rescale(scale)
