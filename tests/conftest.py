@@ -46,17 +46,14 @@ def pytest_sessionstart(session):
     reporter.write_line(f"{said}; torch threads: {torch.get_num_threads()}")
 
 
-@pytest.hookimpl(tryfirst=True)  # before groups are read
-def pytest_collection_modifyitems(config, items):
-    """Order and groups: tests of the embedded model come last, they wait for the first start, which takes minutes.
+@pytest.hookimpl(trylast=True)  # when what is not asked for has been left out
+def pytest_collection_modifyitems(items):
+    """Modules of the embedded model come last: they wait for the first start, which takes minutes. The browser's is the longest.
 
-    Of several processes (`-n 2 --dist loadgroup`), one runs a whole module, so that what its tests share is made once.
+    Of several processes (`-n 2 --dist loadfile`), one runs a whole module, so that what its tests share is made once.
     """
-    items.sort(key=lambda item: item.get_closest_marker("embedded") is not None)
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            last = ", last" if item.get_closest_marker("embedded") else ""
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0] + last))
+    late = {item.path for item in items if item.get_closest_marker("embedded")}
+    items.sort(key=lambda item: (item.path in late, item.path.name != "test_browser.py"))
 
 
 def pytest_collection_finish():
@@ -70,7 +67,9 @@ def pytest_collection_finish():
 def _first_start_early(request):
     """Begin the first start with the first test if a later one needs it, so that it goes on beside the others."""
     if any("first_start" in item.fixturenames or "demo" in item.fixturenames for item in request.session.items):
-        request.getfixturevalue("first_start")
+        from tests.made.first_start import begin_first_start
+
+        begin_first_start()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -106,11 +105,11 @@ def first_start():
 
 @pytest.fixture(scope="session")
 def embedded_cache(tmp_path_factory):
-    """A cache folder with nothing but the embedded model in it, where the project's own cache has it unpacked."""
-    from tests.made.first_start import unpacked_before
+    """A cache folder with nothing but the embedded model in it."""
+    from tests.made.first_start import with_the_model
 
     folder = tmp_path_factory.mktemp("embedded") / "cache"
-    unpacked_before(folder)
+    with_the_model(folder)
     return folder
 
 

@@ -22,6 +22,8 @@ def run(folder: Path) -> int:
         again = main.may_pass(error)
 
     try:
+        if (folder / "cancelled").exists():  # asked before we could hear it, while Python itself began
+            raise KeyboardInterrupt
         job_queue.await_turn(folder)
         status = main.main([*arguments, "--progress-file", str(folder / "progress.json")], failed)
     except SystemExit as error:  # argparse's way of refusing arguments

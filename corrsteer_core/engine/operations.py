@@ -174,7 +174,7 @@ def acting(model: Model, vectors: Vectors, where: Where, index: int | Tensor) ->
 
         def action(activation: Tensor) -> Tensor | None:
             at = where.to(activation.device) if isinstance(where, Tensor) else where
-            x = activation[at].to(sae.net.device)
+            x = activation[at].to(sae.device)
             if not len(x):
                 return None
             z = sae.encode(x) if reads else x.new_zeros((len(x), 0), dtype=torch.float32)

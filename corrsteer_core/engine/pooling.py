@@ -41,7 +41,7 @@ class Pooler:
     ):
         self.model, self.saes, self.pooling, self.chunk = model, saes, get_pooling(pooling), chunk
         # One row more than there are: what rows that have ended go on to produce is put there, and never read.
-        self._pooled = [torch.zeros(n_rows + 1, sae.d_sae, device=sae.net.device) for sae in saes]
+        self._pooled = [torch.zeros(n_rows + 1, sae.d_sae, device=sae.device) for sae in saes]
         for pooled, opening in zip(self._pooled, start or (), strict=start is not None):
             pooled += opening
         self.counts = torch.zeros(n_rows, device=model.device)  # generation positions, for the mean

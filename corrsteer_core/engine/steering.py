@@ -62,8 +62,8 @@ def variant_of(steering: SteeringSet, saes: Sequence[Sae]) -> dict[HookPoint, Te
 def _added(steering: SteeringSet, sae: Sae, rows: Sequence[SteeringRow]) -> Tensor:
     """What rows of one layer add together."""
     if not rows:
-        return torch.zeros(sae.d_in, device=sae.net.device)
-    weights = torch.tensor([steering.scale * row.coefficient for row in rows], device=sae.net.device)
+        return torch.zeros(sae.d_in, device=sae.device)
+    weights = torch.tensor([steering.scale * row.coefficient for row in rows], device=sae.device)
     vector = weights @ sae.directions([row.feature for row in rows])
     _check_length(steering, sae, vector)
     return vector

@@ -28,6 +28,7 @@ from corrsteer_core.models.limits import (
 from corrsteer_core.models.loading import Model
 from corrsteer_core.models.prompts import render
 from corrsteer_core.runs.strategies import PER_LAYER, SCALES, STRATEGIES
+from corrsteer_core.saes.placement import SHARE, bytes_of
 from corrsteer_core.saes.sae import Sae
 
 GIB = 2**30
@@ -49,6 +50,8 @@ class Memory:
     """States of one text, where some layers keep those in place of keys and values."""
     device: int
     """What there is in all."""
+    lent: int = 0
+    """Of SAEs that stay in main memory until they are used."""
 
     @property
     def left(self) -> int:
@@ -60,6 +63,7 @@ class Memory:
         return {
             "weights_gib": self.weights / GIB,
             "saes_gib": self.saes / GIB,
+            **({"saes_in_main_memory_gib": self.lent / GIB} if self.lent else {}),
             "keys_and_values_mib_per_1000_tokens": 1000 * self.token / 2**20,
             **({"states_mib_per_text": self.row / 2**20} if self.row else {}),
             "device_gib": self.device / GIB,
@@ -70,10 +74,11 @@ class Memory:
 
 def memory_here(model: Model, saes: Sequence[Sae]) -> Memory:
     """What is loaded takes, on the device that it lies on."""
-    read = sum(weight.numel() * weight.element_size() for sae in saes for weight in sae.net.parameters())
+    lent = sum(bytes_of(sae.net) for sae in saes if sae.lent)
+    there = sum(bytes_of(sae.net) for sae in saes) - lent
     token = bytes_per_token(model.text_config, model.dtype)
     row = bytes_per_row(model.text_config)
-    return Memory(weights_of(model), read, token, row, memory_of(model.device))
+    return Memory(weights_of(model), there, token, row, memory_of(model.device), lent)
 
 
 def memory_of_config(config: Any, dtype: torch.dtype, layers: int, features: int, device: int) -> Memory:
@@ -84,9 +89,10 @@ def memory_of_config(config: Any, dtype: torch.dtype, layers: int, features: int
         net = AutoModelForCausalLM.from_config(config)
     text = config.get_text_config()
     numbers = sum(weight.numel() for weight in net.parameters())
-    sae = features * (2 * text.hidden_size + 1) + text.hidden_size
+    weights, sae = numbers * dtype.itemsize, 4 * (features * (2 * text.hidden_size + 1) + text.hidden_size)
+    there = min(layers, int(SHARE * max(0, device - weights)) // sae)
     token, row = bytes_per_token(text, dtype), bytes_per_row(text)
-    return Memory(numbers * dtype.itemsize, 4 * layers * sae, token, row, device)
+    return Memory(weights, there * sae, token, row, device, (layers - there) * sae)
 
 
 def prompts_at_once(memory: Memory, config: Any, kind: str, length: int, new: int) -> int:

@@ -116,9 +116,9 @@ def memory_of(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else psutil.virtual_memory().total
 
 
-def weights_of(model: Model) -> int:
-    """Bytes of the model's weights on its device; those that are fetched when needed take none."""
-    here = (weight for weight in model.net.parameters() if weight.device == model.device)
+def weights_of(model: Model, device: torch.device | None = None) -> int:
+    """Bytes of the model's weights on a device (its own, if none is named); those fetched when needed take none."""
+    here = (weight for weight in model.net.parameters() if weight.device == (device or model.device))
     return sum(weight.numel() * weight.element_size() for weight in here)
 
 

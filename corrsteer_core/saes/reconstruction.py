@@ -93,7 +93,7 @@ class _Sums:
         """Some positions more, (positions, d_in) float32."""
         z = sae.encode(x)
         x = sae.read(x)
-        self.error += _squares(sae.net.decode(z) - x)
+        self.error += _squares(sae.decode(z) - x)
         self.squares += _squares(x)
         self.total = self.total + x.cpu().double().sum(0)
         self.active += int((z != 0).sum())

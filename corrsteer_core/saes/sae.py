@@ -7,9 +7,11 @@ the SAE's own (`hook_name`), never assumed.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,11 @@ from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.models.hooks import HookPoint
 from corrsteer_core.models.loading import Model
 from corrsteer_core.runs.steering_set import SaeRef
+from corrsteer_core.saes import placement
 from corrsteer_core.saes.registry import INPUT_DEPENDENT
 from corrsteer_core.saes.sources import EMBEDDED_SOURCE, saes_in
 
+log = logging.getLogger("corrsteer")
 __all__ = ["EMBEDDED_SOURCE", "Sae", "check_pairing", "load_saes", "ref_of"]
 
 
@@ -37,6 +41,10 @@ class Sae:
     """Where it was loaded from (see `saes.sources`)."""
     fingerprint: str
     """Short hash of its weights."""
+    device: torch.device
+    """Where it computes."""
+    lent: bool = False
+    """Whether its weights lie in main memory until they are used (see `saes.placement`)."""
 
     @property
     def layer(self) -> int:
@@ -62,19 +70,31 @@ class Sae:
 
     def read(self, activations: Tensor) -> Tensor:
         """The model's activations (n, d_in) as the SAE was trained to see them: float32, on its device, centred if so."""
-        x = activations.to(self.net.device, torch.float32)
+        x = activations.to(self.device, torch.float32)
         return x - x.mean(-1, keepdim=True) if self.centred else x
 
     def encode(self, activations: Tensor) -> Tensor:
         """Feature activations (n, d_sae), float32, of the model's activations (n, d_in)."""
-        return self.net.encode(self.read(activations))
+        with self.at_hand() as net:
+            return net.encode(self.read(activations))
+
+    def decode(self, features: Tensor) -> Tensor:
+        """The activations (n, d_in) that feature activations (n, d_sae) stand for, as the SAE reads them."""
+        with self.at_hand() as net:
+            return net.decode(features)
+
+    @contextmanager
+    def at_hand(self) -> Iterator[Any]:
+        """The SAELens SAE with its weights on the device where it computes."""
+        with placement.lent(self.net, self.device) if self.lent else nullcontext():
+            yield self.net
 
     def directions(self, features: Sequence[int]) -> Tensor:
         """What the decoder adds per unit of each feature: decode(e_i) - decode(0), (k, d_in), in residual units."""
-        units = torch.zeros(len(features) + 1, self.d_sae, device=self.net.device)
+        units = torch.zeros(len(features) + 1, self.d_sae, device=self.device)
         units[range(len(features)), list(features)] = 1.0
         with torch.inference_mode():
-            decoded = self.net.decode(units)
+            decoded = self.decode(units)
         return decoded[:-1] - decoded[-1]
 
 
@@ -104,14 +124,29 @@ def load_saes(sources: Sequence[str], model: Model, layers: Sequence[int] | None
         if sae.layer in by_layer:
             raise CorrSteerError(f"{where} has two SAEs for layer {sae.layer}; a run reads one per layer.")
         check_pairing(sae, model)
-        sae.net.to(model.device_of(sae.point))
-        by_layer[sae.layer] = sae
+        by_layer[sae.layer] = _moved(sae, model, by_layer.values())
     if missing := sorted(set(layers or ()) - by_layer.keys()):
         have = ", ".join(str(layer) for layer in sorted([*by_layer, *left_out]))
         raise CorrSteerError(
             f"There is no SAE for layer {', '.join(map(str, missing))} in {where}; it has layers {have}."
         )
-    return [by_layer[layer] for layer in sorted(by_layer)]
+    loaded = [by_layer[layer] for layer in sorted(by_layer)]
+    if away := sum(sae.lent for sae in loaded):
+        log.warning(
+            "%d of %d SAEs do not fit beside %s on %s: they stay in main memory and are copied over when they are used, "
+            "which takes longer and changes no number.", away, len(loaded), model.name, model.device,
+        )  # fmt: skip
+    return loaded
+
+
+def _moved(sae: Sae, model: Model, others: Iterable[Sae]) -> Sae:
+    """The SAE on the device of its layer, or lent to it where the others that are there leave too little room."""
+    device = torch.empty(0, device=model.device_of(sae.point)).device  # with its number, as weights say it
+    there = sum(placement.bytes_of(one.net) for one in others if one.device == device and not one.lent)
+    fits = there + placement.bytes_of(sae.net) <= placement.room_for_saes(model, device)
+    if fits:
+        sae.net.to(device)
+    return replace(sae, device=device, lent=not fits)
 
 
 def check_pairing(sae: Sae, model: Model) -> None:
@@ -148,7 +183,7 @@ def _placed(net: Any, label: str) -> Sae:
     # SAELens would take the heads one by one and lay them side by side; our hook point has them so already.
     net.turn_off_forward_pass_hook_z_reshaping()
     net.eval().requires_grad_(False)
-    return Sae(net, point, label, _fingerprint(net))
+    return Sae(net, point, label, _fingerprint(net), net.device)
 
 
 def _check_usable(net: Any, label: str) -> None:

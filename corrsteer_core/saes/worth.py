@@ -69,7 +69,7 @@ def measure(sae: Sae, activations: Tensor) -> dict[str, float]:
         x = sae.read(activations[at : at + _CHUNK])
         z = sae.encode(activations[at : at + _CHUNK])
         fired += (z > 0).sum(0).cpu()
-        off, x = (sae.net.decode(z) - x).cpu().double().pow(2).sum(1), x.cpu().double()
+        off, x = (sae.decode(z) - x).cpu().double().pow(2).sum(1), x.cpu().double()
         for name, mask in kinds.items():
             part = mask[at : at + _CHUNK]
             error[name] += off[part].sum().item()
@@ -105,10 +105,11 @@ def losses(model: Model, sae: Sae, sequences: NDArray, mean: Tensor, progress: P
 
     Replaced are all positions but the first, which the SAE was not trained on; what the first predicts is left out.
     """
-    by_mean = mean.to(sae.net.device, torch.float32)
+    by_mean = mean.to(sae.device, torch.float32)
 
     def by_sae(x: Tensor) -> Tensor:
-        return sae.net.decode(sae.net.encode(x))
+        with sae.at_hand() as net:
+            return net.decode(net.encode(x))
 
     changes = {"model": None, "sae": by_sae, "mean": by_mean.expand_as}
     return {name: _loss(model, sae, sequences, change, _STAGES[name], progress) for name, change in changes.items()}
@@ -166,7 +167,7 @@ def detected(sae: Sae, sequences: NDArray, activations: Tensor) -> interpretabil
     peaks = []
     for at in range(0, len(sequences), _CHUNK // kept + 1):
         part = activations[at * kept : (at + _CHUNK // kept + 1) * kept]
-        z = sae.encode(part)[:, torch.from_numpy(drawn).to(sae.net.device)].cpu().numpy()
+        z = sae.encode(part)[:, torch.from_numpy(drawn).to(sae.device)].cpu().numpy()
         peaks.append(interpretability.peaks_of(z.reshape(-1, kept, len(drawn))).reshape(-1, len(drawn)))
     words = sequences[:, 1 : 1 + kept // window * window].reshape(-1, window)
     return interpretability.detection(np.concatenate(peaks), words, seed=0)

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -108,6 +109,20 @@ def test_a_job_that_does_not_listen_is_ended_at_once_the_second_time(cache, monk
         time.sleep(0.05)
     jobs.stop(id, patience=0.5)
     assert ended(id).state == "cancelled"
+
+
+def test_a_job_is_cancelled_before_it_can_hear_it(cache, monkeypatch):
+    """Begun from a background shell, its process knows nothing of Ctrl-C until Python is up."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        id = pretend(cache, monkeypatch, WAITING)
+        jobs.cancel(id)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    try:
+        assert ended(id, patience=120).state == "cancelled"
+    finally:
+        jobs.stop(id, patience=0.5)
 
 
 def test_cancelling_never_hits_another_process_that_got_the_same_id(cache):

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,8 @@ FOLDER = "CORRSTEER_TESTS"
 """Variable with the folder that all processes of one test session share."""
 TOKEN = "known-to-the-tests"
 FEWER = "48"
+UNPACKED = PACKAGE.parent / "cache" / "models"
+"""Where the project's own cache has the embedded model, if it was used before."""
 PATIENCE = 3000
 """Seconds until the tests give up on the app or on its first work (a slow machine, everything else busy too)."""
 
@@ -70,13 +72,20 @@ def end_session() -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def first_start() -> FirstStart:
-    """The app of this session; the first who asks starts it. The page is there at once, the work goes on beside it."""
+def begin_first_start() -> FirstStart:
+    """The app of this session; the first who asks starts it. Its work goes on beside the tests, before it answers too."""
     folder = Path(os.environ[FOLDER])
     with FileLock(folder / "app.lock"):
         if not (folder / "app.json").exists():
             _start(folder)
     return _read(folder)
+
+
+def first_start() -> FirstStart:
+    """The app of this session, whose first page is there."""
+    app = begin_first_start()
+    _until_it_answers(app.pid, Path(os.environ[FOLDER]) / "app.log")
+    return app
 
 
 def _read(folder: Path) -> FirstStart:
@@ -93,21 +102,22 @@ def presented(of: FirstStart) -> Iterator[FirstStart]:
     (cache / "models").symlink_to(of.cache / "models")
     process, url = _serve(log, cache, dict(os.environ), "--present")
     try:
-        _until_it_answers(process, log)
+        _until_it_answers(process.pid, log)
         yield FirstStart(url, cache, process.pid)
     finally:
         _stop(process.pid)
 
 
 def _start(folder: Path) -> None:
-    unpacked_before(folder / "cache")
+    (folder / "cache").mkdir()
+    if (UNPACKED / EMBEDDED / "model.safetensors").exists():
+        shutil.copytree(UNPACKED / EMBEDDED, folder / "cache" / "models" / EMBEDDED)
     environment = dict(os.environ)
     if run_facts.DEMO_LIMIT not in environment:  # as a user has it, without these tests' own limit on threads
         environment.pop("OMP_NUM_THREADS", None)
     process, url = _serve(folder / "app.log", folder / "cache", environment)
     about = {"url": url, "pid": process.pid}
     (folder / "app.json").write_text(json.dumps(about))  # from here on it is stopped whatever happens
-    _until_it_answers(process, folder / "app.log")
 
 
 def _serve(log: Path, cache: Path, environment: dict[str, str], *options: str) -> tuple[subprocess.Popen[bytes], str]:
@@ -127,31 +137,38 @@ def _serve(log: Path, cache: Path, environment: dict[str, str], *options: str) -
     return process, f"http://localhost:{port}"
 
 
-def _until_it_answers(process: subprocess.Popen[bytes], log: Path) -> None:
+def _until_it_answers(pid: int, log: Path) -> None:
     until = time.monotonic() + PATIENCE
     while "CorrSteer Explorer:" not in log.read_text():
-        assert process.poll() is None, f"the app did not start: {log.read_text()}"
+        assert _runs(pid), f"the app did not start: {log.read_text()}"
         assert time.monotonic() < until, "the app does not answer"
         time.sleep(0.1)
 
 
-def unpacked_before(cache: Path) -> None:
-    """Make a cache with the embedded model in it: the project's own one if it is there, else unpacked once a session."""
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def with_the_model(cache: Path) -> None:
+    """Make a cache with the embedded model: the project's own or the first start's, where there is one, else unpacked."""
     cache.mkdir()
-    ready = PACKAGE.parent / "cache" / "models"
-    if not (ready / EMBEDDED / "model.safetensors").exists():
-        ready = _unpacked_once(Path(os.environ[FOLDER]) / "unpacked")
-    shutil.copytree(ready, cache / "models")
-
-
-def _unpacked_once(cache: Path) -> Path:
-    with FileLock(f"{cache}.lock"):
-        if not cache.exists():
-            cache.mkdir()
+    folder = Path(os.environ[FOLDER])
+    with FileLock(folder / "unpacked.lock"):
+        places = (UNPACKED, folder / "cache" / "models", folder / "unpacked" / "models")
+        if not (ready := _with_the_model(places)):
             code = "from corrsteer_core.models.embedded import embedded_folder; embedded_folder()"
-            environment = {**os.environ, "CORRSTEER_CACHE": str(cache)}
+            environment = {**os.environ, "CORRSTEER_CACHE": str(folder / "unpacked")}
             subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, env=environment)
-    return cache / "models"
+            ready = places[-1]
+    shutil.copytree(ready / EMBEDDED, cache / "models" / EMBEDDED)
+
+
+def _with_the_model(places: Iterable[Path]) -> Path | None:
+    """The first of these that the embedded model is in, whole: it is moved there when it is."""
+    return next((place for place in places if (place / EMBEDDED / "model.safetensors").exists()), None)
 
 
 def _stop(pid: int) -> None:

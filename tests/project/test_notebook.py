@@ -30,7 +30,7 @@ def test_outputs_are_kept_and_small():
     assert str(ROOT) not in NOTEBOOK.read_text(encoding="utf-8")
 
 
-FEWER = {"limit=150": "limit=60", "limit=100": "limit=20"}
+FEWER = {"limit=150": "limit=48", "limit=100": "limit=12", "controls=2": "controls=1"}
 
 
 @pytest.mark.embedded
