@@ -30,30 +30,49 @@ def pytest_unconfigure(config):
         end_session()
 
 
-def pytest_sessionstart(session):
-    """Say what the numbers depend on (also with -q, which prints no header): type, device and threads of models here."""
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is None or hasattr(session.config, "workerinput"):
-        return
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    """Of several processes, the first tells the one that hands out what its models ran in."""
+    if getattr(session.config, "workerinput", {}).get("workerid") == "gw0":
+        session.config.workeroutput["ran_in"] = _ran_in()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    node.config.ran_in = getattr(node.config, "ran_in", "") or getattr(node, "workeroutput", {}).get("ran_in", "")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Say what the numbers depend on: type, device and threads of models here."""
+    terminalreporter.write_line(getattr(config, "ran_in", "") or _ran_in())
+
+
+def _ran_in() -> str:
     import torch
 
     from corrsteer_core.models.devices import pick_dtype, place
 
     device, spread = place(None)
-    said = (
-        f"models run in {str(pick_dtype(device)).removeprefix('torch.')} on {device}{', all of them' if spread else ''}"
-    )
-    reporter.write_line(f"{said}; torch threads: {torch.get_num_threads()}")
+    dtype = str(pick_dtype(device)).removeprefix("torch.")
+    return f"models ran in {dtype} on {device}{', all of them' if spread else ''}; torch threads: {torch.get_num_threads()}"
+
+
+LONGEST = ("test_browser.py", "test_ray_pool.py", "test_bfloat16.py", "test_package.py", "test_notebook.py")
+"""Of the modules of the embedded model; so that what comes last, when one process has nothing left to do, is short."""
+
+
+def _place(module: str) -> int:
+    return LONGEST.index(module) if module in LONGEST else len(LONGEST)
 
 
 @pytest.hookimpl(trylast=True)  # when what is not asked for has been left out
 def pytest_collection_modifyitems(items):
-    """Modules of the embedded model come last: they wait for the first start, which takes minutes. The browser's is the longest.
+    """Modules of the embedded model come last: they wait for the first start, which takes minutes; of them the longest first.
 
     Of several processes (`-n 2 --dist loadfile`), one runs a whole module, so that what its tests share is made once.
     """
     late = {item.path for item in items if item.get_closest_marker("embedded")}
-    items.sort(key=lambda item: (item.path in late, item.path.name != "test_browser.py"))
+    items.sort(key=lambda item: (item.path in late, _place(item.path.name)))
 
 
 def pytest_collection_finish():

@@ -298,7 +298,7 @@ def test_a_presenter_steers_votes_blind_and_shows_the_report_and_nothing_is_kept
 @pytest.fixture(scope="module")
 def refusals(first_start, demo):
     """A run of the built-in task of refusing, made by the command line."""
-    return command(first_start.cache, "fit", "--task", "refusal", "--limit", "90")["run"]
+    return command(first_start.cache, "fit", "--task", "refusal", "--limit", "48")["run"]
 
 
 def test_the_feature_that_goes_with_refusals_and_its_texts(page, first_start, demo, refusals):

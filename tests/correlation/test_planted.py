@@ -72,7 +72,7 @@ def test_the_one_feature_that_drives_the_outcome_is_found_among_ten_thousand():
     assert 0.1 < interval["r_low"] < best["r"] < interval["r_high"]
 
 
-@pytest.mark.parametrize("seeds", [40, pytest.param(100, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("seeds", [25, pytest.param(100, marks=pytest.mark.exhaustive)])
 def test_pure_noise_is_no_better_than_chance_for_nearly_every_seed(seeds):
     rng = np.random.default_rng(11)
     run = "sentiment-noise"

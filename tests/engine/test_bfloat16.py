@@ -117,10 +117,22 @@ CLOSE = 0.05
 """Of the spread of all logits. The most that was measured is a quarter of it; see also the assertion on wrong texts."""
 
 
+ALL = pytest.mark.exhaustive
+
+
 @pytest.mark.parametrize(
-    "rows", [None, pytest.param("all at one layer", marks=pytest.mark.exhaustive), "while and from token"]
+    ("architecture", "rows"),
+    [
+        *((architecture, None) for architecture in FAST),
+        ("llama", "while and from token"),
+        *(
+            pytest.param(architecture, "while and from token", marks=ALL)
+            for architecture in FAST
+            if architecture != "llama"
+        ),
+        *(pytest.param(architecture, "all at one layer", marks=ALL) for architecture in FAST),
+    ],
 )
-@pytest.mark.parametrize("architecture", FAST)
 def test_the_script_parts_only_where_the_best_two_tokens_are_close(architecture, rows, tmp_path):
     model, saes, steering = test_export.saved_and_loaded(tmp_path, architecture, torch.bfloat16)
     if rows is not None:

@@ -101,7 +101,7 @@ def test_installed_it_does_the_main_job_outside_the_checkout(wheel, tmp_path, em
 
     env = {"CORRSTEER_CACHE": str(tmp_path / "cache")}
     assert run(corrsteer, "runs", "--json", **env)[:2] == (0, "[]\n")
-    fit = (corrsteer, "fit", "--task", "capitals", "--limit", "40", "--quiet", "--json")
+    fit = (corrsteer, "fit", "--task", "capitals", "--limit", "24", "--quiet", "--json")
     status, _, err = run(*fit, **env)
     assert status == 1
     assert re.search(
@@ -113,9 +113,9 @@ def test_installed_it_does_the_main_job_outside_the_checkout(wheel, tmp_path, em
     (links / model.name).symlink_to(model)
     status, out, err = run(*fit, **env)
     assert status == 0, err
-    assert json.loads(out)["samples"] == 40
+    assert json.loads(out)["samples"] == 24
     (row,) = json.loads(run(corrsteer, "runs", "--json", **env)[1])
-    assert (row["run"], row["collected"], row["fitted"]) == (json.loads(out)["run"], 40, True)
+    assert (row["run"], row["collected"], row["fitted"]) == (json.loads(out)["run"], 24, True)
 
 
 def link_all_but_the_model(site: Path, links: Path) -> Path:
