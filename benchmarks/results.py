@@ -114,8 +114,13 @@ def main() -> None:
                 arguments += ["--data", str(drawn(name, options.data, Path(folder)))]
             kept[name] = _studied(name, arguments)
         kept[name]["options"] = " ".join([*TASKS[name], *(["--data", "FILE"] if name in FILES else [])])
-        write_text(KEPT, json.dumps(kept, indent=1) + "\n")
+        write_text(KEPT, by_line(kept))
     write_text(PAGE, page(kept))
+
+
+def by_line(kept: dict[str, dict[str, Any]]) -> str:
+    """What is kept as JSON, a task a line."""
+    return "{\n" + ",\n".join(f"{json.dumps(name)}: {json.dumps(one)}" for name, one in kept.items()) + "\n}\n"
 
 
 def _studied(name: str, arguments: list[str]) -> dict[str, Any]:

@@ -39,3 +39,9 @@ def test_a_task_with_nothing_to_find_has_a_row_and_no_empty_table():
     assert "| [sentiment](#sentiment) | 280 | 25.0% | none | | none: the outcome never changes |" in text
     assert "| set | features |" not in text
     assert "the outcome never changes (the success rate on the training samples is 0%)" in text
+
+
+def test_numbers_are_kept_a_task_a_line():
+    text = results.by_line(KEPT)
+    assert json.loads(text) == KEPT
+    assert text.count("\n") == len(KEPT) + 2
