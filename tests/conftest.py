@@ -8,9 +8,11 @@ import gc
 import os
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+HERE = Path(__file__).parent
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests must not depend on a hub; what they load is local
 # Tiny models gain nothing from a second thread, and the first start goes on beside the tests.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -57,22 +59,26 @@ def _ran_in() -> str:
     return f"models ran in {dtype} on {device}{', all of them' if spread else ''}; torch threads: {torch.get_num_threads()}"
 
 
-LONGEST = ("test_browser.py", "test_ray_pool.py", "test_bfloat16.py", "test_package.py", "test_notebook.py")
-"""Of the modules of the embedded model; so that what comes last, when one process has nothing left to do, is short."""
-
-
-def _place(module: str) -> int:
-    return LONGEST.index(module) if module in LONGEST else len(LONGEST)
-
-
 @pytest.hookimpl(trylast=True)  # when what is not asked for has been left out
 def pytest_collection_modifyitems(items):
-    """Modules of the embedded model come last: they wait for the first start, which takes minutes; of them the longest first.
+    """An order in which several processes end at about the same time.
 
-    Of several processes (`-n 2 --dist loadfile`), one runs a whole module, so that what its tests share is made once.
+    Each runs whole modules (`--dist loadfile`), so that what the tests of one share is made once. Modules of the
+    embedded model come late: they wait for the first start, which takes minutes.
     """
     late = {item.path for item in items if item.get_closest_marker("embedded")}
-    items.sort(key=lambda item: (item.path in late, _place(item.path.name)))
+    items.sort(key=lambda item: _turn(item.path, late))
+
+
+def _turn(module: Path, late: set[Path]) -> int:
+    """When a module is begun; those of one turn in the order of their names."""
+    if module.name == "test_ray_pool.py":
+        return 0  # Ray's workers take what others leave of the cores, and need time
+    if module.name == "test_browser.py":
+        return 2  # the longest; the first start is about done by then
+    if module in late:
+        return 4
+    return 1 if module.relative_to(HERE).parts[0] < "project" else 3
 
 
 def pytest_collection_finish():
