@@ -109,9 +109,19 @@ def open_first_row(page):
     return title.first.inner_text()
 
 
+def at_rest(target):
+    """Wait until it stands still: a fold that opens above moves it, and a press that it moves away under is none."""
+    target.wait_for()
+    before, now = None, target.bounding_box()
+    while before != now:
+        target.page.wait_for_timeout(300)
+        before, now = now, target.bounding_box()
+    return target
+
+
 def generate(page):
     """Press Generate and wait for both answers."""
-    page.get_by_role("button", name="Generate").click()
+    at_rest(page.get_by_role("button", name="Generate")).click()
     return answers(page)
 
 
@@ -465,7 +475,7 @@ def test_a_set_is_measured_and_the_report_opens_offline(browser, page, first_sta
     choose(page, "Steering set", "to be measured")
     fill(page, "Most samples", "8")
     fill(page, "Random sets to compare with", "1")
-    page.get_by_role("button", name="Measure", exact=True).first.click()
+    at_rest(page.get_by_role("button", name="Measure", exact=True).first).click()
     page.get_by_role("heading", name="to be measured on tone").wait_for(timeout=WITH_MODEL)
     shown = measurements.evaluations(demo)
     summary = shown[shown["name"] == "to be measured"].iloc[0]["summary"]
@@ -575,7 +585,7 @@ def test_hostile_files_are_read_as_text_or_refused(watched, first_start, demo, t
     page.get_by_text("will read them, with its chat template").wait_for(timeout=WITH_MODEL)
     unmoved(page)
     before, jobs_before = set(run_folder.run_names()), {job.id for job in jobs.jobs()}
-    page.get_by_role("button", name="Start", exact=True).click()
+    at_rest(page.get_by_role("button", name="Start", exact=True)).click()
     finished(page, "collect and rank", jobs_before)
     made = set(run_folder.run_names()) - before
     assert len(made) == 1, page.inner_text("body")
@@ -640,11 +650,11 @@ def test_hostile_text_typed_into_every_box_is_only_text(watched, first_start, de
     rarely_set(page)
     for label in ("Model", "Feature dictionaries (SAEs)", "Layers", "System prompt"):
         fill(page, label, BAIT)
-    page.get_by_role("button", name="Start", exact=True).click()
+    at_rest(page.get_by_role("button", name="Start", exact=True)).click()
     page.get_by_test_id("stAlert").filter(has_text="onerror").filter(has_text="Layers").wait_for()
     unmoved(page)
     fill(page, "Layers", "")
-    page.get_by_role("button", name="Start", exact=True).click()
+    at_rest(page.get_by_role("button", name="Start", exact=True)).click()
     page.get_by_test_id("stVerticalBlock").filter(has_text="collect and rank").last.get_by_text("onerror").wait_for()
     page.get_by_test_id("stToast").filter(has_text="onerror").wait_for()
     unmoved(page)
