@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 3
-TESTS := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# What is compiled is kept (an environment may say otherwise): tests start some hundred processes.
+TESTS := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # LOCKED=yes: exactly the files that requirements.lock names, by their hashes (Linux on x86-64, Python 3.11, with CUDA).
 PACKAGES := $(if $(LOCKED),--require-hashes -r requirements.lock,-r requirements.txt)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517
