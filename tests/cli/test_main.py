@@ -240,11 +240,21 @@ def test_ctrl_c_while_the_command_is_read_is_one_line(capsys, monkeypatch):
 
 
 def test_ctrl_c_in_a_query_stops_it(capsys, monkeypatch, listening):
+    heard = threading.Event()
+
+    def press():
+        """Again and again: while DuckDB opens a database or plans a query it may swallow what is pressed."""
+        while not heard.wait(1.0):
+            os.kill(os.getpid(), CTRL_C)
+
     def endless(*_, **__):
-        with duckdb.connect() as connection:
-            # From here on: while DuckDB opens a database it may swallow what is pressed, and the query would never end.
-            threading.Timer(0.5, os.kill, (os.getpid(), CTRL_C)).start()
-            connection.execute("SELECT sum(hash(range)) FROM range(1000000000000)")
+        # One thread, ours: DuckDB lets another one of its own finish what it has begun, and this would never be.
+        with duckdb.connect(config={"threads": 1}) as connection:
+            threading.Thread(target=press, daemon=True).start()
+            try:
+                connection.execute("SELECT sum(hash(range)) FROM range(1000000000000)")
+            finally:
+                heard.set()
 
     monkeypatch.setattr(collecting, "refit", endless)
     assert main.main(["refit", "RUN", "--quiet"]) == main.CANCELLED
