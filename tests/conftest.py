@@ -36,7 +36,7 @@ def pytest_unconfigure(config):
 def pytest_sessionfinish(session):
     """Of several processes, the first tells the one that hands out what its models ran in."""
     if getattr(session.config, "workerinput", {}).get("workerid") == "gw0":
-        session.config.workeroutput["ran_in"] = _ran_in()
+        session.config.workeroutput["ran_in"] = getattr(session.config, "ran_in", "")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -46,7 +46,8 @@ def pytest_testnodedown(node):
 
 def pytest_terminal_summary(terminalreporter, config):
     """Say what the numbers depend on: type, device and threads of models here."""
-    terminalreporter.write_line(getattr(config, "ran_in", "") or _ran_in())
+    if said := getattr(config, "ran_in", ""):
+        terminalreporter.write_line(said)
 
 
 def _ran_in() -> str:
@@ -81,8 +82,9 @@ def _turn(module: Path, late: set[Path]) -> int:
     return 1 if module.relative_to(HERE).parts[0] < "project" else 3
 
 
-def pytest_collection_finish():
+def pytest_collection_finish(session):
     """All modules are loaded: what they hold, they hold to the end, so no search for garbage needs to go through it."""
+    session.config.ran_in = _ran_in()  # before any test asks for another type
     gc.collect()
     gc.freeze()
     atexit.register(gc.unfreeze)  # or libraries complain of what they find still there
