@@ -17,6 +17,7 @@ from corrsteer_core.base.paths import cache_dir
 from corrsteer_core.base.progress import Reporter
 from corrsteer_core.cli import arguments as shared
 from corrsteer_core.cli import inputs
+from corrsteer_core.cli.interrupting import queries_stop
 from corrsteer_core.cli.printing import say, show
 from corrsteer_core.cli.table import COMMANDS
 
@@ -85,7 +86,7 @@ def _run(words: list[str]) -> None:
         if asked_for := getattr(options, name):
             os.environ[f"CORRSTEER_{name.upper()}"] = asked_for
     try:
-        with inputs.workers(options):
+        with queries_stop(), inputs.workers(options):
             result = COMMANDS[options.name].run(options, report)
     finally:
         report.finish()

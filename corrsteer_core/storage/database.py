@@ -10,8 +10,10 @@ aside, and the next writer goes on from what was published. `writer.lock` keeps 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from weakref import WeakSet
 
 import duckdb
 from filelock import FileLock, Timeout
@@ -26,6 +28,8 @@ PRIVATE = "writing.duckdb"
 LOG = ".wal"
 """Ending of DuckDB's write-ahead log, beside the file."""
 LOCK = "writer.lock"
+_opened: WeakSet[duckdb.DuckDBPyConnection] = WeakSet()
+"""Connections of this process; Ctrl-C ends their queries."""
 
 
 def migrate(connection: duckdb.DuckDBPyConnection) -> None:
@@ -63,10 +67,18 @@ def connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection
     """Open a run's file. Raises CorrSteerError, DamagedError if the file is the reason."""
     try:
         connection = duckdb.connect(str(path), read_only=read_only)
+        _opened.add(connection)
         connection.execute("SELECT 1 FROM duckdb_tables()")
         return connection
     except duckdb.Error as error:
         raise unreadable(path, error) from error
+
+
+def stop_queries() -> None:
+    """Let every query that is being answered end with an error, in DuckDB's own threads too."""
+    for connection in list(_opened):
+        with suppress(duckdb.Error):  # it is closed
+            connection.interrupt()
 
 
 def read_all(connection: duckdb.DuckDBPyConnection, path: Path) -> None:

@@ -30,6 +30,7 @@ from corrsteer_core.runs import strategies
 from corrsteer_core.runs.poolings import POOLINGS, Pooling
 from corrsteer_core.runs.predictions import PREDICTED
 from corrsteer_core.saes.presets import PRESETS
+from corrsteer_core.storage.database import connect
 from corrsteer_core.tasks import JUDGES, SCORERS, TASKS
 from corrsteer_core.tasks.base import SHIFTED, SPLITS
 
@@ -239,26 +240,31 @@ def test_ctrl_c_while_the_command_is_read_is_one_line(capsys, monkeypatch):
     assert capsys.readouterr().err == "stopped; run the same command again to go on.\n"
 
 
-def test_ctrl_c_in_a_query_stops_it(capsys, monkeypatch, listening):
-    heard = threading.Event()
-
-    def press():
-        """Again and again: while DuckDB opens a database or plans a query it may swallow what is pressed."""
-        while not heard.wait(1.0):
-            os.kill(os.getpid(), CTRL_C)
+def test_ctrl_c_in_a_query_stops_it(capsys, monkeypatch, listening, tmp_path):
+    """Whichever threads answer it: DuckDB's own would go on to the end, which this query never reaches."""
 
     def endless(*_, **__):
-        # One thread, ours: DuckDB lets another one of its own finish what it has begun, and this would never be.
-        with duckdb.connect(config={"threads": 1}) as connection:
-            threading.Thread(target=press, daemon=True).start()
-            try:
-                connection.execute("SELECT sum(hash(range)) FROM range(1000000000000)")
-            finally:
-                heard.set()
+        with connect(tmp_path / "any.duckdb") as connection:
+            # From here on: while DuckDB opens a database it may swallow what is pressed, and the query would never end.
+            threading.Timer(0.5, os.kill, (os.getpid(), CTRL_C)).start()
+            connection.execute("SELECT sum(hash(range)) FROM range(1000000000000)")
 
     monkeypatch.setattr(collecting, "refit", endless)
     assert main.main(["refit", "RUN", "--quiet"]) == main.CANCELLED
     assert capsys.readouterr().err.count("\n") == 1
+    assert signal.getsignal(CTRL_C) is signal.default_int_handler, "as it was"
+
+
+def test_where_ctrl_c_is_ignored_on_purpose_it_stays_so(monkeypatch):
+    before = signal.signal(CTRL_C, signal.SIG_IGN)
+    try:
+        pressed = []
+        monkeypatch.setattr(collecting, "refit", lambda *_, **__: pressed.append(os.kill(os.getpid(), CTRL_C)))
+        assert main.main(["refit", "RUN", "--quiet"]) == main.FAILED, "there is no such run"
+        assert pressed
+        assert signal.getsignal(CTRL_C) is signal.SIG_IGN
+    finally:
+        signal.signal(CTRL_C, before)
 
 
 def test_an_error_that_only_mentions_an_interruption_is_still_a_bug(monkeypatch):
