@@ -28,7 +28,7 @@ from corrsteer_core.models.limits import (
 from corrsteer_core.models.loading import Model
 from corrsteer_core.models.prompts import render
 from corrsteer_core.runs.strategies import PER_LAYER, SCALES, STRATEGIES
-from corrsteer_core.saes.placement import SHARE, bytes_of
+from corrsteer_core.saes.placement import bytes_of_sae, room_beside
 from corrsteer_core.saes.sae import Sae
 
 GIB = 2**30
@@ -74,8 +74,7 @@ class Memory:
 
 def memory_here(model: Model, saes: Sequence[Sae]) -> Memory:
     """What is loaded takes, on the device that it lies on."""
-    lent = sum(bytes_of(sae.net) for sae in saes if sae.lent)
-    there = sum(bytes_of(sae.net) for sae in saes) - lent
+    there, lent = (sum(bytes_of_sae(sae.net) for sae in saes if sae.lent is away) for away in (False, True))
     token = bytes_per_token(model.text_config, model.dtype)
     row = bytes_per_row(model.text_config)
     return Memory(weights_of(model), there, token, row, memory_of(model.device), lent)
@@ -90,7 +89,7 @@ def memory_of_config(config: Any, dtype: torch.dtype, layers: int, features: int
     text = config.get_text_config()
     numbers = sum(weight.numel() for weight in net.parameters())
     weights, sae = numbers * dtype.itemsize, 4 * (features * (2 * text.hidden_size + 1) + text.hidden_size)
-    there = min(layers, int(SHARE * max(0, device - weights)) // sae)
+    there = min(layers, room_beside(weights, device) // sae)
     token, row = bytes_per_token(text, dtype), bytes_per_row(text)
     return Memory(weights, there * sae, token, row, device, (layers - there) * sae)
 

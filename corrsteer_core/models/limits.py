@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -118,8 +118,12 @@ def memory_of(device: torch.device) -> int:
 
 def weights_of(model: Model, device: torch.device | None = None) -> int:
     """Bytes of the model's weights on a device (its own, if none is named); those fetched when needed take none."""
-    here = (weight for weight in model.net.parameters() if weight.device == (device or model.device))
-    return sum(weight.numel() * weight.element_size() for weight in here)
+    return bytes_of(weight for weight in model.net.parameters() if weight.device == (device or model.device))
+
+
+def bytes_of(weights: Iterable[torch.Tensor]) -> int:
+    """What tensors take."""
+    return sum(weight.numel() * weight.element_size() for weight in weights)
 
 
 def in_halves(

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from corrsteer_core.models.limits import memory_of, weights_of
+from corrsteer_core.models.limits import bytes_of, memory_of, weights_of
 from corrsteer_core.models.loading import Model
 
 SHARE = 0.5
@@ -24,14 +24,17 @@ _lending = threading.RLock()
 
 def room_for_saes(model: Model, device: torch.device) -> float:
     """Bytes that SAEs may take on a device; no end of them where main memory is what it computes in."""
-    if device.type != "cuda":
-        return math.inf
-    return max(0.0, SHARE * (memory_of(device) - weights_of(model, device)))
+    return room_beside(weights_of(model, device), memory_of(device)) if device.type == "cuda" else math.inf
 
 
-def bytes_of(net: nn.Module) -> int:
-    """What a module's weights take."""
-    return sum(weight.numel() * weight.element_size() for weight in _weights(net))
+def room_beside(weights: int, memory: int) -> int:
+    """Bytes that SAEs may take of a device's memory beside so many of a model's weights."""
+    return int(SHARE * max(0, memory - weights))
+
+
+def bytes_of_sae(net: nn.Module) -> int:
+    """What an SAE's weights take."""
+    return bytes_of(_weights(net))
 
 
 @contextmanager

@@ -142,8 +142,8 @@ def load_saes(sources: Sequence[str], model: Model, layers: Sequence[int] | None
 def _moved(sae: Sae, model: Model, others: Iterable[Sae]) -> Sae:
     """The SAE on the device of its layer, or lent to it where the others that are there leave too little room."""
     device = torch.empty(0, device=model.device_of(sae.point)).device  # with its number, as weights say it
-    there = sum(placement.bytes_of(one.net) for one in others if one.device == device and not one.lent)
-    fits = there + placement.bytes_of(sae.net) <= placement.room_for_saes(model, device)
+    there = sum(placement.bytes_of_sae(one.net) for one in others if one.device == device and not one.lent)
+    fits = there + placement.bytes_of_sae(sae.net) <= placement.room_for_saes(model, device)
     if fits:
         sae.net.to(device)
     return replace(sae, device=device, lent=not fits)

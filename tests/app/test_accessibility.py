@@ -44,7 +44,7 @@ def faults(page, axe):
     """The serious faults of what a page shows: (impact, rule, element, why)."""
     page.wait_for_selector("[data-testid=stMain] h1")
     for _ in range(3):  # a page of Streamlit is drawn in several goes
-        page.wait_for_timeout(200)
+        page.wait_for_timeout(500)
         page.wait_for_function("!document.querySelector('[data-testid=stStatusWidget]')")
     page.evaluate(f"{axe}; null")
     return [one for one in page.evaluate(ASKED) if one[0] in SERIOUS]

@@ -110,8 +110,8 @@ def presented(of: FirstStart) -> Iterator[FirstStart]:
 
 def _start(folder: Path) -> None:
     (folder / "cache").mkdir()
-    if (UNPACKED / EMBEDDED / "model.safetensors").exists():
-        shutil.copytree(UNPACKED / EMBEDDED, folder / "cache" / "models" / EMBEDDED)
+    if ready := _with_the_model([UNPACKED]):
+        shutil.copytree(ready / EMBEDDED, folder / "cache" / "models" / EMBEDDED)
     environment = dict(os.environ)
     if run_facts.DEMO_LIMIT not in environment:  # as a user has it, without these tests' own limit on threads
         environment.pop("OMP_NUM_THREADS", None)

@@ -99,7 +99,7 @@ files.replacing = replacing
 
 def test_the_campaign_finds_files_that_are_written_in_place():
     few = FEW.format(names=("export json", "export python"))
-    ended = campaign("--minutes", "1", "--trials", "4", "--only", "kills-at", broken=IN_PLACE + few)
+    ended = campaign("--minutes", "1", "--trials", "6", "--only", "kills-at", broken=IN_PLACE + few)
     assert ended.returncode == 1, ended.stdout + ended.stderr
     assert "failed:" in ended.stdout
 

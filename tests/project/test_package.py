@@ -108,8 +108,7 @@ def test_installed_it_does_the_main_job_outside_the_checkout(wheel, tmp_path, em
         r"^error: The embedded model's package is not installed; run 'corrsteer setup' ", err, re.MULTILINE
     )
     assert "Traceback" not in err
-    if (embedded_cache / "models").exists():
-        shutil.copytree(embedded_cache / "models", tmp_path / "cache" / "models", dirs_exist_ok=True)
+    shutil.copytree(embedded_cache / "models", tmp_path / "cache" / "models", dirs_exist_ok=True)
     (links / model.name).symlink_to(model)
     status, out, err = run(*fit, **env)
     assert status == 0, err

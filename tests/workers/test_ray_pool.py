@@ -175,7 +175,8 @@ def test_predicted_effects_are_the_same_too(pools, tmp_path, monkeypatch, kind):
         assert predicted(str(count), spread_over(pool), threads(1)) == here
 
 
-def test_activations_of_texts_are_the_same_too_and_go_on_where_they_were(pools, tmp_path):
+@pytest.mark.parametrize("stopped", [(2,), pytest.param((1, 2), marks=pytest.mark.exhaustive)])
+def test_activations_of_texts_are_the_same_too_and_go_on_where_they_were(pools, tmp_path, stopped):
     model, saes = load()
     sequences = np.random.default_rng(0).integers(2, 200, (100, 16))
     points = [sae.point for sae in saes]
@@ -193,12 +194,12 @@ def test_activations_of_texts_are_the_same_too_and_go_on_where_they_were(pools, 
     assert all(float(one.view(torch.bfloat16).float().std()) > 0 for one in here.values())
     for count, pool in pools.items():
         with spread_over(pool):
-            if count == 2:
+            if count in stopped:
                 with pytest.raises(KeyboardInterrupt):
                     files(str(count), stop)
             seen = []
             there = files(str(count), lambda stage, done, total, seen=seen: seen.append(done))
-        assert count < 2 or seen[0] == 64, "what is in the files is not read again"
+        assert count not in stopped or seen[0] == 64, "what is in the files is not read again"
         for point in points:
             assert torch.equal(there[point], here[point])
 
