@@ -234,12 +234,7 @@ def _section(name: str, study: dict[str, Any]) -> str:
     lines[-1] = "\n".join([lines[-1], *table]) if study["sets"] else ""
     lines += [f"- **{one['set']}**: {verdict(one).sentence}" for one in study["sets"] if one.get("features")]
     lines.append(_baseline(study.get("baseline")))
-    old = (
-        ""
-        if all("against" in one for one in study["sets"] if one.get("features"))
-        else ", by an earlier release that compared less"
-    )
-    lines.append(f"Measured in {seconds(study['seconds'])} on {study['machine']}{old}.")
+    lines.append(f"Measured in {seconds(study['seconds'])} on {study['machine']}.")
     return "\n\n".join(line for line in lines if line)
 
 
