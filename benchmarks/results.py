@@ -161,7 +161,8 @@ HEAD = """
 What the method does on SmolLM2-135M-Instruct with the SAEs that come with the tool: every strategy and every control on
 each task, also where nothing works, which at this model's size is expected of knowledge tasks. Every number is written
 by the command below from what it measured. The first table shows set V, which is chosen on the validation split, or A
-where V is empty or was not tried; all others stand in the tables of their tasks.
+where V is empty or was not tried; all others stand in the tables of their tasks. GSM8K, whose answers are long, was
+measured with S and A alone, one random set, and no baseline.
 
 ```sh
 make results DATA=folder     # folder: the published sets as files (see FILES in benchmarks/results.py)
