@@ -87,12 +87,11 @@ class Bench:
         try:
             from transformers.utils import logging
 
-            from corrsteer_core.models.devices import dtype_to_go_on
             from corrsteer_core.models.loading import load_model
             from corrsteer_core.saes.sources import import_library
 
             logging.disable_progress_bar()  # it would tear the terminal that the app was started from
-            model = load_model(self.name, dtype=dtype_to_go_on(self.dtype))
+            model = load_model(self.name, like=self.dtype)
             import_library()  # before anybody gets the model: two threads that import it at once break it for good
             self._model = model
         except CorrSteerError as error:

@@ -50,7 +50,7 @@ def quantized() -> tuple[str, ...]:
     """What weights may be kept in."""
     from corrsteer_core.runs.run_config import QUANTIZED
 
-    return QUANTIZED
+    return tuple(QUANTIZED)
 
 
 def dtypes() -> tuple[str, ...]:

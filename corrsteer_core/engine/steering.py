@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.engine.operations import Acting, Vectors, acting, constant_part
-from corrsteer_core.models.devices import dtype_to_go_on
 from corrsteer_core.models.hooks import Action, HookPoint, hooked, together
 from corrsteer_core.models.loading import Model, load_model
 from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
@@ -24,8 +23,7 @@ from corrsteer_core.storage.run_folder import is_cached
 def model_of(steering: SteeringSet, report: Callable[[str], None] = lambda message: None) -> Model:
     """A set's model, in the arithmetic that its run was made in: its numbers are to be the same ones."""
     cached = bool(steering.run) and is_cached(steering.run)
-    dtype = dtype_to_go_on(stored(steering.run)[0].dtype) if cached else None
-    return load_model(steering.model, dtype=dtype, report=report)
+    return load_model(steering.model, like=stored(steering.run)[0].dtype if cached else "", report=report)
 
 
 def vectors_of(steering: SteeringSet, saes: Sequence[Sae]) -> dict[HookPoint, Tensor]:

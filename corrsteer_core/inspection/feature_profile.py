@@ -17,7 +17,6 @@ from corrsteer_core.base.progress import Progress, silent
 from corrsteer_core.inspection import descriptions, logit_lens, token_activations
 from corrsteer_core.inspection.logit_lens import Neighbour, Promoted
 from corrsteer_core.inspection.token_activations import FeatureActivations, Text
-from corrsteer_core.models.devices import dtype_to_go_on
 from corrsteer_core.models.loading import Model, load_model
 from corrsteer_core.runs import feature_facts, stored_run
 from corrsteer_core.runs.run_config import RunConfig
@@ -161,7 +160,7 @@ def describe(
     wanted = foremost(run, top)
     if wanted.empty:
         return 0
-    model = model or load_model(config.model, dtype=dtype_to_go_on(config.dtype))
+    model = model or load_model(config.model, like=config.dtype)
     saes = saes or named_saes.saes_of(config.saes, model)
     peaks = _peaks(run, config, wanted, model, saes, progress)
     rows = []

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from corrsteer_core.engine.batches import answers
 from corrsteer_core.engine.generation import UNSTEERED, Vectors
 from corrsteer_core.evaluation.how_many import CONTROLS, MATCHED
 from corrsteer_core.method.run_setup import Setup
+from corrsteer_core.models.devices import BLOCK
 from corrsteer_core.models.limits import (
     bytes_per_row,
     bytes_per_token,
@@ -35,6 +38,8 @@ GIB = 2**30
 PROBED = 8
 """Prompts of the probe."""
 PROBED_VARIANTS = 16
+BYTES_A_WEIGHT = {"8bit": 1.0, "4bit": 0.5 + 4 / BLOCK}
+"""Of 4 bits, a block of weights shares a factor of 4 bytes."""
 COLLECTING, TRYING, MATCHING, MEASURING = "collecting", "trying features", "matched controls", "measuring sets"
 
 
@@ -80,18 +85,32 @@ def memory_here(model: Model, saes: Sequence[Sae]) -> Memory:
     return Memory(weights_of(model), there, token, row, memory_of(model.device), lent)
 
 
-def memory_of_config(config: Any, dtype: torch.dtype, layers: int, features: int, device: int) -> Memory:
-    """What a model of a transformers configuration would take with `layers` float32 SAEs of `features` each; nothing is loaded."""
+def memory_of_config(
+    config: Any, dtype: torch.dtype, layers: int, features: int, device: int, quantized: str = ""
+) -> Memory:
+    """What a model of a transformers configuration would take with `layers` float32 SAEs of `features` each; nothing is loaded.
+
+    `quantized` (a key of QUANTIZED) keeps the weights of its blocks in fewer bits.
+    """
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
         net = AutoModelForCausalLM.from_config(config)
     text = config.get_text_config()
     numbers = sum(weight.numel() for weight in net.parameters())
-    weights, sae = numbers * dtype.itemsize, 4 * (features * (2 * text.hidden_size + 1) + text.hidden_size)
+    packed = _numbers_in_products(net) if quantized else 0
+    weights = (numbers - packed) * dtype.itemsize + int(packed * BYTES_A_WEIGHT.get(quantized, 0))
+    sae = 4 * (features * (2 * text.hidden_size + 1) + text.hidden_size)
     there = min(layers, room_beside(weights, device) // sae)
     token, row = bytes_per_token(text, dtype), bytes_per_row(text)
     return Memory(weights, there * sae, token, row, device, (layers - there) * sae)
+
+
+def _numbers_in_products(net: Any) -> int:
+    """Weights that bitsandbytes packs: those of every linear layer but the head."""
+    head = net.get_output_embeddings()
+    linear = [part for part in net.modules() if isinstance(part, nn.Linear | Conv1D) and part is not head]
+    return sum(part.weight.numel() for part in linear)
 
 
 def prompts_at_once(memory: Memory, config: Any, kind: str, length: int, new: int) -> int:

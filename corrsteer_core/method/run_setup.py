@@ -11,7 +11,6 @@ import pandas as pd
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.method.repeats import repeated
 from corrsteer_core.models.conditions import Conditions
-from corrsteer_core.models.devices import dtype_to_go_on
 from corrsteer_core.models.limits import held_to
 from corrsteer_core.models.loading import EMBEDDED, Model, load_model
 from corrsteer_core.models.prompts import resolve_style
@@ -85,9 +84,12 @@ def set_up(
 def reopen(run: str, model: Model | None = None) -> Setup:
     """A cached run with its model, SAEs and items, checked to be the ones it was made with."""
     config, items = stored(run)
-    model = model or load_model(config.model, dtype=dtype_to_go_on(config.dtype))
+    model = model or load_model(config.model, like=config.dtype)
     if model.fingerprint != config.model_fingerprint:
-        raise CorrSteerError(f"The run {run} was made with other weights than the model {model.name} has now.")
+        raise CorrSteerError(
+            f"The run {run} was made with other weights (in {config.dtype}) than the model {model.name} has now (in "
+            f"{model.arithmetic}); give the model that it was made with, or begin a run of its own."
+        )
     model = held_to(model, kept_conditions(query(run, "SELECT conditions FROM runs")))
     saes = saes_of(config.saes, model)
     return Setup(run, config, model, saes, task_of(config), items)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
+import warnings
 from typing import Any
 
 import torch
@@ -16,6 +18,8 @@ AUTO = "auto"
 DEVICE_VARIABLE = "CORRSTEER_DEVICE"
 DTYPE_VARIABLE = "CORRSTEER_DTYPE"
 QUANTIZE_VARIABLE = "CORRSTEER_QUANTIZE"
+BLOCK = 64
+"""4-bit weights that share a factor."""
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in run_config.DTYPES}
 
 
@@ -45,33 +49,71 @@ def pick_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
-def quantization() -> Any:
-    """transformers' configuration of what `$CORRSTEER_QUANTIZE` asks for; None if it asks for nothing.
+def quantization(asked: str, dtype: torch.dtype) -> Any:
+    """transformers' configuration of weights in so many bits, computed with in `dtype`; None where "" is asked for.
 
-    Raises CorrSteerError for another word, and where the package that does it is not installed.
+    Of 8 bits, every prompt's numbers are rounded by themselves: LLM.int8's own way takes out of the rounding whichever
+    columns are large in any prompt of a batch, so that an answer would depend on its neighbours. Of 4 bits, the values
+    that weights may have are spaced as weights are (nf4); transformers takes evenly spread ones (fp4) by itself, which
+    err more. Raises CorrSteerError for another word, and where the package that does it is not installed.
     """
-    asked = os.environ.get(QUANTIZE_VARIABLE)
     if not asked:
         return None
     if asked not in run_config.QUANTIZED:
         known = " or ".join(run_config.QUANTIZED)
-        raise CorrSteerError(f"${QUANTIZE_VARIABLE} says {asked!r}; say {known}, or unset it.")
+        raise CorrSteerError(
+            f"A model's weights cannot be kept in {asked!r}; say {known}, or unset ${QUANTIZE_VARIABLE}."
+        )
     if importlib.util.find_spec("bitsandbytes") is None:
         raise CorrSteerError(
             f"Weights in {asked.removesuffix('bit')} bits need the package bitsandbytes, which is not installed; install it "
-            f"with: pip install bitsandbytes (or leave out --quantize)."
+            f"with: pip install 'bitsandbytes>=0.50' (or leave out --quantize)."
         )
     from transformers import BitsAndBytesConfig
 
-    return BitsAndBytesConfig(**{f"load_in_{asked}": True})
+    # It says of every batch in which type 8 bits are multiplied, and that faster code for 4 could be fetched from the hub.
+    warnings.filterwarnings("ignore", "MatMul8bitLt: inputs will be cast")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    if asked == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+
+
+def check_four_bits(name: str, net: nn.Module) -> None:
+    """Keep a model with 4-bit weights from two faults of bitsandbytes on CPUs.
+
+    On processors with bfloat16 units it computes in bfloat16 whatever was asked for, and loses gradients without a word: that
+    way is switched off. And it takes the wrong factors where a row of weights is no whole number of blocks: raises
+    CorrSteerError.
+    """
+    part: Any
+    for part in net.modules():
+        if not hasattr(part, "support_avx512bf16_for_cpu"):
+            continue
+        part.support_avx512bf16_for_cpu = False
+        if part.in_features % BLOCK and computes_on(part).type == "cpu":
+            raise CorrSteerError(
+                f"{name} has layers of width {part.in_features}, no multiple of {BLOCK}, for which bitsandbytes computes wrong "
+                f"numbers from 4-bit weights on a CPU; say --quantize 8bit."
+            )
+
+
+def quantized_to_go_on(recorded: str) -> str:
+    """What `$CORRSTEER_QUANTIZE` asks for, else how the weights of a run were kept ("8bit", "4bit", "" for neither)."""
+    return os.environ.get(QUANTIZE_VARIABLE) or next(
+        (asked for asked, name in run_config.QUANTIZED.items() if name in recorded), ""
+    )
 
 
 def dtype_to_go_on(recorded: str) -> torch.dtype | None:
     """What a run goes on in, from what it was made in: float32 stays float32, if nothing else is asked for.
 
-    None is what the machine does best: a run made in bfloat16 goes on in float32 where the hardware has no bfloat16.
+    None is what the machine does best: a run made in bfloat16 goes on in float32 where the hardware has no bfloat16. Weights
+    in fewer bits were rounded from those of the run's type, and are others if rounded from another one.
     """
-    return torch.float32 if recorded == "float32" and not os.environ.get(DTYPE_VARIABLE) else None
+    dtype, *more = recorded.split(", ")
+    kept = dtype == "float32" or any(name in more for name in run_config.QUANTIZED.values())
+    return DTYPES.get(dtype) if kept and not os.environ.get(DTYPE_VARIABLE) else None
 
 
 def _cpu_multiplies_bf16() -> bool:

@@ -118,7 +118,10 @@ def memory_of(device: torch.device) -> int:
 
 def weights_of(model: Model, device: torch.device | None = None) -> int:
     """Bytes of the model's weights on a device (its own, if none is named); those fetched when needed take none."""
-    return bytes_of(weight for weight in model.net.parameters() if weight.device == (device or model.device))
+    there = [weight for weight in model.net.parameters() if weight.device == (device or model.device)]
+    # bitsandbytes keeps what a block of 4-bit weights is multiplied by beside them.
+    scales = [weight.quant_state.absmax for weight in there if getattr(weight, "quant_state", None)]
+    return bytes_of([*there, *scales])
 
 
 def bytes_of(weights: Iterable[torch.Tensor]) -> int:

@@ -21,11 +21,21 @@ from corrsteer_core.base.hub_errors import first_line, hub_reason
 from corrsteer_core.base.paths import EMBEDDED
 from corrsteer_core.models.architectures import Layout, is_recurrent, layout_of
 from corrsteer_core.models.conditions import Conditions
-from corrsteer_core.models.devices import AUTO, computes_on, pick_dtype, place, quantization
+from corrsteer_core.models.devices import (
+    AUTO,
+    check_four_bits,
+    computes_on,
+    dtype_to_go_on,
+    pick_dtype,
+    place,
+    quantization,
+    quantized_to_go_on,
+)
 from corrsteer_core.models.embedded import embedded_folder
 from corrsteer_core.models.few_rows import Float32Head, use_few_rows, widen_head
 from corrsteer_core.models.hook_check import checked
 from corrsteer_core.models.hooks import HookPoint, Kind, Site, site_in
+from corrsteer_core.runs.run_config import QUANTIZED
 
 # Tokens that end an answer in the chat templates of the models we know, for checkpoints whose
 # generation config names only the tokenizer's eos.
@@ -49,6 +59,8 @@ class Model:
     """Where its hook points are, as they were found to be when it was loaded; None for a net that was not checked."""
     conditions: Conditions | None = field(compare=False, default=None)
     """What the run that it works for was begun under; None: as this machine has it."""
+    quantized: str = ""
+    """What its weights were brought to when it was loaded: a key of QUANTIZED, or "" for as they came."""
 
     @property
     def layout(self) -> Layout:
@@ -91,15 +103,10 @@ class Model:
     def arithmetic(self) -> str:
         """The type that numbers are computed in, as a run's configuration names it."""
         name = str(self.dtype).removeprefix("torch.")
-        if quantized := getattr(self.net.config, "quantization_config", None):
-            bits = (
-                "8bit"
-                if getattr(quantized, "load_in_8bit", False)
-                else "4bit"
-                if getattr(quantized, "load_in_4bit", False)
-                else "quantized"
-            )
-            name += f", {bits} weights"
+        if self.quantized:
+            name += f", {QUANTIZED[self.quantized]}"
+        elif getattr(self.net.config, "quantization_config", None):  # by whoever published it
+            name += ", quantized weights"
         return f"{name}, float32 head" if isinstance(self.net.get_output_embeddings(), Float32Head) else name
 
     @property
@@ -147,18 +154,23 @@ def load_model(
     name: str = EMBEDDED,
     *,
     dtype: torch.dtype | None = None,
+    quantize: str | None = None,
+    like: str = "",
     device: str | None = None,
     report: Callable[[str], None] = lambda message: None,
 ) -> Model:
     """Load a model by hub id, folder or embedded name, in evaluation mode; for `device` see `place`.
 
+    `quantize` keeps its weights in fewer bits (a key of QUANTIZED, or ""). What is not said is taken from the environment,
+    then from `like`, a run's own word of its arithmetic, then from what the device does best.
     Raises CorrSteerError when it cannot be found, is not whole, or is not a causal model that transformers knows.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where, spread = place(device)
-    dtype = dtype or pick_dtype(where)
-    quantized = quantization()
+    dtype = dtype or dtype_to_go_on(like) or pick_dtype(where)
+    kept = quantized_to_go_on(like) if quantize is None else quantize
+    quantized = quantization(kept, dtype)
     source = str(embedded_folder(report)) if name == EMBEDDED else name
     report(f"Loading {name}")
     try:
@@ -178,12 +190,13 @@ def load_model(
     except Exception as error:  # network, cache and broken files fail in many ways, each for the user to fix
         raise CorrSteerError(_unloadable(name, where, error)) from error
     _check_whole(name, found)
+    check_four_bits(name, net)
     if not spread and not quantized and where.type == "cpu" and net.dtype == torch.float32:
         use_few_rows(net)
     widen_head(net)
     net.eval().requires_grad_(False)
     tokenizer.padding_side = "left"
-    return Model(name, net, tokenizer, end_tokens(net, tokenizer), fingerprint(net), checked(name, net))
+    return Model(name, net, tokenizer, end_tokens(net, tokenizer), fingerprint(net), checked(name, net), quantized=kept)
 
 
 def _unloadable(name: str, where: torch.device, error: Exception) -> str:

@@ -14,7 +14,6 @@ from corrsteer_core.engine.steering import check_model, variant_of
 from corrsteer_core.evaluation.exam import Balance, Exam, exam_for
 from corrsteer_core.evaluation.measure import Measured, measured_sets
 from corrsteer_core.evaluation.near_ties import BOUND
-from corrsteer_core.models.devices import dtype_to_go_on
 from corrsteer_core.models.loading import Model, load_model
 from corrsteer_core.proof.evidence import Evidence, digest
 from corrsteer_core.runs.steering_set import SteeringSet
@@ -82,7 +81,7 @@ def replay(
     Raises CorrSteerError for another model or other SAEs than the set's, and where the run or the task's file, which say
     what the samples are, are not there.
     """
-    model = model or load_model(steering.model, dtype=dtype_to_go_on(evidence.dtype))
+    model = model or load_model(steering.model, like=evidence.dtype)
     check_model(steering, model)
     saes = saes or saes_of(steering.saes, model)
     steering = replace(steering, scale=evidence.scale)

@@ -18,8 +18,8 @@ from corrsteer_core.tasks import Item
 DTYPES = ("float32", "bfloat16")
 """The types a model is loaded in. float16 does not hold the residuals of Gemma 2 and 3."""
 
-QUANTIZED = ("8bit", "4bit")
-"""What a model's weights may be kept in instead."""
+QUANTIZED = {"8bit": "int8 weights", "4bit": "nf4 weights"}
+"""What a model's weights may be kept in instead, as it is asked for and as a run names it."""
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,12 @@ class Worker:
 
     def _loaded(self) -> Model:
         if self._model is None:
-            found = load_model(self.place.model, dtype=DTYPES[self.place.dtype], device=self.place.conditions.device)
+            found = load_model(
+                self.place.model,
+                dtype=DTYPES[self.place.dtype],
+                quantize=self.place.quantized,
+                device=self.place.conditions.device,
+            )
             if found.fingerprint != self.place.fingerprint:
                 raise CorrSteerError(
                     f"A worker found other weights under the name {self.place.model} ({found.fingerprint}) than this "

@@ -97,7 +97,8 @@ class RayPool:
         parts.remove()
 
     def _workers_for(self, model: Model, conditions: Conditions) -> list[Any]:
-        place = Place(_everywhere(model.name), model.fingerprint, str(model.dtype).removeprefix("torch."), conditions)
+        dtype = str(model.dtype).removeprefix("torch.")
+        place = Place(_everywhere(model.name), model.fingerprint, dtype, model.quantized, conditions)
         if self._workers and place == self._place:
             return self._workers
         self.end_workers()

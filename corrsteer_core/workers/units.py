@@ -14,6 +14,8 @@ class Place:
     model: str
     fingerprint: str
     dtype: str
+    quantized: str
+    """What its weights are kept in, "" for as they come; a worker elsewhere does not see this process's environment."""
     conditions: Conditions
 
 

@@ -1,17 +1,14 @@
 """What a study will take, against what is loaded, counted by hand, and what the engine itself says."""
 
 import json
-from types import SimpleNamespace
 
 import pytest
 import torch
 import transformers
 
-from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.cli import main
 from corrsteer_core.evaluation.how_many import CONTROLS, MATCHED
 from corrsteer_core.method import forecast
-from corrsteer_core.models import devices
 from corrsteer_core.models.limits import prompts_that_fit
 from corrsteer_core.runs.strategies import STRATEGIES
 from tests.made.runs import D_SAE, LAYERS, load
@@ -91,29 +88,10 @@ def test_memory_alone_is_told_without_loading_weights(capsys, monkeypatch, tmp_p
     found = json.loads(capsys.readouterr().out)
     told = forecast.memory_of_config(model.net.config, torch.float32, model.n_layers, 64, 24 * forecast.GIB)
     assert {name: found[name] for name in told.table()} == told.table()
+    monkeypatch.setenv(devices.QUANTIZE_VARIABLE, "")  # the command sets it; as it was afterwards
+    assert main.main([*asked, "--dtype", "float32", "--quantize", "8bit", "--json", "--quiet"]) == 0
+    packed = json.loads(capsys.readouterr().out)
+    assert packed["dtype"] == "float32, int8 weights"
+    assert packed["weights_gib"] < found["weights_gib"]
     assert main.main(["plan", "--model", str(tmp_path), "--config-only", "--quiet"]) == main.FAILED
     assert "name a hub id or a folder with config.json" in capsys.readouterr().err
-
-
-def test_weights_in_fewer_bits_need_their_package(monkeypatch):
-    monkeypatch.delenv(devices.QUANTIZE_VARIABLE, raising=False)
-    assert devices.quantization() is None
-    monkeypatch.setenv(devices.QUANTIZE_VARIABLE, "3bit")
-    with pytest.raises(CorrSteerError, match="say 8bit or 4bit"):
-        devices.quantization()
-    monkeypatch.setenv(devices.QUANTIZE_VARIABLE, "4bit")
-    monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(CorrSteerError, match="pip install bitsandbytes"):
-        devices.quantization()
-
-
-@pytest.mark.parametrize(("asked", "kept"), [("8bit", "load_in_8bit"), ("4bit", "load_in_4bit")])
-def test_the_configuration_is_transformers_own(monkeypatch, asked, kept):
-    import transformers
-
-    given = []
-    monkeypatch.setenv(devices.QUANTIZE_VARIABLE, asked)
-    monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: SimpleNamespace(name=name))
-    monkeypatch.setattr(transformers, "BitsAndBytesConfig", lambda **settings: given.append(settings) or "made")
-    assert devices.quantization() == "made"
-    assert given == [{kept: True}]

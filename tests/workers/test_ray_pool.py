@@ -152,6 +152,20 @@ def test_what_does_more_than_add_is_the_same_too(pools):
             np.testing.assert_array_equal(mine.leads, theirs.leads)
 
 
+def test_weights_in_fewer_bits_reach_workers_that_this_process_tells_of_them(pools):
+    pytest.importorskip("bitsandbytes")
+    model = load_model(load()[0].name, dtype=torch.float32, quantize="8bit")
+    prompts = [[1, 2, 3 + place, 7] for place in range(6)]
+
+    def found():
+        return [(one.tokens, one.leads.tolist()) for one in answers(model, prompts, max_new_tokens=5, batch_size=3)]
+
+    with threads(1):
+        here = found()
+    with spread_over(pools[1]):  # the environment says nothing of bits, there as here
+        assert found() == here
+
+
 @pytest.mark.parametrize("kind", [prediction.CLASSES, prediction.ANSWERS])
 def test_predicted_effects_are_the_same_too(pools, tmp_path, monkeypatch, kind):
     model, saes = load()

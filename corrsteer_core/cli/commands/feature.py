@@ -84,7 +84,6 @@ def _feature_arguments(parser: argparse.ArgumentParser) -> None:
 def _feature(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     inputs.quiet_libraries()
     from corrsteer_core.inspection import descriptions, feature_profile
-    from corrsteer_core.models.devices import dtype_to_go_on
     from corrsteer_core.models.loading import load_model
     from corrsteer_core.runs import feature_facts, feature_lists, stored_run
     from corrsteer_core.saes import named_saes
@@ -92,7 +91,7 @@ def _feature(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
     run, layer, feature = options.run, options.layer, options.feature
     config, _ = stored_run.stored(run)
     numbers = feature_facts.one_feature(run, layer, feature)
-    model = load_model(config.model, dtype=dtype_to_go_on(config.dtype), report=report.note)
+    model = load_model(config.model, like=config.dtype, report=report.note)
     profile = feature_profile.profile_of(run, layer, feature, model, named_saes.saes_of(config.saes, model))
     source = next(sae.source for sae in config.saes if sae.layer == layer)
     stored = feature_facts.descriptions(run, layer, feature)[["source", "description"]]

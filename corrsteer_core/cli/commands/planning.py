@@ -55,6 +55,7 @@ def _by_config(options: argparse.Namespace) -> dict[str, Any]:
     from corrsteer_core.method.forecast import GIB, memory_of_config, prompts_at_once
     from corrsteer_core.models.devices import DTYPES
     from corrsteer_core.models.embedded import embedded_folder
+    from corrsteer_core.runs.run_config import QUANTIZED
 
     name, _ = inputs.model_and_saes(options)
     source = str(embedded_folder(lambda text: None)) if name == EMBEDDED else name
@@ -68,12 +69,12 @@ def _by_config(options: argparse.Namespace) -> dict[str, Any]:
     dtype = DTYPES[options.dtype] if options.dtype else torch.bfloat16
     text = config.get_text_config()
     layers = len(options.layers) if options.layers else text.num_hidden_layers
-    memory = memory_of_config(config, dtype, layers, options.features, options.memory * GIB)
+    memory = memory_of_config(config, dtype, layers, options.features, options.memory * GIB, options.quantize or "")
     new = options.max_new_tokens or NEW_TOKENS
     return {
         "model": Path(source).name if Path(source).exists() else name,
         "device": f"a GPU of {options.memory} GiB",
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": str(dtype).removeprefix("torch.") + (f", {QUANTIZED[options.quantize]}" if options.quantize else ""),
         "saes": f"{layers} of {options.features:,} features",
         **memory.table(),
         "prompts_at_once": prompts_at_once(memory, config, "cuda", PROMPT_TOKENS, new),
