@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import os
 import warnings
 from typing import Any
@@ -71,9 +70,7 @@ def quantization(asked: str, dtype: torch.dtype) -> Any:
         )
     from transformers import BitsAndBytesConfig
 
-    # It says of every batch in which type 8 bits are multiplied, and that faster code for 4 could be fetched from the hub.
-    warnings.filterwarnings("ignore", "MatMul8bitLt: inputs will be cast")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", "MatMul8bitLt: inputs will be cast")  # it says so of every batch
     if asked == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0)
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)

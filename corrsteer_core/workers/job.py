@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,33 +19,42 @@ TRIES = 3
 """Times that a batch may fail before it ends the job."""
 DEATHS = 10
 """Workers that may die one after another, for each worker, while no batch is finished."""
+BEGINNING = 600.0
+"""Seconds that workers may take to be there."""
 POLL = 0.25
 """Seconds between two looks at the progress, which is where the work can be cancelled."""
 
 
 class Job:
-    """Some batches of a job (`units`, by number), given to `workers`; `another` makes a worker in place of a dead one."""
+    """Some batches of a job (`units`, by number), given to `workers`; `another` makes a worker in place of a dead one.
+
+    A worker gets nothing to do before it has answered: where a machine was lost, there may be no room for another one.
+    `alike` is told who it is, and raises CorrSteerError if it would compute other numbers.
+    """
 
     def __init__(
         self,
         workers: Sequence[Any],
         another: Callable[[Any], Any],
+        alike: Callable[[dict[str, Any]], None],
         work: Work,
         units: Mapping[int, Unit],
         parts: Parts,
     ) -> None:
         import ray
 
-        self.parts, self.units, self.another = parts, units, another
+        self.parts, self.units, self.another, self.alike = parts, units, another, alike
         self.held = [ray.put(work)]
         self.there = {number: path for number, path in parts.there().items() if number in units}
         self.ahead = sum(len(units[number].batch) for number in self.there)
         """Prompts of units that are finished and not taken yet."""
         self.waiting = deque(unit for unit in units.values() if unit.number not in self.there)
-        self.idle = deque(workers)
+        self.starting = {worker.about.remote(): worker for worker in workers}
+        self.idle: deque[Any] = deque()
         self.running: dict[Any, tuple[Any, Unit]] = {}
         self.failures: Counter[int] = Counter()
         self.deaths, self.bearable = 0, DEATHS * len(workers)
+        self.alive_at = time.monotonic()
 
     def part(self, number: int) -> bytes | None:
         """A unit's part; None while it is not there. A damaged one is computed again."""
@@ -62,18 +72,36 @@ class Job:
         import ray
 
         while self.idle and self.waiting:
-            worker, unit = self.idle.popleft(), self.waiting.popleft()
-            self.running[worker.do.remote(self.held, unit)] = (worker, unit)
-        ready, _ = ray.wait(list(self.running), num_returns=1, timeout=POLL)
+            worker, given = self.idle.popleft(), self.waiting.popleft()
+            self.running[worker.do.remote(self.held, given)] = (worker, given)
+        ready, _ = ray.wait([*self.running, *self.starting], num_returns=1, timeout=POLL)
         for reference in ready:
-            worker, unit = self.running.pop(reference)
+            unit: Unit | None = None
+            if reference in self.running:
+                worker, unit = self.running.pop(reference)
+            else:
+                worker = self.starting.pop(reference)
             try:
                 found = ray.get(reference)
             except ray.exceptions.RayError as error:
                 self._died(worker, unit, error)
-            else:
-                self.idle.append(worker)
+                continue
+            if unit:
                 self._take(unit, found)
+            else:
+                self.alike(found)
+            self.idle.append(worker)
+        self._see_who_is_left()
+
+    def _see_who_is_left(self) -> None:
+        """Raise CorrSteerError when nobody has been there for long."""
+        if self.running or self.idle:
+            self.alive_at = time.monotonic()
+        elif time.monotonic() - self.alive_at > BEGINNING:
+            raise CorrSteerError(
+                f"No worker is left, and none could be started for {BEGINNING:.0f} seconds: the machines that they ran on are gone, "
+                f"or others use them; what was finished is kept, and the same command goes on from there."
+            )
 
     def _take(self, unit: Unit, found: Finished) -> None:
         if found.problem:
@@ -98,13 +126,15 @@ class Job:
             )
         self.waiting.appendleft(unit)
 
-    def _died(self, worker: Any, unit: Unit, error: Exception) -> None:
+    def _died(self, worker: Any, unit: Unit | None, error: Exception) -> None:
         self.deaths += 1
-        log.warning("a worker died; its %d prompts are given to another", len(unit.batch))
+        if unit:
+            log.warning("a worker died; its %d prompts are given to another", len(unit.batch))
+            self.waiting.appendleft(unit)
         if self.deaths > self.bearable:
             raise CorrSteerError(
                 f"Workers died {self.deaths} times without finishing a batch, killed from outside or by the system for lack of "
                 f"memory ({str(error).strip().splitlines()[0]}); what was finished is kept: go on with fewer --workers."
             )
-        self.idle.append(self.another(worker))
-        self.waiting.appendleft(unit)
+        another = self.another(worker)
+        self.starting[another.about.remote()] = another

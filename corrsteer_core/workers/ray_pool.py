@@ -23,16 +23,13 @@ from corrsteer_core.models.limits import conditions_of
 from corrsteer_core.models.loading import EMBEDDED, Model
 from corrsteer_core.workers.actor import Worker
 from corrsteer_core.workers.cluster import joined
-from corrsteer_core.workers.job import DEATHS, Job
+from corrsteer_core.workers.job import BEGINNING, DEATHS, Job
 from corrsteer_core.workers.parts import Parts
 from corrsteer_core.workers.units import Place, Unit
 from corrsteer_core.workers.work import OnProgress, Work, job_name
 
 T = TypeVar("T")
 log = logging.getLogger("corrsteer")
-
-BEGINNING = 600
-"""Seconds that workers may take to be there."""
 
 
 class RayPool:
@@ -47,6 +44,7 @@ class RayPool:
         self.count, self.address, self.kind = count, address, kind
         self._place: Place | None = None
         self._workers: list[Any] = []
+        self._about: dict[str, Any] = {}
         self._open = ExitStack()
         self._said_fewer = False
 
@@ -84,7 +82,7 @@ class RayPool:
         workers = self._workers_for(model, conditions)
         mark = parts.mark
         units = {number: Unit(job, number, list(batches[number]), str(parts.folder), mark) for number in only}
-        run = Job(workers, self._another, work, units, parts)
+        run = Job(workers, self._another, self._check_newcomer, work, units, parts)
         try:
             for number in units:
                 while (data := run.part(number)) is None:
@@ -120,7 +118,11 @@ class RayPool:
         workers = [self._one(place) for _ in range(wanted)]
         about = [self._there(workers, nth, place) for nth in range(wanted)]
         _check_alike(about)
+        self._about = about[0]
         return workers
+
+    def _check_newcomer(self, about: dict[str, Any]) -> None:
+        _check_alike([self._about, about])
 
     def _there(self, workers: list[Any], nth: int, place: Place) -> dict[str, Any]:
         """Who a worker is, waited for; one that died on the way is replaced in the list."""

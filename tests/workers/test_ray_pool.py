@@ -31,7 +31,7 @@ from corrsteer_core.saes.activation_files import collect
 from corrsteer_core.saes.sae import load_saes, ref_of
 from corrsteer_core.storage.run_folder import database_path
 from corrsteer_core.tasks import get_task, load_items
-from corrsteer_core.workers import ray_pool
+from corrsteer_core.workers import job, ray_pool
 from corrsteer_core.workers.parts import parts_dir
 from corrsteer_core.workers.pool import spread_over
 from tests.made.runs import load, make_run, steering_set
@@ -150,6 +150,33 @@ def test_what_does_more_than_add_is_the_same_too(pools):
         for mine, theirs in zip(here, there, strict=True):
             assert (mine.prompts, mine.tokens) == (theirs.prompts, theirs.tokens)
             np.testing.assert_array_equal(mine.leads, theirs.leads)
+
+
+def test_a_worker_that_finds_no_room_holds_nobody_up(pools, monkeypatch):
+    """As when a machine of a cluster is lost: the worker in place of the dead one waits for room for ever."""
+    import ray
+
+    model, _ = load()
+    prompts = [[1, 2, 3 + place, 7] for place in range(12)]
+
+    def found():
+        return [one.tokens for one in answers(model, prompts, max_new_tokens=5, batch_size=2)]
+
+    with threads(1):
+        here = found()
+    pool = pools[2]
+    with spread_over(pool):
+        assert found() == here
+        nowhere = ray.remote(num_cpus=0, resources={"nowhere": 1})(pool.kind)
+        monkeypatch.setattr(pool, "_one", nowhere.remote)
+        ray.kill(pool._workers[0])
+        assert found() == here
+        assert found() == here, "the next job, with the one that still waits among the workers"
+        ray.kill(pool._workers[1])
+        monkeypatch.setattr(job, "BEGINNING", 1.0)
+        with pytest.raises(CorrSteerError, match=r"^No worker is left, and none could be started for 1 seconds: "):
+            found()
+    pool.end_workers()
 
 
 def test_weights_in_fewer_bits_reach_workers_that_this_process_tells_of_them(pools):
