@@ -20,14 +20,15 @@ SHARES = {
     "full-files": 0.07,
     "power-cuts": 0.05,
     "database-cuts": 0.07,
-    "low-memory": 0.05,
+    "low-memory": 0.04,
     "damage": 0.08,
     "fuzz": 0.05,
-    "links": 0.1,
+    "links": 0.08,
     "together": 0.04,
     "sessions": 0.04,
     "browsers": 0.03,
-    "workers": 0.05,
+    "workers": 0.04,
+    "hosts": 0.03,
 }
 """Of the time, by kind; a kind that is done sooner leaves the rest unused."""
 MOST = 1000
@@ -61,6 +62,7 @@ def _tallies(folder: Path, options: argparse.Namespace, seconds: float) -> Itera
         database_cuts,
         dead_workers,
         fuzz,
+        hosts,
         interruptions,
         links,
         low_memory,
@@ -85,6 +87,7 @@ def _tallies(folder: Path, options: argparse.Namespace, seconds: float) -> Itera
         "links": lambda bounds: links.links(place, options.seed, Bounds(2 * bounds.trials, bounds.seconds)),
         "together": lambda bounds: together.readers_and_writers(place, bounds.seconds),
         "workers": partial(dead_workers.dead_workers, place, known, options.seed),
+        "hosts": partial(hosts.hosts, place, known, options.seed),
         "sessions": lambda bounds: sessions.sessions(place, options.seed, bounds.seconds),
         "browsers": lambda bounds: browsers.browsers(place, options.seed, bounds.seconds),
     }

@@ -40,7 +40,7 @@ interruptions.actions = lambda place: [one for one in every(place) if one.name i
 """
 
 
-QUICK = [name for name in SHARES if name not in ("workers", "sessions", "browsers")]  # which start much: below
+QUICK = [name for name in SHARES if name not in ("workers", "hosts", "sessions", "browsers")]  # which start much: below
 
 
 def test_a_campaign_of_a_few_trials_is_clean():
@@ -76,6 +76,13 @@ def test_workers_that_are_killed_lose_nothing():
     ended = campaign("--minutes", "10", "--trials", "4", "--seed", "1", "--only", "workers")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "workers killed" in ended.stdout
+
+
+@pytest.mark.exhaustive
+def test_a_cluster_of_two_hosts_loses_nothing():
+    ended = campaign("--minutes", "10", "--trials", "3", "--seed", "1", "--only", "hosts")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "commands on two hosts" in ended.stdout
 
 
 def test_workers_are_left_out_without_ray(monkeypatch):
