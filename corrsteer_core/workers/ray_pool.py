@@ -7,6 +7,7 @@ the same file. Only this process stores results, in the order of the batches.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -28,6 +29,8 @@ from corrsteer_core.workers.parts import Parts
 from corrsteer_core.workers.units import Place, Unit
 from corrsteer_core.workers.work import OnProgress, Work, job_name
 
+JOINING = 120.0
+"""Seconds that machines of a cluster may take to join it, where so many workers are asked for."""
 T = TypeVar("T")
 log = logging.getLogger("corrsteer")
 
@@ -106,10 +109,8 @@ class RayPool:
 
     def _begun(self, place: Place) -> list[Any]:
         """Workers, asked who they are. Raises CorrSteerError where they would not compute the same numbers."""
-        import ray
-
         kind, each_takes = self._needs(place)
-        room = int(ray.cluster_resources().get(kind, 0)) // each_takes
+        room = self._room(kind, each_takes)
         wanted = self.count or max(1, room)
         if wanted > room:
             cores = "core" if each_takes == 1 else "cores"
@@ -120,6 +121,23 @@ class RayPool:
         _check_alike(about)
         self._about = about[0]
         return workers
+
+    def _room(self, kind: str, each_takes: int) -> int:
+        """Workers that fit. Machines of a cluster that were started with this command may join a little later."""
+        import ray
+
+        until = time.monotonic() + (JOINING if self.address and self.count else 0)
+        told = False
+        while True:
+            room = int(ray.cluster_resources().get(kind, 0)) // each_takes
+            if room >= (self.count or 0) or time.monotonic() >= until:
+                return room
+            if not told:
+                log.warning(
+                    "there is room for %d of %d workers; waiting for machines to join the cluster", room, self.count
+                )
+                told = True
+            time.sleep(1)
 
     def _check_newcomer(self, about: dict[str, Any]) -> None:
         _check_alike([self._about, about])

@@ -179,6 +179,20 @@ def test_a_worker_that_finds_no_room_holds_nobody_up(pools, monkeypatch):
     pool.end_workers()
 
 
+def test_machines_of_a_cluster_may_join_a_little_later(monkeypatch, caplog):
+    ray = pytest.importorskip("ray")
+    cores = iter([2, 2, 5, 5, 6])
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": float(next(cores))})
+    monkeypatch.setattr(ray_pool.time, "sleep", lambda seconds: None)
+    assert ray_pool.RayPool(3, "there:6379")._room("CPU", 2) == 3
+    assert caplog.messages == ["there is room for 1 of 3 workers; waiting for machines to join the cluster"]
+    monkeypatch.setattr(ray_pool, "JOINING", 0.0)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 5.0})
+    assert ray_pool.RayPool(3, "there:6379")._room("CPU", 2) == 2, "not for ever"
+    assert ray_pool.RayPool(None, "there:6379")._room("GPU", 1) == 0
+    assert ray_pool.RayPool(9)._room("CPU", 1) == 5, "nobody joins a Ray of our own"
+
+
 def test_weights_in_fewer_bits_reach_workers_that_this_process_tells_of_them(pools):
     pytest.importorskip("bitsandbytes")
     model = load_model(load()[0].name, dtype=torch.float32, quantize="8bit")
