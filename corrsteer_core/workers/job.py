@@ -21,6 +21,8 @@ DEATHS = 10
 """Workers that may die one after another, for each worker, while no batch is finished."""
 BEGINNING = 600.0
 """Seconds that workers may take to be there."""
+LATE = 60.0
+"""Seconds after which it is said that some are not there."""
 POLL = 0.25
 """Seconds between two looks at the progress, which is where the work can be cancelled."""
 
@@ -54,7 +56,8 @@ class Job:
         self.running: dict[Any, tuple[Any, Unit]] = {}
         self.failures: Counter[int] = Counter()
         self.deaths, self.bearable = 0, DEATHS * len(workers)
-        self.alive_at = time.monotonic()
+        self.began = self.alive_at = time.monotonic()
+        self.told = False
 
     def part(self, number: int) -> bytes | None:
         """A unit's part; None while it is not there. A damaged one is computed again."""
@@ -97,6 +100,9 @@ class Job:
         """Raise CorrSteerError when nobody has been there for long."""
         if self.running or self.idle:
             self.alive_at = time.monotonic()
+            if self.starting and not self.told and time.monotonic() - self.began > LATE:
+                self.told = True
+                log.warning("%d of the workers found no room yet; the others go on without them", len(self.starting))
         elif time.monotonic() - self.alive_at > BEGINNING:
             raise CorrSteerError(
                 f"No worker is left, and none could be started for {BEGINNING:.0f} seconds: the machines that they ran on are gone, "
@@ -131,6 +137,8 @@ class Job:
         if unit:
             log.warning("a worker died; its %d prompts are given to another", len(unit.batch))
             self.waiting.appendleft(unit)
+        else:
+            log.warning("a worker died while it started; another is started")
         if self.deaths > self.bearable:
             raise CorrSteerError(
                 f"Workers died {self.deaths} times without finishing a batch, killed from outside or by the system for lack of "

@@ -18,13 +18,12 @@ from typing import Any, TypeVar
 import torch
 
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.base.hub_errors import first_line
 from corrsteer_core.models.conditions import Conditions
 from corrsteer_core.models.limits import conditions_of
 from corrsteer_core.models.loading import EMBEDDED, Model
 from corrsteer_core.workers.actor import Worker
 from corrsteer_core.workers.cluster import joined
-from corrsteer_core.workers.job import BEGINNING, DEATHS, Job
+from corrsteer_core.workers.job import Job
 from corrsteer_core.workers.parts import Parts
 from corrsteer_core.workers.units import Place, Unit
 from corrsteer_core.workers.work import OnProgress, Work, job_name
@@ -108,7 +107,7 @@ class RayPool:
         return self._workers
 
     def _begun(self, place: Place) -> list[Any]:
-        """Workers, asked who they are. Raises CorrSteerError where they would not compute the same numbers."""
+        """Workers, on their way. Raises CorrSteerError where there is no room for as many as were asked for."""
         kind, each_takes = self._needs(place)
         room = self._room(kind, each_takes)
         wanted = self.count or max(1, room)
@@ -116,11 +115,8 @@ class RayPool:
             cores = "core" if each_takes == 1 else "cores"
             each = "a GPU of its own" if kind == "GPU" else f"{each_takes} {cores}"
             raise CorrSteerError(f"{wanted} workers were asked for; each takes {each}, and there is room for {room}.")
-        workers = [self._one(place) for _ in range(wanted)]
-        about = [self._there(workers, nth, place) for nth in range(wanted)]
-        _check_alike(about)
-        self._about = about[0]
-        return workers
+        self._about = {}
+        return [self._one(place) for _ in range(wanted)]
 
     def _room(self, kind: str, each_takes: int) -> int:
         """Workers that fit. Machines of a cluster that were started with this command may join a little later."""
@@ -140,21 +136,9 @@ class RayPool:
             time.sleep(1)
 
     def _check_newcomer(self, about: dict[str, Any]) -> None:
+        """Raise CorrSteerError for a worker that would not compute the numbers of the first one."""
+        self._about = self._about or about
         _check_alike([self._about, about])
-
-    def _there(self, workers: list[Any], nth: int, place: Place) -> dict[str, Any]:
-        """Who a worker is, waited for; one that died on the way is replaced in the list."""
-        import ray
-
-        for _ in range(DEATHS):
-            try:
-                return ray.get(workers[nth].about.remote(), timeout=BEGINNING)
-            except ray.exceptions.GetTimeoutError:
-                break
-            except ray.exceptions.RayError as error:
-                log.warning("a worker died while it started (%s); another is started", first_line(error))
-                workers[nth] = self._one(place)
-        raise CorrSteerError(f"Worker {nth + 1} of {len(workers)} could not be started; ask for fewer --workers.")
 
     def _one(self, place: Place) -> Any:
         """A worker, on its way: what is asked of it waits until it is there. One that dies is not started again by Ray, which

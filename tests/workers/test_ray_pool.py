@@ -152,7 +152,7 @@ def test_what_does_more_than_add_is_the_same_too(pools):
             np.testing.assert_array_equal(mine.leads, theirs.leads)
 
 
-def test_a_worker_that_finds_no_room_holds_nobody_up(pools, monkeypatch):
+def test_a_worker_that_finds_no_room_holds_nobody_up(pools, monkeypatch, caplog):
     """As when a machine of a cluster is lost: the worker in place of the dead one waits for room for ever."""
     import ray
 
@@ -170,7 +170,9 @@ def test_a_worker_that_finds_no_room_holds_nobody_up(pools, monkeypatch):
         nowhere = ray.remote(num_cpus=0, resources={"nowhere": 1})(pool.kind)
         monkeypatch.setattr(pool, "_one", nowhere.remote)
         ray.kill(pool._workers[0])
+        monkeypatch.setattr(job, "LATE", 0.0)
         assert found() == here
+        assert "1 of the workers found no room yet; the others go on without them" in caplog.messages
         assert found() == here, "the next job, with the one that still waits among the workers"
         ray.kill(pool._workers[1])
         monkeypatch.setattr(job, "BEGINNING", 1.0)
