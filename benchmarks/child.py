@@ -6,7 +6,6 @@ import json
 import os
 import sys
 import time
-from array import array
 from collections.abc import Callable
 
 import numpy as np
@@ -105,6 +104,7 @@ def store(samples: str) -> dict:
 
     from benchmarks import fabricate
     from corrsteer_core.engine.batches import plan
+    from corrsteer_core.models.prompts import Prompts
     from corrsteer_core.runs.fit import training_activations
     from corrsteer_core.storage.reading import Reader
     from corrsteer_core.storage.writing import Writer
@@ -117,7 +117,7 @@ def store(samples: str) -> dict:
         stored = time.perf_counter()
         with Writer(run) as opened:
             finished = set(opened.query("SELECT sample FROM samples WHERE outcome IS NOT NULL")["sample"])
-            batches = plan([array("i", [1] * (20 + number % 30)) for number in range(count)], 64, 24)
+            batches = plan(Prompts([1] * (20 + number % 30) for number in range(count)), 64, 24)
             done = frozenset(range(len(finished)))
             assert all(done.issuperset(batch) for batch in batches)
         planned, peak = time.perf_counter(), own_peak()
@@ -127,6 +127,41 @@ def store(samples: str) -> dict:
     seconds = (stored - started, planned - stored, read - planned)
     names = ("storing and publishing", "resuming and planning", "reading")
     return {name: one / count for name, one in zip(names, seconds, strict=True)} | {"peak": peak, "read": own_peak()}
+
+
+def driver(samples: str) -> dict:
+    """The process that gives so many samples to a worker, which makes its answers up, and stores what comes; peak memory."""
+    import tempfile
+    from dataclasses import replace
+    from importlib import import_module
+
+    from benchmarks import subjects
+    from benchmarks.workers import Inventing
+    from corrsteer_core.method.collecting import collect
+    from corrsteer_core.method.run_setup import Setup
+    from corrsteer_core.runs.prompt_style import PromptStyle
+    from corrsteer_core.runs.run_config import RunConfig
+    from corrsteer_core.saes.sae import ref_of
+    from corrsteer_core.tasks import Item, get_task
+    from corrsteer_core.workers.pool import spread_over
+    from corrsteer_core.workers.ray_pool import RayPool
+
+    made = subjects.tiny()
+    model, saes = replace(made.model, tokenizer=import_module("tests.made.models").tokenizer()), made.saes[:2]
+    items = [
+        Item(id=f"sample-{number:06d}", prompt=f"text {number}", split="train", target="A")
+        for number in range(int(samples))
+    ]
+    refs = tuple(ref_of(sae) for sae in saes)
+    config = RunConfig("sentiment", model.name, model.fingerprint, "float32", refs, PromptStyle(chat=False), 1)
+    with tempfile.TemporaryDirectory(prefix="corrsteer-bench-") as folder:
+        os.environ["CORRSTEER_CACHE"] = folder
+        setup = Setup(config.run_id(items), config, model, saes, get_task("sentiment"), items)
+        with RayPool(1, kind=Inventing) as pool, spread_over(pool):
+            collect(setup, batch_size=64)
+            collected = own_peak()
+            collect(setup)  # which finds all of it there
+    return {"peak": own_peak(), "collected": collected}
 
 
 def idle() -> dict:
@@ -141,5 +176,6 @@ if __name__ == "__main__":
         "collect": collect,
         "idle": idle,
         "store": store,
+        "driver": driver,
     }
     print(json.dumps(measures[sys.argv[1]](*sys.argv[2:])))

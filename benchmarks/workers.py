@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from benchmarks import subjects
 from benchmarks.measure import Row, child, interleaved, ratios, shown
+from corrsteer_core.engine.answer_work import Answers
 from corrsteer_core.engine.batches import answers
 from corrsteer_core.models.conditions import threads
 from corrsteer_core.workers.parts import Parts
@@ -81,6 +85,34 @@ class Waiting:
         return Finished(unit.number, Parts(Path(unit.folder)).write(unit.number, b"waited"))
 
 
+class Inventing:
+    """A worker that makes up what a model would answer: one token, and one in forty features."""
+
+    def __init__(self, place: Place) -> None:
+        self._job, self._work = "", None
+
+    def about(self) -> dict[str, Any]:
+        return {"pid": 0, "processor": "none", "torch": "none"}
+
+    def do(self, held: list[Any], unit: Unit) -> Finished:
+        if self._job != unit.job:  # as a real one: fetched once a job
+            import ray
+
+            self._job, self._work = unit.job, ray.get(held[0])
+        work: Any = self._work
+        count = len(unit.batch)
+        random = torch.Generator().manual_seed(unit.number)
+        pooled = [torch.rand(count, ref.d_sae, generator=random) for ref in work.pooled]
+        invented = Answers(
+            unit.batch,
+            [[[70 + place % 5]] for place in unit.batch],
+            [z * (z > 0.975) for z in pooled],
+            leads=np.ones((count, 1)),
+        )
+        data = work.encode([invented])
+        return Finished(unit.number, Parts(Path(unit.folder)).write(unit.number, data))
+
+
 @dataclass(frozen=True)
 class _Nothing:
     """Work whose batches say for how many milliseconds to wait."""
@@ -123,6 +155,10 @@ def _samples(sizes: Sizes) -> Iterator[Row]:
         ratio = many[part] / few[part]
         detail = f"{1000 * few[part]:.3f} ms and {1000 * many[part]:.3f} ms a sample"
         yield Row(f"{part}, cost of a sample, {names}", "each other", ratio, (ratio, ratio), 1.1, detail=detail)
+    shared = [child("driver", str(samples))["peak"] for samples in sizes.samples]
+    ratio = shared[1] / shared[0]
+    detail = f"{shared[0] / 2**20:,.0f} MiB and {shared[1] / 2**20:,.0f} MiB; the samples themselves are 25 MiB of it"
+    yield Row(f"peak memory of sharing out, {names}", "each other", ratio, (ratio, ratio), 1.1, detail=detail)
     for name, key in (("storing", "peak"), ("storing, then reading a layer", "read")):
         ratio = many[key] / few[key]
         detail = f"{few[key] / 2**20:,.0f} MiB and {many[key] / 2**20:,.0f} MiB"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from array import array
 
 from corrsteer_core.base.progress import Progress, silent
 from corrsteer_core.engine.batches import answers
@@ -11,25 +10,24 @@ from corrsteer_core.engine.generation import check_length
 from corrsteer_core.engine.pooling import sparse_rows
 from corrsteer_core.method.run_setup import Setup, kept_conditions
 from corrsteer_core.models.limits import held_to, prompts_that_fit
-from corrsteer_core.models.prompts import answer_text, render
+from corrsteer_core.models.prompts import Prompts, answer_text, render
 from corrsteer_core.runs.fit import FitSettings, fit
 from corrsteer_core.storage.run_folder import run_path
-from corrsteer_core.storage.writing import Writer
+from corrsteer_core.storage.writing import TOGETHER, Writer
+from corrsteer_core.tasks import Item
 from corrsteer_core.workers.pool import conditions_now
 
 
 def collect(setup: Setup, *, batch_size: int | None = None, progress: Progress = silent) -> None:
     """Generate for every sample that is still missing and store outputs, outcomes and pooled activations."""
-    # As arrays: a list of numbers takes eight times as much, and those of all samples are there to the end.
-    prompts = [array("i", render(setup.model, item.prompt, setup.config.style)) for item in setup.items]
+    prompts = Prompts(render(setup.model, item.prompt, setup.config.style) for item in setup.items)
     tokens = setup.config.max_new_tokens
     check_length(setup.model, prompts, tokens)  # before there is a run
     with Writer(setup.run) as store:
         fitting = batch_size or prompts_that_fit(setup.model, prompts, tokens)
         size = store.begin(setup.config, setup.items, fitting, conditions_now(setup.model).to_json())
         model = held_to(setup.model, kept_conditions(store.query("SELECT conditions FROM runs")))
-        finished = set(store.query("SELECT sample FROM samples WHERE outcome IS NOT NULL")["sample"])
-        skip = frozenset(place for place, item in enumerate(setup.items) if item.id in finished)
+        skip = _answered(store, setup.items)
         done = len(skip)
 
         def on_progress(prompts_of_batch: float) -> None:
@@ -51,6 +49,17 @@ def collect(setup: Setup, *, batch_size: int | None = None, progress: Progress =
             _store_batch(store, setup, batch.prompts, [row[0] for row in batch.tokens], batch.pooled or [], took)
             done += len(batch.prompts)
             on_progress(0)
+
+
+def _answered(store: Writer, items: list[Item]) -> frozenset[int]:
+    """Places of the items that need no answer any more."""
+    found = store.connection.execute("SELECT sample FROM samples WHERE outcome IS NOT NULL")
+    places: dict[str, int] = {}
+    answered: set[int] = set()
+    while rows := found.fetchmany(TOGETHER):  # all ids at once would stay in memory
+        places = places or {item.id: place for place, item in enumerate(items)}
+        answered.update(places[sample] for (sample,) in rows)
+    return frozenset(answered)
 
 
 def _store_batch(

@@ -74,6 +74,20 @@ def connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection
         raise unreadable(path, error) from error
 
 
+def checkpoint(connection: duckdb.DuckDBPyConnection) -> None:
+    """Fold the log of an open file into it, and let go of what DuckDB remembers of the file.
+
+    It would keep all that it has written in memory, up to four fifths of the machine's; and each of its threads needs room
+    of its own to write.
+    """
+    connection.execute("SET threads = 1")
+    connection.execute("CHECKPOINT")
+    connection.execute("RESET threads")
+    with suppress(duckdb.Error):  # as far as it goes: what is in use stays
+        connection.execute("SET memory_limit = '1MB'")
+    connection.execute("RESET memory_limit")
+
+
 def stop_queries() -> None:
     """Let every query that is being answered end with an error, in DuckDB's own threads too."""
     for connection in list(_opened):

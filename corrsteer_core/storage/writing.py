@@ -22,6 +22,7 @@ from corrsteer_core.storage.database import (
     LOG,
     PRIVATE,
     check_file,
+    checkpoint,
     connect,
     copy_whole,
     locked,
@@ -41,6 +42,8 @@ PATIENCE = 30.0
 """Seconds that a short write waits for another writer of the same run."""
 TOGETHER = 1024
 """Samples of a new run that are put into rows at once: those of all would be in memory twice more."""
+LONGEST_LOG = 2**20
+"""Bytes."""
 PUBLISH_SHARE = 0.05  # of a writer's time may go into publishing what it has so far
 
 
@@ -117,7 +120,7 @@ class Writer:
     def _checkpoint(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Fold the log into the file; closing would do it too, but not say why it could not."""
         try:
-            connection.execute("CHECKPOINT")
+            checkpoint(connection)
         except duckdb.Error as error:
             raise unwritable(self.run, self.private, error) from error
 
@@ -201,7 +204,7 @@ class Writer:
         started = time.monotonic()
         if not now and started - self._published_at < self._publish_cost / PUBLISH_SHARE:
             return
-        self.connection.execute("CHECKPOINT")
+        checkpoint(self.connection)
         with self._on_disk():
             copy_whole(self.private, self.published)
         self._published_at = time.monotonic()
@@ -218,6 +221,7 @@ class Writer:
         self.connection.execute("DELETE FROM samples")  # of a writer that was stopped here: without a row in `runs`
         for start in range(0, len(items), TOGETHER):
             self._insert("samples", _unanswered(items[start : start + TOGETHER]))
+            self._fold_long_log()
         with self.transaction():
             self.connection.execute(
                 "INSERT INTO runs (run, created, config, batch_size) VALUES (?, ?, ?, ?)",
@@ -258,7 +262,13 @@ class Writer:
             for layer, (rows, features, values) in active.items():
                 frame = pd.DataFrame({"sample": names[rows], "feature": features, "value": values})
                 self._insert("activations", frame.assign(layer=layer))
+        self._fold_long_log()
         self.publish()
+
+    def _fold_long_log(self) -> None:
+        """Keep the log short, and with it what DuckDB has in memory."""
+        if self._log.exists() and self._log.stat().st_size > LONGEST_LOG:
+            checkpoint(self.connection)
 
     def replace(self, table: str, frame: pd.DataFrame) -> None:
         """Put a new content in place of a table's old one."""

@@ -421,3 +421,19 @@ def test_publishing_takes_a_bounded_share_of_the_time(monkeypatch):
         assert copies == []
         writer.publish(now=True)
         assert len(copies) == 1
+
+
+def test_what_duckdb_remembers_of_a_file_does_not_grow_with_it():
+    held = []
+    with writing.Writer("long") as store:
+        for start in range(0, 200_000, 20_000):
+            rows = pd.DataFrame({"sample": [f"{place:09d}" for place in range(start, start + 20_000)], "value": 1.0})
+            with store.transaction():
+                store._insert("activations", rows)
+            database.checkpoint(store.connection)
+            ((kept,),) = store.connection.execute("SELECT sum(memory_usage_bytes) FROM duckdb_memory()").fetchall()
+            held.append(kept)
+        assert len(store.query("SELECT DISTINCT sample FROM activations")) == 200_000
+        ((limit,),) = store.connection.execute("SELECT current_setting('memory_limit')").fetchall()
+        assert "GiB" in limit, "the limit is the machine's again"
+    assert max(held) < 2**21
