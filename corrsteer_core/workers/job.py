@@ -102,7 +102,7 @@ class Job:
             self.alive_at = time.monotonic()
             if self.starting and not self.told and time.monotonic() - self.began > LATE:
                 self.told = True
-                log.warning("%d of the workers found no room yet; the others go on without them", len(self.starting))
+                log.warning("%d of the workers are not there yet; the others go on without them", len(self.starting))
         elif time.monotonic() - self.alive_at > BEGINNING:
             raise CorrSteerError(
                 f"No worker is left, and none could be started for {BEGINNING:.0f} seconds: the machines that they ran on are gone, "

@@ -172,7 +172,7 @@ def test_a_worker_that_finds_no_room_holds_nobody_up(pools, monkeypatch, caplog)
         ray.kill(pool._workers[0])
         monkeypatch.setattr(job, "LATE", 0.0)
         assert found() == here
-        assert "1 of the workers found no room yet; the others go on without them" in caplog.messages
+        assert "1 of the workers are not there yet; the others go on without them" in caplog.messages
         assert found() == here, "the next job, with the one that still waits among the workers"
         ray.kill(pool._workers[1])
         monkeypatch.setattr(job, "BEGINNING", 1.0)
