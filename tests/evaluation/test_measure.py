@@ -22,7 +22,7 @@ from corrsteer_core.evaluation.trials import trial, unsteered_and
 from corrsteer_core.inspection import playground
 from corrsteer_core.method import candidates, difference_baseline, run_setup, selecting
 from corrsteer_core.method.validation import Tried
-from corrsteer_core.models import limits
+from corrsteer_core.models import devices, limits
 from corrsteer_core.models.prompts import render
 from corrsteer_core.reporting import report_contents
 from corrsteer_core.reporting.verdict import verdict
@@ -127,8 +127,8 @@ def test_a_set_of_a_float32_run_is_measured_in_float32(loaded, steering, run, mo
     assert stored_run.stored(run)[0].dtype == "float32"
     asked = []
 
-    def load(name, *, dtype=None, **_):
-        asked.append((name, dtype))
+    def load(name, *, dtype=None, like="", **_):
+        asked.append((name, dtype or devices.dtype_to_go_on(like)))
         return model
 
     monkeypatch.delenv("CORRSTEER_DTYPE", raising=False)

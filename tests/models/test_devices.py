@@ -97,7 +97,7 @@ def test_the_type_that_is_asked_for_is_taken_whatever_the_hardware_does(folder, 
     with pytest.raises(CorrSteerError, match=r"^\$CORRSTEER_DTYPE names the type 'half'; say float32 or bfloat16"):
         load_model(name)
     monkeypatch.delenv(devices.DTYPE_VARIABLE)
-    assert devices.dtype_to_go_on("float32") == torch.float32
+    assert devices.dtype_to_go_on("float32") == load_model(name, like="float32").dtype == torch.float32
     assert devices.dtype_to_go_on("bfloat16, float32 head") is None
 
 
