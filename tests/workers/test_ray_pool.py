@@ -31,7 +31,8 @@ from corrsteer_core.saes.activation_files import collect
 from corrsteer_core.saes.sae import load_saes, ref_of
 from corrsteer_core.storage.run_folder import database_path
 from corrsteer_core.tasks import get_task, load_items
-from corrsteer_core.workers import job, ray_pool
+from corrsteer_core.workers import ray_pool
+from corrsteer_core.workers.actor import Worker
 from corrsteer_core.workers.parts import parts_dir
 from corrsteer_core.workers.pool import spread_over
 from tests.made.runs import load, make_run, steering_set
@@ -152,35 +153,6 @@ def test_what_does_more_than_add_is_the_same_too(pools):
             np.testing.assert_array_equal(mine.leads, theirs.leads)
 
 
-def test_a_worker_that_finds_no_room_holds_nobody_up(pools, monkeypatch, caplog):
-    """As when a machine of a cluster is lost: the worker in place of the dead one waits for room for ever."""
-    import ray
-
-    model, _ = load()
-    prompts = [[1, 2, 3 + place, 7] for place in range(12)]
-
-    def found():
-        return [one.tokens for one in answers(model, prompts, max_new_tokens=5, batch_size=2)]
-
-    with threads(1):
-        here = found()
-    pool = pools[2]
-    with spread_over(pool):
-        assert found() == here
-        nowhere = ray.remote(num_cpus=0, resources={"nowhere": 1})(pool.kind)
-        monkeypatch.setattr(pool, "_one", nowhere.remote)
-        ray.kill(pool._workers[0])
-        monkeypatch.setattr(job, "LATE", 0.0)
-        assert found() == here
-        assert "1 of the workers are not there yet; the others go on without them" in caplog.messages
-        assert found() == here, "the next job, with the one that still waits among the workers"
-        ray.kill(pool._workers[1])
-        monkeypatch.setattr(job, "BEGINNING", 1.0)
-        with pytest.raises(CorrSteerError, match=r"^No worker is left, and none could be started for 1 seconds: "):
-            found()
-    pool.end_workers()
-
-
 def test_machines_of_a_cluster_may_join_a_little_later(monkeypatch, caplog):
     ray = pytest.importorskip("ray")
     cores = iter([2, 2, 5, 5, 6])
@@ -195,18 +167,16 @@ def test_machines_of_a_cluster_may_join_a_little_later(monkeypatch, caplog):
     assert ray_pool.RayPool(9)._room("CPU", 1) == 5, "nobody joins a Ray of our own"
 
 
-def test_weights_in_fewer_bits_reach_workers_that_this_process_tells_of_them(pools):
+def test_weights_in_fewer_bits_reach_workers_that_do_not_see_this_process_s_environment(monkeypatch):
     pytest.importorskip("bitsandbytes")
-    model = load_model(load()[0].name, dtype=torch.float32, quantize="8bit")
-    prompts = [[1, 2, 3 + place, 7] for place in range(6)]
-
-    def found():
-        return [(one.tokens, one.leads.tolist()) for one in answers(model, prompts, max_new_tokens=5, batch_size=3)]
-
-    with threads(1):
-        here = found()
-    with spread_over(pools[1]):  # the environment says nothing of bits, there as here
-        assert found() == here
+    name = load()[0].name
+    model = load_model(name, dtype=torch.float32, quantize="8bit")
+    told = []
+    monkeypatch.setattr(ray_pool.RayPool, "_begun", lambda self, place: told.append(place) or [])
+    pool = ray_pool.RayPool(1)
+    pool._workers_for(model, pool.conditions(model))
+    there = Worker(told[0])._loaded()
+    assert (there.fingerprint, there.arithmetic) == (model.fingerprint, model.arithmetic)
 
 
 @pytest.mark.parametrize("kind", [prediction.CLASSES, prediction.ANSWERS])
