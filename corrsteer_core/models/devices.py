@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
-import warnings
 from typing import Any
 
 import torch
@@ -70,7 +70,7 @@ def quantization(asked: str, dtype: torch.dtype) -> Any:
         )
     from transformers import BitsAndBytesConfig
 
-    warnings.filterwarnings("ignore", "MatMul8bitLt: inputs will be cast")  # it says so of every batch
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it says of every product in which type it is computed
     if asked == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0)
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)

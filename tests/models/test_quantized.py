@@ -93,8 +93,11 @@ def test_a_prompt_beside_one_with_large_numbers_keeps_its_answer(folder_of):
 
 @pytest.mark.parametrize("asked", QUANTIZED)
 @pytest.mark.parametrize("architecture", ["llama", "gemma2", "gpt2", "qwen3"])
-def test_a_batch_gives_what_its_prompts_give_alone_and_scale_nought_changes_nothing(folder_of, architecture, asked):
+def test_a_batch_gives_what_its_prompts_give_alone_and_scale_nought_changes_nothing(
+    folder_of, architecture, asked, capsys, caplog
+):
     model = load_model(folder_of(architecture), dtype=torch.float32, quantize=asked)
+    capsys.readouterr()
     sae = random_sae(model, 1, d_sae=40)
     asks = prompts(model)
     (both,) = answers(model, asks, max_new_tokens=6, saes=[sae], batch_size=5)
@@ -105,6 +108,8 @@ def test_a_batch_gives_what_its_prompts_give_alone_and_scale_nought_changes_noth
     nought = {sae.point: torch.zeros(model.d_model)}
     (steered,) = answers(model, asks, max_new_tokens=6, variants=[UNSTEERED, nought], batch_size=5)
     assert all(first == second for first, second in steered.tokens)
+    assert capsys.readouterr() == ("", "")
+    assert not caplog.messages
 
 
 @pytest.mark.parametrize("asked", QUANTIZED)
