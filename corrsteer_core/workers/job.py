@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.base.hub_errors import first_line
 from corrsteer_core.workers.parts import Parts
 from corrsteer_core.workers.units import Finished, Unit
 from corrsteer_core.workers.work import Work
@@ -138,11 +139,11 @@ class Job:
             log.warning("a worker died; its %d prompts are given to another", len(unit.batch))
             self.waiting.appendleft(unit)
         else:
-            log.warning("a worker died while it started; another is started")
+            log.warning("a worker died while it started (%s); another is started", first_line(error))
         if self.deaths > self.bearable:
             raise CorrSteerError(
                 f"Workers died {self.deaths} times without finishing a batch, killed from outside or by the system for lack of "
-                f"memory ({str(error).strip().splitlines()[0]}); what was finished is kept: go on with fewer --workers."
+                f"memory ({first_line(error)}); what was finished is kept: go on with fewer --workers."
             )
         another = self.another(worker)
         self.starting[another.about.remote()] = another

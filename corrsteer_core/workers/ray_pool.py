@@ -23,7 +23,7 @@ from corrsteer_core.models.limits import conditions_of
 from corrsteer_core.models.loading import EMBEDDED, Model
 from corrsteer_core.workers.actor import Worker
 from corrsteer_core.workers.cluster import joined
-from corrsteer_core.workers.job import Job
+from corrsteer_core.workers.job import LATE, Job
 from corrsteer_core.workers.parts import Parts
 from corrsteer_core.workers.units import Place, Unit
 from corrsteer_core.workers.work import OnProgress, Work, job_name
@@ -107,7 +107,10 @@ class RayPool:
         return self._workers
 
     def _begun(self, place: Place) -> list[Any]:
-        """Workers, on their way. Raises CorrSteerError where there is no room for as many as were asked for."""
+        """Workers, most of them there. Raises CorrSteerError where there is no room for as many as were asked for, and for
+        those that would not compute the same numbers."""
+        import ray
+
         kind, each_takes = self._needs(place)
         room = self._room(kind, each_takes)
         wanted = self.count or max(1, room)
@@ -115,8 +118,14 @@ class RayPool:
             cores = "core" if each_takes == 1 else "cores"
             each = "a GPU of its own" if kind == "GPU" else f"{each_takes} {cores}"
             raise CorrSteerError(f"{wanted} workers were asked for; each takes {each}, and there is room for {room}.")
+        workers = [self._one(place) for _ in range(wanted)]
         self._about = {}
-        return [self._one(place) for _ in range(wanted)]
+        # All that are there soon are looked at before any of them computes; who is late, or dies, is the job's matter.
+        asked = [worker.about.remote() for worker in workers]
+        for there in ray.wait(asked, num_returns=len(asked), timeout=LATE)[0]:
+            with suppress(ray.exceptions.RayError):
+                self._check_newcomer(ray.get(there))
+        return workers
 
     def _room(self, kind: str, each_takes: int) -> int:
         """Workers that fit. Machines of a cluster that were started with this command may join a little later."""

@@ -8,10 +8,12 @@ from types import SimpleNamespace
 import pytest
 
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.models.conditions import Conditions, Limits
 from corrsteer_core.workers import job
 from corrsteer_core.workers.job import Job
 from corrsteer_core.workers.parts import Parts
-from corrsteer_core.workers.units import Finished, Unit
+from corrsteer_core.workers.ray_pool import RayPool
+from corrsteer_core.workers.units import Finished, Place, Unit
 
 ALIKE = {"processor": "one", "torch": "2"}
 
@@ -30,9 +32,9 @@ class Asked:
 class Fake:
     """A worker that answers `does` batches and then dies; `comes` says whether it is ever there."""
 
-    def __init__(self, parts: Parts, does: int = 1000, *, comes: bool = True) -> None:
+    def __init__(self, parts: Parts, does: int = 1000, *, comes: bool = True, **about: str) -> None:
         self.parts, self.left, self.given = parts, does, []
-        self.about = SimpleNamespace(remote=lambda: Asked(ALIKE if comes else None))
+        self.about = SimpleNamespace(remote=lambda: Asked(ALIKE | about if comes else None))
         self.do = SimpleNamespace(remote=self._do)
 
     def _do(self, held: list, unit: Unit) -> Asked:
@@ -118,3 +120,14 @@ def test_workers_that_only_die_end_the_job(parts):
     run = begun(parts, [Fake(parts, 0)], lambda dead: Fake(parts, 0))
     with pytest.raises(CorrSteerError, match=rf"^Workers died {job.DEATHS + 1} times without finishing a batch"):
         done(run)
+
+
+def test_workers_that_differ_are_refused_before_any_of_them_computes(parts, monkeypatch):
+    pool, made = RayPool(3), [Fake(parts, comes=False), Fake(parts), Fake(parts, processor="another")]
+    monkeypatch.setattr(pool, "_room", lambda kind, each_takes: 3)
+    workers = iter(made)
+    monkeypatch.setattr(pool, "_one", lambda place: next(workers))
+    place = Place("tiny", "0" * 12, "float32", "", Conditions("cpu", 1, Limits(1, 1, 1)))
+    with pytest.raises(CorrSteerError, match="The workers have different processors \\(another, one\\)"):
+        pool._begun(place)
+    assert [one.given for one in made] == [[], [], []]
