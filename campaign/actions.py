@@ -63,7 +63,11 @@ class Action:
         """Do it, in the process at hand."""
         if self.name == "upload":
             return _uploaded()
-        return main.main([part.replace("CACHE", str(cache)) for part in self.arguments])
+        return main.main(self.words(cache))
+
+    def words(self, cache: Path) -> list[str]:
+        """The command's words, on a cache."""
+        return [part.replace("CACHE", str(cache)) for part in self.arguments]
 
 
 def _uploaded() -> int:
@@ -100,6 +104,11 @@ def actions(place: Place) -> list[Action]:
         words = ("export", "--set", kept, "--format", kind, "--out", f"CACHE/x.{ending}", "--force", "--quiet")
         found.append(Action(f"export {kind}", words, outputs=outputs))
     return found
+
+
+def shared_out(place: Place) -> list[Action]:
+    """Those whose work is shared among workers."""
+    return [one for one in actions(place) if one.name in ("fit", "try")]
 
 
 def content(cache: Path, outputs: Sequence[str], run: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from campaign.actions import Action, Place, actions
+from campaign.actions import Action, Place, shared_out
 from campaign.interruptions import Known, afterwards
 from campaign.tally import Bounds, Tally
 
@@ -39,7 +39,7 @@ def dead_workers(place: Place, known: Known, seed: int, bounds: Bounds) -> Tally
         tally.left_out = "Ray is not installed"
         return tally
     rng = random.Random(seed)
-    chosen = [one for one in actions(place) if one.name in ("fit", "try")]
+    chosen = shared_out(place)
     until, command = time.monotonic() + bounds.seconds, 0
     while tally.trials < bounds.trials and (not tally.trials or time.monotonic() < until):
         action = chosen[command // 2 % len(chosen)]
@@ -58,9 +58,8 @@ def dead_workers(place: Place, known: Known, seed: int, bounds: Bounds) -> Tally
 
 
 def _begun(action: Action, cache: Path) -> subprocess.Popen[str]:
-    words = [part.replace("CACHE", str(cache)) for part in action.arguments]
     return subprocess.Popen(
-        [sys.executable, "-m", "corrsteer_core", *words, "--workers", str(WORKERS)],
+        [sys.executable, "-m", "corrsteer_core", *action.words(cache), "--workers", str(WORKERS)],
         env={**os.environ, "CORRSTEER_CACHE": str(cache), "OMP_NUM_THREADS": str(WORKERS)},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip

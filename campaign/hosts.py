@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from campaign.actions import Action, Place, actions
+from campaign.actions import Action, Place, shared_out
 from campaign.interruptions import Known, afterwards
 from campaign.tally import Bounds, Tally
 
@@ -40,7 +40,7 @@ def hosts(place: Place, known: Known, seed: int, bounds: Bounds) -> Tally:
     if tally.left_out:
         return tally
     rng = random.Random(seed)
-    chosen = [one for one in actions(place) if one.name in ("fit", "try")]
+    chosen = shared_out(place)
     for nth in bounds.numbers():
         way = WAYS[nth % len(WAYS)]
         action = chosen[nth // len(WAYS) % len(chosen)]
@@ -111,10 +111,9 @@ def _begin_ray(host: str, folder: Path, settings: dict[str, str], hidden: Path |
 
 def _tried(action: Action, cache: Path, way: str, moment: float, settings: dict[str, str]) -> str:
     """What is wrong with how a command on the first host ended."""
-    words = [part.replace("CACHE", str(cache)) for part in action.arguments]
     process = subprocess.Popen(
         [
-            *("ip", "netns", "exec", FIRST, sys.executable, "-m", "corrsteer_core", *words),
+            *("ip", "netns", "exec", FIRST, sys.executable, "-m", "corrsteer_core", *action.words(cache)),
             *("--ray", f"{HOSTS[FIRST]}:{PORT}"),
         ],
         env={**os.environ, **settings, "CORRSTEER_CACHE": str(cache)},
