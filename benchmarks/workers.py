@@ -85,14 +85,11 @@ class Waiting:
         return Finished(unit.number, Parts(Path(unit.folder)).write(unit.number, b"waited"))
 
 
-class Inventing:
+class Inventing(Waiting):
     """A worker that makes up what a model would answer: one token, and one in forty features."""
 
     def __init__(self, place: Place) -> None:
         self._job, self._work = "", None
-
-    def about(self) -> dict[str, Any]:
-        return {"pid": 0, "processor": "none", "torch": "none"}
 
     def do(self, held: list[Any], unit: Unit) -> Finished:
         if self._job != unit.job:  # as a real one: fetched once a job
@@ -157,7 +154,7 @@ def _samples(sizes: Sizes) -> Iterator[Row]:
         yield Row(f"{part}, cost of a sample, {names}", "each other", ratio, (ratio, ratio), 1.1, detail=detail)
     shared = [child("driver", str(samples))["peak"] for samples in sizes.samples]
     ratio = shared[1] / shared[0]
-    detail = f"{shared[0] / 2**20:,.0f} MiB and {shared[1] / 2**20:,.0f} MiB; the samples themselves are 25 MiB of it"
+    detail = f"{shared[0] / 2**20:,.0f} MiB and {shared[1] / 2**20:,.0f} MiB"
     yield Row(f"peak memory of sharing out, {names}", "each other", ratio, (ratio, ratio), 1.1, detail=detail)
     for name, key in (("storing", "peak"), ("storing, then reading a layer", "read")):
         ratio = many[key] / few[key]
