@@ -20,6 +20,9 @@ OBJECT_STORE = 200 * 2**20
 """Bytes: only what is asked goes through it, and parts of workers that do not see our files."""
 STARTING = 180
 """Seconds that the parts of Ray may take to start, on a machine that is busy."""
+NICENESS = 5
+"""Workers stand back a little behind the pages and the process that shares out. Ray's own 15 lets any other busy process
+starve them: beside four, on two cores, they did not start within three minutes."""
 NOT_INSTALLED = (
     "Several workers need the package ray, which is not installed; install it with: pip install 'ray>=2.60' (or leave out "
     "--workers and --ray)."
@@ -48,6 +51,7 @@ def _start(count: int | None, address: str | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_gcs_server_port_wait_time_s", str(STARTING))
     os.environ.setdefault("RAY_raylet_start_wait_time_s", str(STARTING))
+    os.environ.setdefault("RAY_worker_niceness", str(NICENESS))
     if address is None:
         # A token for this Ray alone: nobody else on this machine can give its workers something to do. Ray asks for one
         # by itself, unless it is told otherwise.

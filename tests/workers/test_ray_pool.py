@@ -31,7 +31,7 @@ from corrsteer_core.saes.activation_files import collect
 from corrsteer_core.saes.sae import load_saes, ref_of
 from corrsteer_core.storage.run_folder import database_path
 from corrsteer_core.tasks import get_task, load_items
-from corrsteer_core.workers import ray_pool
+from corrsteer_core.workers import cluster, ray_pool
 from corrsteer_core.workers.actor import Worker
 from corrsteer_core.workers.parts import parts_dir
 from corrsteer_core.workers.pool import spread_over
@@ -331,6 +331,7 @@ def test_workers_end_within_ten_seconds(pools, tmp_path, monkeypatch):
     collected(tmp_path / "there", monkeypatch, pools[2])
     alive = workers_of(pools[2])
     assert len(set(alive)) == 2
+    assert {psutil.Process(pid).nice() - psutil.Process().nice() for pid in alive} == {cluster.NICENESS}
     pools[2].end_workers()
     _, still = psutil.wait_procs([psutil.Process(pid) for pid in alive if psutil.pid_exists(pid)], timeout=10)
     assert still == []
