@@ -27,7 +27,7 @@ def answers(
     pooling: str = DEFAULT_POOLING,
     batch_size: int | None = None,
     choose: Choose = greedy,
-    skip: frozenset[int] = frozenset(),
+    skip: frozenset[int] | set[int] = frozenset(),
     classes: Sequence[ClassTokens] = (),
     on_progress: Callable[[float], None] = lambda prompts: None,
 ) -> Iterator[Answers]:

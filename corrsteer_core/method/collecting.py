@@ -51,7 +51,7 @@ def collect(setup: Setup, *, batch_size: int | None = None, progress: Progress =
             on_progress(0)
 
 
-def _answered(store: Writer, items: list[Item]) -> frozenset[int]:
+def _answered(store: Writer, items: list[Item]) -> set[int]:
     """Places of the items that need no answer any more."""
     found = store.connection.execute("SELECT sample FROM samples WHERE outcome IS NOT NULL")
     places: dict[str, int] = {}
@@ -59,7 +59,7 @@ def _answered(store: Writer, items: list[Item]) -> frozenset[int]:
     while rows := found.fetchmany(TOGETHER):  # all ids at once would stay in memory
         places = places or {item.id: place for place, item in enumerate(items)}
         answered.update(places[sample] for (sample,) in rows)
-    return frozenset(answered)
+    return answered
 
 
 def _store_batch(

@@ -28,6 +28,8 @@ PRIVATE = "writing.duckdb"
 LOG = ".wal"
 """Ending of DuckDB's write-ahead log, beside the file."""
 LOCK = "writer.lock"
+ROWS_TOGETHER = 30_720
+"""Rows that DuckDB compresses and writes at once, a quarter of its own: a change of one row brings all of them into memory."""
 _opened: WeakSet[duckdb.DuckDBPyConnection] = WeakSet()
 """Connections of this process; Ctrl-C ends their queries."""
 
@@ -66,12 +68,24 @@ def migrations_in(connection: duckdb.DuckDBPyConnection) -> int:
 def connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
     """Open a run's file. Raises CorrSteerError, DamagedError if the file is the reason."""
     try:
-        connection = duckdb.connect(str(path), read_only=read_only)
+        connection = duckdb.connect(str(path), read_only=True) if read_only else _for_writing(path)
         _opened.add(connection)
         connection.execute("SELECT 1 FROM duckdb_tables()")
         return connection
     except duckdb.Error as error:
         raise unreadable(path, error) from error
+
+
+def _for_writing(path: Path) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(config={"temp_directory": f"{path}.tmp"})  # as beside a file opened by its name
+    try:
+        name = str(path).replace("'", "''")  # ATTACH takes no parameters
+        connection.execute(f"ATTACH '{name}' AS run (ROW_GROUP_SIZE {ROWS_TOGETHER})")
+        connection.execute("USE run")
+        return connection
+    except BaseException:
+        connection.close()
+        raise
 
 
 def checkpoint(connection: duckdb.DuckDBPyConnection) -> None:

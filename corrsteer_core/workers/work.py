@@ -40,5 +40,8 @@ class Work(Protocol[T]):
 
 def job_name(model: Model, conditions: Conditions, work: Work, batches: Sequence[Sequence[int]]) -> str:
     """16 hex digits of all that the results of a job depend on: the same job asked again has the same name."""
-    about = [model.fingerprint, model.arithmetic, asdict(conditions), [list(batch) for batch in batches]]
-    return hashlib.sha256(json.dumps(about).encode() + work.identity()).hexdigest()[:16]
+    digest = hashlib.sha256(json.dumps([model.fingerprint, model.arithmetic, asdict(conditions)]).encode())
+    for batch in batches:  # one by one: all of them as one text would be many times what they take
+        digest.update(json.dumps(list(batch)).encode())
+    digest.update(work.identity())
+    return digest.hexdigest()[:16]
