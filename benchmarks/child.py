@@ -104,6 +104,7 @@ def store(samples: str) -> dict:
 
     from benchmarks import fabricate
     from corrsteer_core.engine.batches import plan
+    from corrsteer_core.method.collecting import answered
     from corrsteer_core.models.prompts import Prompts
     from corrsteer_core.runs.fit import training_activations
     from corrsteer_core.storage.reading import Reader
@@ -116,10 +117,9 @@ def store(samples: str) -> dict:
         run = fabricate.make_run(samples=count, layers=2, d_sae=1000, rows=40 * count)
         stored = time.perf_counter()
         with Writer(run) as opened:
-            finished = set(opened.query("SELECT sample FROM samples WHERE outcome IS NOT NULL")["sample"])
+            finished = answered(opened, fabricate.items_of(count))
             batches = plan(Prompts([1] * (20 + number % 30) for number in range(count)), 64, 24)
-            done = frozenset(range(len(finished)))
-            assert all(done.issuperset(batch) for batch in batches)
+            assert all(finished.issuperset(batch) for batch in batches)
         planned, peak = time.perf_counter(), own_peak()
         with Reader(run) as reader:
             training_activations(reader, 0, 1000)

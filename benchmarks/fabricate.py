@@ -22,13 +22,18 @@ MEASURED = 231
 """Samples that `measure` makes up."""
 
 
+def items_of(samples: int) -> list[Item]:
+    """So many items of a task that there is not."""
+    return [Item(id=f"sample-{number:05d}", prompt=f"text {number}", split="train") for number in range(samples)]
+
+
 def make_run(*, samples: int, layers: int, d_sae: int, rows: int, seed: int = 0) -> str:
     """A collected run, all of it training samples, with about `rows` stored activations; returns its name.
 
     Stored batch by batch as a collection stores it. Features differ in frequency over three decades.
     """
     rng = np.random.default_rng(seed)
-    items = [Item(id=f"sample-{number:05d}", prompt=f"text {number}", split="train") for number in range(samples)]
+    items = items_of(samples)
     refs = tuple(
         SaeRef(layer, f"fabricated/{layer}", HookPoint(layer).name, f"{layer:012x}", d_sae) for layer in range(layers)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from corrsteer_core.base.progress import Progress, silent
 from corrsteer_core.engine.batches import answers
@@ -27,7 +28,7 @@ def collect(setup: Setup, *, batch_size: int | None = None, progress: Progress =
         fitting = batch_size or prompts_that_fit(setup.model, prompts, tokens)
         size = store.begin(setup.config, setup.items, fitting, conditions_now(setup.model).to_json())
         model = held_to(setup.model, kept_conditions(store.query("SELECT conditions FROM runs")))
-        skip = _answered(store, setup.items)
+        skip = answered(store, setup.items)
         done = len(skip)
 
         def on_progress(prompts_of_batch: float) -> None:
@@ -51,15 +52,15 @@ def collect(setup: Setup, *, batch_size: int | None = None, progress: Progress =
             on_progress(0)
 
 
-def _answered(store: Writer, items: list[Item]) -> set[int]:
+def answered(store: Writer, items: Sequence[Item]) -> set[int]:
     """Places of the items that need no answer any more."""
     found = store.connection.execute("SELECT sample FROM samples WHERE outcome IS NOT NULL")
     places: dict[str, int] = {}
-    answered: set[int] = set()
+    there: set[int] = set()
     while rows := found.fetchmany(TOGETHER):  # all ids at once would stay in memory
         places = places or {item.id: place for place, item in enumerate(items)}
-        answered.update(places[sample] for (sample,) in rows)
-    return answered
+        there.update(places[sample] for (sample,) in rows)
+    return there
 
 
 def _store_batch(

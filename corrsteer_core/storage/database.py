@@ -28,8 +28,8 @@ PRIVATE = "writing.duckdb"
 LOG = ".wal"
 """Ending of DuckDB's write-ahead log, beside the file."""
 LOCK = "writer.lock"
-ROWS_TOGETHER = 30_720
-"""Rows that DuckDB compresses and writes at once, a quarter of its own: a change of one row brings all of them into memory."""
+ROWS_TOGETHER = 10_240
+"""Rows that DuckDB compresses and writes at once, a twelfth of what it would take: a change of one row brings all of them into memory."""
 _opened: WeakSet[duckdb.DuckDBPyConnection] = WeakSet()
 """Connections of this process; Ctrl-C ends their queries."""
 
