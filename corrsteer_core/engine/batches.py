@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from corrsteer_core.engine.answer_work import Answers, AnswerWork
 from corrsteer_core.engine.choosing import Choose, greedy
 from corrsteer_core.engine.class_probabilities import ClassTokens
@@ -69,12 +71,13 @@ def plan(prompts: Sequence[Sequence[int]], batch_size: int, max_new_tokens: int 
 
     The first batch has `batch_size` prompts; later ones as many as take no more tokens, up to twice that.
     """
-    order = sorted(range(len(prompts)), key=lambda place: (-len(prompts[place]), place))
+    lengths = np.fromiter(map(len, prompts), dtype=np.int64, count=len(prompts)) + max_new_tokens
+    order = np.argsort(-lengths, kind="stable")
     batches: list[list[int]] = []
-    while order:
-        longest = len(prompts[order[0]]) + max_new_tokens
-        budget = batch_size * (len(prompts[batches[0][0]]) + max_new_tokens) if batches else batch_size * longest
-        size = min(budget // longest, 2 * batch_size)
-        batches.append(order[:size])
-        order = order[size:]
+    start = 0
+    while start < len(order):
+        budget = batch_size * lengths[order[0]]
+        size = int(min(budget // lengths[order[start]], 2 * batch_size))
+        batches.append(order[start : start + size].tolist())
+        start += size
     return batches
