@@ -48,6 +48,16 @@ def pick_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
+def known_bits(asked: str) -> str:
+    """What is asked for, "" for neither. Raises CorrSteerError for another word."""
+    if asked and asked not in run_config.QUANTIZED:
+        known = " or ".join(run_config.QUANTIZED)
+        raise CorrSteerError(
+            f"A model's weights cannot be kept in {asked!r}; say {known}, or unset ${QUANTIZE_VARIABLE}."
+        )
+    return asked
+
+
 def quantization(asked: str, dtype: torch.dtype) -> Any:
     """transformers' configuration of weights in so many bits, computed with in `dtype`; None where "" is asked for.
 
@@ -56,13 +66,8 @@ def quantization(asked: str, dtype: torch.dtype) -> Any:
     that weights may have are spaced as weights are (nf4); transformers takes evenly spread ones (fp4) by itself, which
     err more. Raises CorrSteerError for another word, and where the package that does it is not installed.
     """
-    if not asked:
+    if not known_bits(asked):
         return None
-    if asked not in run_config.QUANTIZED:
-        known = " or ".join(run_config.QUANTIZED)
-        raise CorrSteerError(
-            f"A model's weights cannot be kept in {asked!r}; say {known}, or unset ${QUANTIZE_VARIABLE}."
-        )
     if importlib.util.find_spec("bitsandbytes") is None:
         raise CorrSteerError(
             f"Weights in {asked.removesuffix('bit')} bits need the package bitsandbytes, which is not installed; install it "

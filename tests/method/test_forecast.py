@@ -85,14 +85,23 @@ def test_memory_alone_is_told_without_loading_weights(capsys, monkeypatch, tmp_p
     model, _ = load()
     model.net.config.save_pretrained(tmp_path / "bare")  # there are no weights
     asked = ["plan", "--model", str(tmp_path / "bare"), "--config-only", "--memory", "24", "--features", "64"]
+    monkeypatch.setenv(devices.DTYPE_VARIABLE, "")  # the command sets both; as they were afterwards
+    monkeypatch.setenv(devices.QUANTIZE_VARIABLE, "")
+    assert main.main([*asked, "--json", "--quiet"]) == 0
+    assert json.loads(capsys.readouterr().out)["dtype"] == "bfloat16", "as on a GPU"
     assert main.main([*asked, "--dtype", "float32", "--json", "--quiet"]) == 0
     found = json.loads(capsys.readouterr().out)
     told = forecast.memory_of_config(model.net.config, torch.float32, model.n_layers, 64, 24 * forecast.GIB)
     assert {name: found[name] for name in told.table()} == told.table()
-    monkeypatch.setenv(devices.QUANTIZE_VARIABLE, "")  # the command sets it; as it was afterwards
     assert main.main([*asked, "--dtype", "float32", "--quantize", "8bit", "--json", "--quiet"]) == 0
     packed = json.loads(capsys.readouterr().out)
     assert packed["dtype"] == "float32, int8 weights"
     assert packed["weights_gib"] < found["weights_gib"]
+    assert main.main([*asked, "--json", "--quiet"]) == 0
+    assert json.loads(capsys.readouterr().out) == packed, "the environment says the same"
+    monkeypatch.setenv(devices.QUANTIZE_VARIABLE, "3bit")
+    assert main.main([*asked, "--quiet"]) == main.FAILED
+    assert "cannot be kept in '3bit'" in capsys.readouterr().err
+    monkeypatch.setenv(devices.QUANTIZE_VARIABLE, "")
     assert main.main(["plan", "--model", str(tmp_path), "--config-only", "--quiet"]) == main.FAILED
     assert "name a hub id or a folder with config.json" in capsys.readouterr().err

@@ -53,7 +53,7 @@ def _by_config(options: argparse.Namespace) -> dict[str, Any]:
 
     from corrsteer_core.base.paths import EMBEDDED
     from corrsteer_core.method.forecast import GIB, memory_of_config, prompts_at_once
-    from corrsteer_core.models.devices import DTYPES
+    from corrsteer_core.models.devices import known_bits, pick_dtype, quantized_to_go_on
     from corrsteer_core.models.embedded import embedded_folder
     from corrsteer_core.runs.run_config import QUANTIZED
 
@@ -66,15 +66,16 @@ def _by_config(options: argparse.Namespace) -> dict[str, Any]:
             f"The configuration of {name} {hub_reason(error) or f'could not be read: {first_line(error)}'}; name a hub id or a "
             f"folder with config.json."
         ) from error
-    dtype = DTYPES[options.dtype] if options.dtype else torch.bfloat16
+    # As whatever loads a model: what the command asks for stands in the environment by now.
+    dtype, bits = pick_dtype(torch.device("meta")), known_bits(quantized_to_go_on(""))
     text = config.get_text_config()
     layers = len(options.layers) if options.layers else text.num_hidden_layers
-    memory = memory_of_config(config, dtype, layers, options.features, options.memory * GIB, options.quantize or "")
+    memory = memory_of_config(config, dtype, layers, options.features, options.memory * GIB, bits)
     new = options.max_new_tokens or NEW_TOKENS
     return {
         "model": Path(source).name if Path(source).exists() else name,
         "device": f"a GPU of {options.memory} GiB",
-        "dtype": str(dtype).removeprefix("torch.") + (f", {QUANTIZED[options.quantize]}" if options.quantize else ""),
+        "dtype": str(dtype).removeprefix("torch.") + (f", {QUANTIZED[bits]}" if bits else ""),
         "saes": f"{layers} of {options.features:,} features",
         **memory.table(),
         "prompts_at_once": prompts_at_once(memory, config, "cuda", PROMPT_TOKENS, new),
