@@ -74,6 +74,19 @@ def test_samples_go_in_bit_by_bit_and_a_beginning_that_was_stopped_is_made_anew(
     assert json.loads(found["item"][0])["id"] == "s1"
 
 
+def test_a_cache_may_have_any_name_and_nothing_is_left_where_the_command_was_given(tmp_path, monkeypatch):
+    monkeypatch.setenv("CORRSTEER_CACHE", str(tmp_path / "o'brien's; \"cache\""))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with writing.Writer("r") as writer:
+        writer.begin(CONFIG, ITEMS, 4)
+        add(writer, ["s0"])
+        (spilled,) = writer.query("SELECT current_setting('temp_directory') AS place")["place"]
+        assert spilled == f"{writer.private}.tmp"
+    assert reading.query("r", "SELECT count(outcome) AS n FROM samples")["n"][0] == 1
+    assert list(Path().iterdir()) == []
+
+
 def test_a_layer_is_read_in_chunks_as_it_is(monkeypatch):
     monkeypatch.setattr(fit, "CHUNK", 1)  # of 2,048
     rng = np.random.default_rng(0)
