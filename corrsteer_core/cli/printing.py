@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from datetime import datetime
 from typing import Any
 
 from corrsteer_core.base.formatting import probability
@@ -31,6 +32,8 @@ def plain(value: Any) -> Any:
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return None
+    if isinstance(value, datetime):
+        return value.isoformat(sep=" ", timespec="seconds")
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     return str(value)
@@ -77,6 +80,7 @@ def _short(value: Any, name: str) -> str:
     """A field for reading. Numbers keep their plain minus, so that they can be sorted and typed again."""
     if isinstance(value, float):
         return probability(value) if name in ("p", "q") or name.endswith("_p") else f"{value:.4g}"
-    if isinstance(value, list):
-        return " to ".join(_short(one, name) for one in value)
+    if isinstance(value, list):  # an interval, or sentences
+        between = " " if any(isinstance(one, str) for one in value) else " to "
+        return between.join(_short(one, name) for one in value) or "none"
     return "-" if value is None else str(value)

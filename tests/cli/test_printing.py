@@ -1,5 +1,6 @@
 """Results for reading: tables whose rows have different fields, and what is nested in them."""
 
+import pandas as pd
 import pytest
 
 from corrsteer_core.cli.printing import human
@@ -63,3 +64,12 @@ def test_p_is_shown_as_everywhere_and_other_numbers_as_they_are(p, shown):
 
 def test_nothing_is_said_as_such():
     assert human([]) == "(none)"
+
+
+def test_lists_are_intervals_or_sentences_and_an_empty_one_is_none():
+    found = human({"interval": [-0.25, 1.0], "repeats": ["One.", "Two."], "left_out": []})
+    assert found.splitlines() == ["interval: -0.25 to 1", "repeats: One. Two.", "left_out: none"]
+
+
+def test_times_are_told_to_the_second():
+    assert human({"created": pd.Timestamp("2026-01-02 03:04:05.678901")}) == "created: 2026-01-02 03:04:05"
