@@ -27,9 +27,17 @@ class ClassView:
     logp: NDArray[np.float64]  # (samples, variants, classes); -inf for a class that a sample does not have
 
 
-def tokens_of(model: Model, task: Task, items: Sequence[Item]) -> list[ClassTokens]:
-    """For each item the tokens of its classes; [] where the task has no classes, or some class no token of its own."""
-    if not items or not has_classes(task, items):
+def names_of(task: Task, items: Sequence[Item]) -> tuple[str, ...]:
+    """The classes of some items, in the order in which they come first: choices need not stand alike in every item."""
+    return tuple(dict.fromkeys(name for item in items for name in classes_of(task, item)))
+
+
+def tokens_of(model: Model, task: Task, items: Sequence[Item], beside: Sequence[Item] = ()) -> list[ClassTokens]:
+    """For each item the tokens of its classes; [] where the task has no classes, or some class no token of its own.
+
+    `beside` are more items of the task: a split in which every right answer is of one class has classes all the same.
+    """
+    if not items or not has_classes(task, (*items, *beside)):
         return []
     known: dict[tuple[str, ...], ClassTokens] = {}
     for item in items:
@@ -57,9 +65,14 @@ def _by_opening(model: Model, names: Sequence[str]) -> ClassTokens:
     )
 
 
-def class_view(task: Task, items: Sequence[Item], logp: Sequence[np.ndarray]) -> ClassView:
-    """The view of a trial: `logp` holds (variants, the item's classes) for each item, as `Trial.class_logp` does."""
-    names = tuple(dict.fromkeys(name for item in items for name in classes_of(task, item)))
+def class_view(
+    task: Task, items: Sequence[Item], logp: Sequence[np.ndarray], names: Sequence[str] = ()
+) -> ClassView:
+    """The view of a trial: `logp` holds (variants, the item's classes) for each item, as `Trial.class_logp` does.
+
+    `names` are those of all splits, where views of several are compared.
+    """
+    names = tuple(names) or names_of(task, items)
     place = {name: number for number, name in enumerate(names)}
     whole = np.full((len(items), len(logp[0]), len(names)), -np.inf)
     for row, (item, found) in enumerate(zip(items, logp, strict=True)):
@@ -69,7 +82,12 @@ def class_view(task: Task, items: Sequence[Item], logp: Sequence[np.ndarray]) ->
 
 
 def likely_classes(
-    model: Model, task: Task, items: Sequence[Item], variants: Sequence[Vectors], style: PromptStyle
+    model: Model,
+    task: Task,
+    items: Sequence[Item],
+    variants: Sequence[Vectors],
+    style: PromptStyle,
+    names: Sequence[str] = (),
 ) -> ClassView:
     """The view of some items under variants, from one decoded position each; nothing is scored."""
     prompts = [render(model, item.prompt, style) for item in items]
@@ -78,7 +96,7 @@ def likely_classes(
     for batch in answers(model, prompts, max_new_tokens=1, variants=variants, classes=asked):
         for place, found in zip(batch.prompts, batch.class_logp, strict=True):
             logp[place] = found
-    return class_view(task, items, logp)
+    return class_view(task, items, logp, names)
 
 
 def answered_classes(

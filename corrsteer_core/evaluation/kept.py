@@ -7,6 +7,7 @@ import json
 import pandas as pd
 
 from corrsteer_core.evaluation.evaluation import Evaluation
+from corrsteer_core.reporting.verdict import BEYOND
 from corrsteer_core.runs.steering_set import SteeringSet
 from corrsteer_core.storage.run_folder import is_cached
 from corrsteer_core.storage.writing import Writer
@@ -36,7 +37,7 @@ def keep(steering: SteeringSet, result: Evaluation) -> None:
             summary |= _measured_before(before, result)
             _join_by_rival(before, summary)
             if not result.tournament:
-                earlier = before.get("left_out") or []
+                earlier = [one for one in before.get("left_out") or [] if one["rival"] not in _measured(summary)]
                 summary["left_out"] = [*earlier, *(one for one in summary["left_out"] if one not in earlier)]
         row = {
             "name": steering.name,
@@ -50,6 +51,11 @@ def keep(steering: SteeringSet, result: Evaluation) -> None:
             "samples": result.samples.to_json(orient="records"),
         }
         store.add("evaluations", pd.DataFrame([row]))
+
+
+def _measured(summary: dict) -> set[str]:
+    """Controls that are there, by the names under which they are said to be left out."""
+    return {*summary["controls"], *([BEYOND] if summary.get("beyond_prior") else [])}
 
 
 def _measured_before(before: dict, result: Evaluation) -> dict:

@@ -20,23 +20,25 @@ from corrsteer_core.engine.fluency import fluency, mean_fluency
 from corrsteer_core.engine.generation import Vectors
 from corrsteer_core.engine.steering import check_model, model_of, variant_of
 from corrsteer_core.evaluation import near_ties
-from corrsteer_core.evaluation.class_view import ClassView, class_view, likely_classes, tokens_of
+from corrsteer_core.evaluation.class_view import ClassView, class_view, likely_classes, names_of, tokens_of
 from corrsteer_core.evaluation.evaluation import Evaluation
 from corrsteer_core.evaluation.exam import Balance, Exam, exam_for
 from corrsteer_core.evaluation.kept import keep
 from corrsteer_core.evaluation.multiple_choice import MEASURING, constrained_comparisons, one_token_choices
-from corrsteer_core.evaluation.prior import Offsets, class_answers, class_columns, fit_offsets, prior_of
+from corrsteer_core.evaluation.prior import ClassAnswers, Offsets, class_answers, class_columns, fit_offsets, prior_of
 from corrsteer_core.evaluation.rivals import rivals_of
+from corrsteer_core.evaluation.standing import LeftOut
 from corrsteer_core.evaluation.trials import Trial, clusters_of, compare, trial, unsteered_and
 from corrsteer_core.models.loading import Model
 from corrsteer_core.models.prompts import render
+from corrsteer_core.reporting.verdict import BEYOND
 from corrsteer_core.runs.steering_set import SteeringSet
 from corrsteer_core.runs.stored_run import selection_of
 from corrsteer_core.saes.named_saes import saes_of
 from corrsteer_core.saes.sae import Sae
 from corrsteer_core.statistics.rival import compare_with_rivals
 from corrsteer_core.storage.run_folder import is_cached
-from corrsteer_core.tasks import Item, Task
+from corrsteer_core.tasks import Item, Task, has_classes
 
 ANSWERING_SHARE = 0.75
 """Of the time of a measurement, roughly; the rest goes into fluency."""
@@ -135,7 +137,7 @@ def evaluate_sets(
             constrained=limited.compared if limited else {},
             against={one.rival: one for one in against},
             frequencies=dict(of_set.frequencies),
-            left_out=of_set.left_out,
+            left_out=(*found.evaluation.left_out, *of_set.left_out),
         )
         keep(one, result)
         results.append(result)
@@ -240,7 +242,7 @@ def measured_sets(
 ) -> list[Measured]:
     """An evaluation for each set. `vectors` are the sets', then those of whatever else belongs to the trial."""
     variants = unsteered_and(*vectors)
-    classes = tokens_of(model, exam.task, exam.items)
+    classes = tokens_of(model, exam.task, exam.items, exam.validation)
     found = trial(
         model,
         exam.items,
@@ -257,6 +259,10 @@ def measured_sets(
     nll = _fluency(exam, found, 1 + len(sets), model, scoring)
     judged = found.outcomes if seen is None else seen[1].right
 
+    def answers_of(place: int) -> ClassAnswers | None:
+        texts = [[row[0], row[place]] for row in found.texts]
+        return class_answers(exam.task, exam.items, texts, exam.validation)
+
     def evaluation(place: int, one: SteeringSet) -> Evaluation:
         prior = prior_of(exam, found, place, *seen, len(exam.validation)) if seen else None
         kept = class_columns(exam, found, place, *seen) if seen else {}
@@ -271,8 +277,9 @@ def measured_sets(
             fluency_steered=nll[place],
             samples=_sample_table(found, exam.items, place).assign(**kept),
             prior=prior,
-            answers=class_answers(exam.task, exam.items, [[row[0], row[place]] for row in found.texts]),
+            answers=answers_of(place),
             near_ties=_near_ties(found, place, model.arithmetic, seen),
+            left_out=() if seen else _no_prior(exam, model),
             chosen_on=exam.chosen_on,
             strategy=_strategy_of(one),
             dtype=model.arithmetic,
@@ -311,11 +318,23 @@ def _with_offsets(
     items = list(exam.validation)
     if not tokens_of(model, exam.task, items):
         return None
-    view = class_view(exam.task, exam.items, found.class_logp)
-    validation = likely_classes(model, exam.task, items, variants, exam.style)
-    if validation.names != view.names:
-        return None
-    return view, fit_offsets(validation, view)
+    names = names_of(exam.task, (*exam.items, *items))
+    view = class_view(exam.task, exam.items, found.class_logp, names)
+    return view, fit_offsets(likely_classes(model, exam.task, items, variants, exam.style, names), view)
+
+
+def _no_prior(exam: Exam, model: Model) -> tuple[LeftOut, ...]:
+    """That it is not known what one constant per class does, where there are classes, and why."""
+    task, validation = exam.task, exam.validation
+    if not has_classes(task, (*exam.items, *validation)):
+        return ()
+    if not validation:
+        why = "There are no validation samples to fit the constants on: a file says which they are in its column split."
+    elif not has_classes(task, validation):
+        why = "In all validation samples the same class is right, or some have none, so no constants can be fitted on them."
+    else:
+        why = "Some of the classes begin with the same token, or with none, so the model's first word does not tell them apart."
+    return (LeftOut(BEYOND, why),)
 
 
 def _strategy_of(steering: SteeringSet) -> str:

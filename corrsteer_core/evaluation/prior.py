@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from corrsteer_core.evaluation.class_view import ClassView, answered_classes
+from corrsteer_core.evaluation.class_view import ClassView, answered_classes, names_of
 from corrsteer_core.evaluation.exam import Exam
 from corrsteer_core.evaluation.trials import Trial, clusters_of
 from corrsteer_core.statistics.beyond_prior import PairedRates, paired_rates
 from corrsteer_core.statistics.classes import ClassChange, ConfusionTable, class_changes, confusion
 from corrsteer_core.statistics.discrimination import AucChange, auc_change
 from corrsteer_core.statistics.offset import Offset, fitted, margins
-from corrsteer_core.tasks import Item, Task, classes_of, has_classes, right_class
+from corrsteer_core.tasks import Item, Task, has_classes, right_class
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,16 @@ class ClassAnswers:
         }
 
 
-def class_answers(task: Task, items: Sequence[Item], texts: Sequence[Sequence[str]]) -> ClassAnswers | None:
-    """The answers of a set's trial, `texts` (samples, [unsteered, steered]); None where the task has no classes."""
-    if not has_classes(task, items):
+def class_answers(
+    task: Task, items: Sequence[Item], texts: Sequence[Sequence[str]], beside: Sequence[Item] = ()
+) -> ClassAnswers | None:
+    """The answers of a set's trial, `texts` (samples, [unsteered, steered]); None where the task has no classes.
+
+    `beside` are more items of the task, as `class_view.tokens_of` has them.
+    """
+    if not has_classes(task, (*items, *beside)):
         return None
-    names = tuple(dict.fromkeys(name for item in items for name in classes_of(task, item)))
+    names = names_of(task, items)
     right = np.array([names.index(str(right_class(task, item))) for item in items], dtype=np.int64)
     before, after = (
         confusion(names, right, answered_classes(task, items, [row[side] for row in texts], names)) for side in (0, 1)

@@ -24,6 +24,8 @@ from corrsteer_core.runs.stored_run import features_of, fit_summary
 from corrsteer_core.saes.sae import Sae
 from corrsteer_core.storage.run_folder import is_cached
 
+NO_PUSH = LeftOut(UNIGRAM, "There are no validation samples to measure its push on words on.")
+
 
 @dataclass(frozen=True)
 class Rivals:
@@ -55,16 +57,18 @@ def rivals_of(
 ) -> list[Rivals]:
     """The rivals of each set: `count` random sets and the other controls with them (none for 0), and its matched sets.
 
-    The push on words is measured on the exam's validation samples; where it has none, there is no unigram control, nor for a
-    set of which something acts from a later token on. A set that does not just add has no sign to turn round. Raises
+    The push on words is measured on the exam's validation samples; where it has none, there is no unigram control (which is
+    said), nor for a set of which something acts from a later token on. A set that does not just add has no sign to turn round. Raises
     CorrSteerError for random sets of a set whose run is not cached.
     """
     plain = [
         _plain(one, _controls(one, saes, count, seed), matched[place] if matched else (), saes)
         for place, one in enumerate(sets)
     ]
-    if not exam.validation or not any(rivals.controls for rivals in plain):
+    if not any(rivals.controls for rivals in plain):
         return plain
+    if not exam.validation:
+        return [replace(rivals, left_out=(*rivals.left_out, NO_PUSH)) if rivals.controls else rivals for rivals in plain]
     prompts = [render(model, item.prompt, exam.style) for item in exam.validation]
     found = pushes(model, prompts, [variant_of(one, saes) for one in sets], progress)
     return [

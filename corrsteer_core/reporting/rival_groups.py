@@ -9,7 +9,7 @@ import pandas as pd
 
 from corrsteer_core.base.formatting import p_value, percent
 from corrsteer_core.reporting.rate_rows import rate_row
-from corrsteer_core.reporting.verdict import NOT_RANDOM, UNIGRAM, rates, shown_as
+from corrsteer_core.reporting.verdict import BEYOND, NOT_RANDOM, UNIGRAM, rates, shown_as
 
 RANDOM = "random features"
 CHOSEN_ALIKE = "random, chosen alike"
@@ -84,7 +84,7 @@ def missing_rivals(summary: Mapping[str, Any]) -> str:
 
 def _not_measured(summary: Mapping[str, Any], *, controls: bool) -> str:
     named = ((STORED_BEFORE.get(one["rival"], one["rival"]), one["why"]) for one in summary.get("left_out") or ())
-    said = (f"Not measured: {shown_as(name)}. {why}" for name, why in named if (name in NOT_RANDOM) == controls)
+    said = (f"Not measured: {shown_as(name)}. {why}" for name, why in named if (name in (*NOT_RANDOM, BEYOND)) == controls)
     return " ".join(dict.fromkeys(said))
 
 

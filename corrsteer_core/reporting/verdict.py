@@ -47,6 +47,8 @@ UNIGRAM = "unigram"
 """Name of the control that adds the set's mean push on words to the logits, as one constant; see `evaluation.unigram`."""
 NOT_RANDOM = (FLIPPED, UNIGRAM)
 """The controls that are no random features of like frequency and norm, as all others are."""
+BEYOND = "gain beyond one constant per class"
+"""What is named where a task has classes and it could not be measured what a constant for each does."""
 CONSTRAINED = "constrained"
 """Name of the unsteered answers to multiple choice that may only be one of the choices."""
 UNSTEERED_OFFSET, STEERED_OFFSET = "unsteered + its constants", "steered + its constants"
@@ -207,6 +209,8 @@ def _uncontrolled(summary: Mapping[str, Any], moved: str) -> Verdict | None:
     """The verdict while what "works" takes has not been measured."""
     if "chosen_on" not in summary:
         lacking = "it was measured by a release that did not look for a shifted prior; measure it again"
+    elif "classes" in summary and summary.get("beyond_prior") is None:
+        lacking = "it could not be measured whether one constant per class does as much"
     elif not _random(summary):
         lacking = "it has not been compared with random features yet"
     elif chosen_by_steering(summary.get("strategy")) and not summary.get("matched"):

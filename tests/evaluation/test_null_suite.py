@@ -63,8 +63,11 @@ def pushed(made: Made, steered: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {split: scores + push for split, scores in made.base.items()}
 
 
-def judged(made: Made, steered: dict[str, np.ndarray], monkeypatch) -> str:
-    """The kind of the verdict on a set with these scores, beside random controls that push a little at random, and its push on classes."""
+def judged(made: Made, steered: dict[str, np.ndarray], monkeypatch, held: bool = True) -> str:
+    """The kind of the verdict on a set with these scores, beside random controls that push a little at random, and its push on classes.
+
+    Without samples that are `held` back for validation there is neither an offset nor that push.
+    """
     k = len(made.names)
     controls = [made.moved(0.3 * made.rng.normal(size=k)) for _ in range(CONTROLS)]
     variants = [made.base, steered, *controls, pushed(made, steered)]
@@ -78,10 +81,9 @@ def judged(made: Made, steered: dict[str, np.ndarray], monkeypatch) -> str:
     outcomes = np.array([[task.scorer(text, item) for text in row] for row, item in zip(texts, items, strict=True)])
     found = Trial(tuple(items), texts, [[[1]] * len(variants)] * N, outcomes, tuple(logp["test"]))
     monkeypatch.setattr(measure, "trial", lambda *_, **__: found)
-    monkeypatch.setattr(measure, "tokens_of", lambda *_: [((1,),)])
-    monkeypatch.setattr(
-        measure, "likely_classes", lambda *_: ClassView(made.names, made.right["validation"], logp["validation"])
-    )
+    monkeypatch.setattr(measure, "tokens_of", lambda model, task, items, *_: [((1,),)] * len(items))
+    view = ClassView(made.names, made.right["validation"], logp["validation"])
+    monkeypatch.setattr(measure, "likely_classes", lambda *_: view)
     monkeypatch.setattr(measure, "fluency", lambda *_, **__: np.zeros((N, len(variants))))
     monkeypatch.setattr(measure, "render", lambda *_: [1])
     monkeypatch.setattr(measure, "variant_of", lambda *_: {})
@@ -89,9 +91,10 @@ def judged(made: Made, steered: dict[str, np.ndarray], monkeypatch) -> str:
     monkeypatch.setattr(prior, "auc_change", lambda *_, **__: None)  # the verdict does not go by it, and it takes long
     monkeypatch.setattr(measure, "one_token_choices", lambda *_: False)
     one = SimpleNamespace(name="set", content="", scale=1.0, run="", active_rows=(1,))
-    rivals = Rivals({name: {} for name in (*(f"random {place}" for place in range(CONTROLS)), UNIGRAM)})
+    names = [*(f"random {place}" for place in range(CONTROLS)), *([UNIGRAM] if held else [])]
+    rivals = Rivals({name: {} for name in names})
     monkeypatch.setattr(measure, "rivals_of", lambda *_, **__: [rivals])
-    exam = Exam(task, "test", items, PromptStyle(), 1, validation=tuple(items))
+    exam = Exam(task, "test", items, PromptStyle(), 1, validation=tuple(items) if held else ())
     (result,) = measure.evaluate_sets(
         [one], exam, SimpleNamespace(arithmetic="float64"), [], control_count=CONTROLS, choose=greedy
     )
@@ -99,13 +102,19 @@ def judged(made: Made, steered: dict[str, np.ndarray], monkeypatch) -> str:
 
 
 def kinds(
-    monkeypatch, shares: tuple[float, ...], seeds: int, skill: float, push: float, tilt: float = 0.0
+    monkeypatch,
+    shares: tuple[float, ...],
+    seeds: int,
+    skill: float,
+    push: float,
+    tilt: float = 0.0,
+    held: bool = True,
 ) -> list[str]:
     """Verdicts over the seeds; the push undoes (above 1: overdoes) the model's own leaning."""
     found = []
     for seed in range(seeds):
         made = Made(seed, shares, skill)
-        found.append(judged(made, made.moved(-push * made.lean, tilt), monkeypatch))
+        found.append(judged(made, made.moved(-push * made.lean, tilt), monkeypatch, held))
     return found
 
 
@@ -131,3 +140,14 @@ def test_where_there_is_nothing_to_learn_hardly_anything_works(monkeypatch, shar
     """Right answers drawn at random, of any balance: whatever way a set pushes, it knows nothing of the text."""
     found = kinds(monkeypatch, shares, seeds, skill=0.0, push=push)
     assert found.count("works") <= seeds / 20, {kind: found.count(kind) for kind in set(found)}
+
+
+@pytest.mark.parametrize("seeds", SEEDS)
+@pytest.mark.parametrize("shares", [(0.5, 0.5), (0.25, 0.75), (0.25, 0.25, 0.25, 0.25)])
+@pytest.mark.parametrize(("skill", "push"), [(2.0, 1.0), (0.0, 1.0), (0.0, 3.0)])
+def test_without_samples_to_fit_constants_on_nothing_works(monkeypatch, shares, skill, push, seeds):
+    """A file may have no validation rows: what only shifts must not pass because nobody could look."""
+    found = kinds(monkeypatch, shares, seeds, skill, push, held=False)
+    assert "works" not in found
+    if skill:
+        assert found.count("uncontrolled") >= 0.8 * seeds, {kind: found.count(kind) for kind in set(found)}

@@ -1,6 +1,6 @@
 """Sets that do more than add, measured: the same texts as asked one by one, and the controls that there can be."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from corrsteer_core.evaluation.standing import LeftOut
 from corrsteer_core.inspection import playground
 from corrsteer_core.method.contenders import against
 from corrsteer_core.reporting import report, rival_groups
+from corrsteer_core.reporting.verdict import BEYOND
 from corrsteer_core.runs import feature_facts, measurements, stored_run
 from corrsteer_core.runs.against import OFFSET, Against
 from corrsteer_core.runs.steering_set import Firing, SteeringRow
@@ -23,6 +24,10 @@ from tests.made.models import tiny as tiny_model
 from tests.made.sets import empty_set
 
 LIMIT = 6
+ONE_TOKEN = LeftOut(
+    BEYOND, "Some of the classes begin with the same token, or with none, so the model's first word does not tell them apart."
+)
+"""What is said of sentiment with the tiny tokenizer."""
 CLAMP = SteeringRow(1, 3, 9.0, operation="clamp")
 LATE = SteeringRow(2, 5, 9.0, from_token=1, while_fires=Firing(1, 7))
 
@@ -61,12 +66,13 @@ def test_a_set_that_clamps_has_random_sets_that_clamp_and_no_sign(loaded, steeri
     assert set(found.controls) == {"random 1", "random 2", "unigram"}
     assert set(found.against) == set(found.controls)
     why = "The row for feature 3 of layer 1 does not add, so it has no sign (clamp to 9)."
-    assert found.left_out == (LeftOut("sign flipped", why),)
-    assert rival_groups.missing_controls(found.summary()) == f"Not measured: sign turned round. {why}"
+    assert found.left_out == (ONE_TOKEN, LeftOut("sign flipped", why))
+    said = f"Not measured: {ONE_TOKEN.rival}. {ONE_TOKEN.why} Not measured: sign turned round. {why}"
+    assert rival_groups.missing_controls(found.summary()) == said
     assert rival_groups.missing_rivals(found.summary()) == ""
     sweep(steering, [get_task("sentiment")], (1.0,), limit=LIMIT, model=model, saes=saes)
     (kept,) = measurements.evaluations(steering.run)["summary"]
-    assert kept["left_out"] == [{"rival": "sign flipped", "why": why}], "it stays, once, as the controls do"
+    assert kept["left_out"] == [asdict(ONE_TOKEN), {"rival": "sign flipped", "why": why}], "it stays, once, as the controls do"
 
 
 def test_what_acts_later_has_its_sign_but_no_push_on_the_first_word(loaded, steering):

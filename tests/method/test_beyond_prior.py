@@ -17,14 +17,16 @@ from corrsteer_core.engine.steering import vectors_of
 from corrsteer_core.evaluation import controls
 from corrsteer_core.evaluation.class_view import answered_classes, class_view, likely_classes, tokens_of
 from corrsteer_core.evaluation.exam import exam_for
-from corrsteer_core.evaluation.measure import evaluate_set
+from corrsteer_core.evaluation.measure import evaluate_set, evaluate_sets
 from corrsteer_core.evaluation.prior import fit_offsets
 from corrsteer_core.method import candidates, collecting, matched, run_setup, selecting, validation
 from corrsteer_core.method.candidates import try_candidates
 from corrsteer_core.method.evaluating import evaluate
 from corrsteer_core.method.stability import best_above, stability
 from corrsteer_core.models.prompts import render
-from corrsteer_core.reporting.rival_groups import caveats
+from corrsteer_core.reporting.prior_words import prior_words
+from corrsteer_core.reporting.rival_groups import caveats, missing_controls
+from corrsteer_core.reporting.verdict import BEYOND, verdict
 from corrsteer_core.runs import stored_run, strategies
 from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.statistics import rates
@@ -292,6 +294,51 @@ def test_a_measurement_names_offset_gain_beyond_it_and_classes(setup):
     assert summary["frequencies"][""] == [frequency[layer, 3] for layer in tiny.LAYERS]
     assert set(summary["frequencies"]) == {"", *summary["against"]} - {"unigram", "constrained"}
     assert not {item.prompt for item in exam.validation} & {item.prompt for item in exam.items}
+
+
+def measured_on(setup, steering, exam):
+    return evaluate_sets([steering], exam, setup.model, setup.saes, control_count=1)[0]
+
+
+def test_choices_may_stand_in_another_order_and_a_class_may_be_in_one_split_alone(setup):
+    steering = chosen_by_steering(setup).scaled(20.0)
+    exam = exam_for(steering, get_task("capitals"), setup.model, split="test")
+    plain = measured_on(setup, steering, exam).summary()
+    turned = [replace(item, choices=item.choices[::-1]) for item in exam.items]
+    found = measured_on(setup, steering, replace(exam, items=turned)).summary()
+    assert found["beyond_prior"] == plain["beyond_prior"]
+    assert found["auc"]["steered"] == pytest.approx(plain["auc"]["steered"])
+    assert found["offset"]["bias"] == pytest.approx(plain["offset"]["bias"])
+    right = [item for item in exam.items if item.target == "A"]
+    of_one = measured_on(setup, steering, replace(exam, items=right))
+    assert of_one.prior.beyond.flips.n == len(right), "the constants are of the validation samples, whatever is asked here"
+    assert [row["class"] for row in of_one.summary()["classes"] if row["n"]] == ["A"]
+    assert all("nan" not in words for words in (str(of_one.verdict), str(prior_words(of_one.summary()))))
+    without_d = [item for item in exam.validation if item.target != "D"]
+    shorter = tuple(replace(item, choices=item.choices[:3]) for item in without_d)
+    unseen = measured_on(setup, steering, replace(exam, validation=shorter))
+    assert set(unseen.prior.unsteered_offset.names) == set("ABCD")
+
+
+def test_where_no_constants_can_be_fitted_it_is_said_and_nothing_is_said_to_work(setup):
+    steering = chosen_by_steering(setup).scaled(20.0)
+    exam = exam_for(steering, get_task("capitals"), setup.model, split="test")
+    found = measured_on(setup, steering, replace(exam, validation=()))
+    assert found.prior is None
+    assert "unigram" not in found.controls
+    assert {one.rival for one in found.left_out} == {BEYOND, "unigram"}
+    assert all("no validation samples" in one.why for one in found.left_out)
+    said = missing_controls(found.summary())
+    assert f"Not measured: {BEYOND}. There are no validation samples to fit the constants on" in said
+    won = found.summary() | {"unsteered_rate": 0.5, "steered_rate": 0.8, "p": 0.001, "positive_flips": 9, "negative_flips": 0}
+    won |= {"strategy": "", "chosen_on": False, "against": {}, "constrained": {}}
+    won["controls"] = {name: one | {"effect": 0.0} for name, one in won["controls"].items()}
+    assert verdict(won).kind == "uncontrolled"
+    assert "it could not be measured whether one constant per class does as much" in verdict(won).sentence
+    assert verdict({name: one for name, one in won.items() if name != "classes"}).kind == "works"
+    same = tuple(item for item in exam.validation if item.target == "A")
+    (of_one, *_) = measured_on(setup, steering, replace(exam, validation=same)).left_out
+    assert "the same class is right" in of_one.why
 
 
 def test_samples_that_the_run_fitted_on_are_no_evidence_under_another_tasks_name(setup, tmp_path):
