@@ -65,9 +65,7 @@ def _by_opening(model: Model, names: Sequence[str]) -> ClassTokens:
     )
 
 
-def class_view(
-    task: Task, items: Sequence[Item], logp: Sequence[np.ndarray], names: Sequence[str] = ()
-) -> ClassView:
+def class_view(task: Task, items: Sequence[Item], logp: Sequence[np.ndarray], names: Sequence[str] = ()) -> ClassView:
     """The view of a trial: `logp` holds (variants, the item's classes) for each item, as `Trial.class_logp` does.
 
     `names` are those of all splits, where views of several are compared.

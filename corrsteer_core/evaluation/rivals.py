@@ -68,7 +68,9 @@ def rivals_of(
     if not any(rivals.controls for rivals in plain):
         return plain
     if not exam.validation:
-        return [replace(rivals, left_out=(*rivals.left_out, NO_PUSH)) if rivals.controls else rivals for rivals in plain]
+        return [
+            replace(rivals, left_out=(*rivals.left_out, NO_PUSH)) if rivals.controls else rivals for rivals in plain
+        ]
     prompts = [render(model, item.prompt, exam.style) for item in exam.validation]
     found = pushes(model, prompts, [variant_of(one, saes) for one in sets], progress)
     return [

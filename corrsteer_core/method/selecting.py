@@ -134,10 +134,16 @@ def seen_by_p(
     ranking: str = DEFAULT_RANKING,
     negative: bool = False,
     longest: float = strategies.LONGEST,
+    objective: Objective | None = None,
 ) -> pd.DataFrame:
-    """What -P saw on the validation split, layer by layer, what it kept, and whether that could be noise."""
+    """What -P saw on the validation split, layer by layer, what it kept, and whether that could be noise.
+
+    By the objective that it chose by: its own is the gain beyond the prior where that was measured, as `select` has it.
+    """
     features = rankable_features(run, ranking=ranking, negative=negative)
-    return strategies.seen_by_p(known_of_layers(run, features, per_layer, longest))
+    effects = known_of_layers(run, features, per_layer, longest)
+    by = objective or ("rate" if effects["beyond_p"].isna().any() else "beyond_prior")
+    return strategies.seen_by_p(judged_by(effects, by)).assign(objective=by)
 
 
 def _set_name(

@@ -84,7 +84,9 @@ def missing_rivals(summary: Mapping[str, Any]) -> str:
 
 def _not_measured(summary: Mapping[str, Any], *, controls: bool) -> str:
     named = ((STORED_BEFORE.get(one["rival"], one["rival"]), one["why"]) for one in summary.get("left_out") or ())
-    said = (f"Not measured: {shown_as(name)}. {why}" for name, why in named if (name in (*NOT_RANDOM, BEYOND)) == controls)
+    said = (
+        f"Not measured: {shown_as(name)}. {why}" for name, why in named if (name in (*NOT_RANDOM, BEYOND)) == controls
+    )
     return " ".join(dict.fromkeys(said))
 
 

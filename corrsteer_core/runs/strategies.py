@@ -224,7 +224,7 @@ def pruned(effects: pd.DataFrame) -> list[SteeringRow]:
 def seen_by_p(effects: pd.DataFrame) -> pd.DataFrame:
     """What P saw, layer by layer: `effects` with `kept`, and `noise` where what it did is within noise."""
     seen = effects.sort_values("layer", kind="stable")
-    return seen.assign(kept=seen["steered_rate"] > seen["unsteered_rate"], noise=~rises(seen))
+    return seen.assign(kept=seen["steered_rate"] > seen["unsteered_rate"], noise=seen["p"] / 2 >= rates.NOISE)
 
 
 def as_row(feature: Any) -> SteeringRow:

@@ -97,17 +97,19 @@ def test_one_token_tasks_have_one_position():
             torch.testing.assert_close(batch.pooled[0][row], expected, atol=2e-4, rtol=2e-4)
 
 
-def test_nothing_after_the_end_token_is_pooled():
+@pytest.mark.parametrize("pooling", ["max", "mean", "all"])
+def test_nothing_after_the_end_token_is_pooled(pooling):
     model = tiny("llama")
     sae = random_sae(model, 1)
     ids = prompts(model)
     free = [tokens for tokens, _ in pooled_by_us(model, [sae], ids)]
     stop = free[0][1]
     model = type(model)(model.name, model.net, model.tokenizer, frozenset({*model.end_tokens, stop}), model.fingerprint)
-    ended = pooled_by_us(model, [sae], ids)
+    ended = pooled_by_us(model, [sae], ids, pooling)
     assert ended[0][0] == free[0][:2]
+    assert len({len(generated) for generated, _ in ended}) > 1, "some must go on while others have ended"
     for prompt, (generated, z) in zip(ids, ended, strict=True):
-        torch.testing.assert_close(z[0], plain(model, sae, prompt, generated), atol=2e-4, rtol=2e-4)
+        torch.testing.assert_close(z[0], plain(model, sae, prompt, generated, pooling), atol=2e-4, rtol=2e-4)
 
 
 def test_the_chunk_size_changes_nothing():

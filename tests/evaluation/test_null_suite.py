@@ -151,3 +151,19 @@ def test_without_samples_to_fit_constants_on_nothing_works(monkeypatch, shares, 
     assert "works" not in found
     if skill:
         assert found.count("uncontrolled") >= 0.8 * seeds, {kind: found.count(kind) for kind in set(found)}
+
+
+@pytest.mark.parametrize("seeds", SEEDS)
+def test_controls_are_compared_with_what_is_left_beyond_the_prior(monkeypatch, seeds):
+    """A set that tells classes apart and moves the threshold the wrong way beats controls that only have a better threshold."""
+    kept = []
+    compared = measure.compare_with_rivals
+    monkeypatch.setattr(
+        measure, "compare_with_rivals", lambda mine, *more, **named: kept.append(mine) or compared(mine, *more, **named)
+    )
+    made = Made(seeds, (0.5, 0.5), 1.5)
+    judged(made, made.moved(-2.0 * made.lean), monkeypatch)
+    plain = made.moved(0 * made.lean, jitter=0.0)
+    judged(made, plain, monkeypatch)
+    shifted, alone = (float(mine.mean()) for mine in kept)
+    assert shifted == pytest.approx(alone, abs=0.03), "what a constant does is taken out before anything is compared"

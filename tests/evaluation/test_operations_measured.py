@@ -25,7 +25,8 @@ from tests.made.sets import empty_set
 
 LIMIT = 6
 ONE_TOKEN = LeftOut(
-    BEYOND, "Some of the classes begin with the same token, or with none, so the model's first word does not tell them apart."
+    BEYOND,
+    "Some of the classes begin with the same token, or with none, so the model's first word does not tell them apart.",
 )
 """What is said of sentiment with the tiny tokenizer."""
 CLAMP = SteeringRow(1, 3, 9.0, operation="clamp")
@@ -72,7 +73,9 @@ def test_a_set_that_clamps_has_random_sets_that_clamp_and_no_sign(loaded, steeri
     assert rival_groups.missing_rivals(found.summary()) == ""
     sweep(steering, [get_task("sentiment")], (1.0,), limit=LIMIT, model=model, saes=saes)
     (kept,) = measurements.evaluations(steering.run)["summary"]
-    assert kept["left_out"] == [asdict(ONE_TOKEN), {"rival": "sign flipped", "why": why}], "it stays, once, as the controls do"
+    assert kept["left_out"] == [asdict(ONE_TOKEN), {"rival": "sign flipped", "why": why}], (
+        "it stays, once, as the controls do"
+    )
 
 
 def test_what_acts_later_has_its_sign_but_no_push_on_the_first_word(loaded, steering):

@@ -9,6 +9,7 @@ import torch
 from corrsteer_core.engine.batches import answers
 from corrsteer_core.engine.generation import UNSTEERED
 from corrsteer_core.engine.steering import steered, vectors_of
+from corrsteer_core.evaluation import rivals
 from corrsteer_core.evaluation.exam import exam_for
 from corrsteer_core.evaluation.measure import evaluate_set
 from corrsteer_core.evaluation.unigram import pushes
@@ -92,12 +93,20 @@ def test_at_scale_0_the_push_is_the_unsteered_text(loaded, steering):
     assert found.controls[UNIGRAM].changed == 0
 
 
-def test_the_control_is_measured_on_the_same_samples_with_the_push_of_the_validation_samples(loaded, steering):
+def test_the_control_is_measured_on_the_same_samples_with_the_push_of_the_validation_samples(
+    loaded, steering, monkeypatch
+):
     model, saes = loaded
     task = get_task("sentiment")
     exam = exam_for(steering, task, model, split="test", limit=LIMIT)
+    asked = []
+    monkeypatch.setattr(
+        rivals, "pushes", lambda model, prompts, *more: asked.append(prompts) or pushes(model, prompts, *more)
+    )
     found = evaluate_set(steering, task, limit=LIMIT, control_count=1, model=model, saes=saes)
     texts = [render(model, item.prompt, exam.style) for item in exam.validation]
+    assert asked == [texts]
+    assert texts != [render(model, item.prompt, exam.style) for item in exam.items]
     push = torch.tensor(push_by_hand(model, vectors_of(steering, saes), texts)).float()
     outcomes, changed = [], 0
     for item, before in zip(exam.items, found.samples["unsteered"], strict=True):

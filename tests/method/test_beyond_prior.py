@@ -259,6 +259,14 @@ def test_p_tries_no_longer_vectors_than_v(setup):
     assert known[columns].sort_values(columns).values.tolist() == tried[columns].sort_values(columns).values.tolist()
 
 
+@pytest.mark.parametrize("objective", [None, "rate", "beyond_prior"])
+def test_what_p_saw_is_told_by_the_objective_that_it_chose_by(setup, objective):
+    chosen = selecting.select(setup.run, "P", setup=setup, objective=objective)
+    seen = selecting.seen_by_p(setup.run, objective=objective)
+    assert set(seen["objective"]) == {objective or "beyond_prior"}
+    assert seen[seen["kept"]]["layer"].tolist() == [row.layer for row in chosen.rows]
+
+
 def test_a_set_made_by_hand_has_no_matched_control(setup):
     rows = [strategies.SteeringRow(1, 9, 2.5)]
     assert matched.matched_sets(validation.empty_of(setup).with_rows(rows, "mine"), setup=setup) == []
@@ -311,7 +319,9 @@ def test_choices_may_stand_in_another_order_and_a_class_may_be_in_one_split_alon
     assert found["offset"]["bias"] == pytest.approx(plain["offset"]["bias"])
     right = [item for item in exam.items if item.target == "A"]
     of_one = measured_on(setup, steering, replace(exam, items=right))
-    assert of_one.prior.beyond.flips.n == len(right), "the constants are of the validation samples, whatever is asked here"
+    assert of_one.prior.beyond.flips.n == len(right), (
+        "the constants are of the validation samples, whatever is asked here"
+    )
     assert [row["class"] for row in of_one.summary()["classes"] if row["n"]] == ["A"]
     assert all("nan" not in words for words in (str(of_one.verdict), str(prior_words(of_one.summary()))))
     without_d = [item for item in exam.validation if item.target != "D"]
@@ -330,7 +340,13 @@ def test_where_no_constants_can_be_fitted_it_is_said_and_nothing_is_said_to_work
     assert all("no validation samples" in one.why for one in found.left_out)
     said = missing_controls(found.summary())
     assert f"Not measured: {BEYOND}. There are no validation samples to fit the constants on" in said
-    won = found.summary() | {"unsteered_rate": 0.5, "steered_rate": 0.8, "p": 0.001, "positive_flips": 9, "negative_flips": 0}
+    won = found.summary() | {
+        "unsteered_rate": 0.5,
+        "steered_rate": 0.8,
+        "p": 0.001,
+        "positive_flips": 9,
+        "negative_flips": 0,
+    }
     won |= {"strategy": "", "chosen_on": False, "against": {}, "constrained": {}}
     won["controls"] = {name: one | {"effect": 0.0} for name, one in won["controls"].items()}
     assert verdict(won).kind == "uncontrolled"

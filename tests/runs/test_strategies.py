@@ -110,6 +110,7 @@ def test_graded_outcomes_are_tested_by_their_size_not_by_flips():
     assert strategies.seen_by_p(found)["noise"].tolist() == [False]
     falls = strategies.effects(listed, after, before[:, None])
     assert falls["p"][0] < 0.05
+    assert strategies.seen_by_p(falls)[["kept", "noise"]].values.tolist() == [[False, False]], "what harms is no noise"
     assert strategies.beyond_noise(falls).empty
 
 

@@ -60,7 +60,7 @@ def _select(options: argparse.Namespace, report: Reporter) -> dict[str, Any]:
         save_set(chosen, options.out)
     result = json.loads(chosen.to_json())
     if options.strategy == "P":
-        asked = (options.per_layer or 1, options.ranking, options.negative, options.longest)
+        asked = (options.per_layer or 1, options.ranking, options.negative, options.longest, options.objective)
         seen = selecting.seen_by_p(options.run, *asked)
         result["seen"] = seen.drop(columns="run").to_dict("records")
     if not chosen.rows:
