@@ -13,9 +13,8 @@ from app.shared import components as ui
 from app.shared import resources, state
 from app.shared.names import SPLITS, task_title
 from corrsteer_core.base.errors import CorrSteerError
-from corrsteer_core.evaluation.how_many import CONTROLS
 from corrsteer_core.runs import measurements, run_facts
-from corrsteer_core.runs.against import CONSTRAINED, DIFFERENCE, OFFSET, PROMPTS, RIVALS
+from corrsteer_core.runs.against import CONSTRAINED, CONTROLS, DIFFERENCE, OFFSET, PROMPTS, RIVALS
 from corrsteer_core.runs.strategies import PREFERRED
 from corrsteer_core.tasks import SHIFTED, TASKS, has_shifted
 

@@ -18,7 +18,7 @@ SYMBOLS = RIVAL_SYMBOLS | {"steered-offset": "diamond", "control": "diamond-open
 
 
 def rates(rows: pd.DataFrame) -> go.Figure:
-    """One line each of `corrsteer_core.reporting.verdict.rates`, from above: a point with its 95% interval, named beside it."""
+    """One line each of `corrsteer_core.reporting.rate_rows.rates`, from above: a point with its 95% interval, named beside it."""
     figure = go.Figure()
     rows = rows.assign(label=[_words(label) for label in rows["label"]])
     for kind, some in rows.groupby("kind", sort=False):  # a trace a kind, not a row: fewer to make and to draw

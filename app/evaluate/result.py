@@ -11,7 +11,7 @@ from app.evaluate import prior_panel, rate_chart, sample_table
 from app.shared import components as ui
 from app.shared import resources, verdict_box
 from corrsteer_core.proof import evidence
-from corrsteer_core.reporting import prior_words, rival_groups, tournament_words, verdict
+from corrsteer_core.reporting import prior_words, rate_rows, rival_groups, tournament_words, verdict
 from corrsteer_core.runs import measurements, stored_run
 
 EVIDENCE = (
@@ -90,7 +90,7 @@ def _of_p(summary: dict[str, Any]) -> str:
 
 def _comparison(summary: dict[str, Any], name: str) -> None:
     st.subheader("Against its controls", anchor=False)
-    rows = verdict.rates(summary, name)
+    rows = rate_rows.rates(summary, name)
     st.caption(
         "How to read it: each point is a success rate on the same samples, the bar its 95% interval, the dashed line "
         "the unsteered rate. A set that works stands to the right of the line, random features of like size on it."

@@ -29,7 +29,7 @@ class Wanted:
     """Anywhere in prompt, right answer or either text, in capitals or not."""
 
     def of(self, samples: pd.DataFrame) -> pd.DataFrame:
-        """The samples (as `verdict.with_flips` gives them) that are like this, in their order."""
+        """The samples (as `measurements.with_flips` gives them) that are like this, in their order."""
         kept = pd.Series(True, index=samples.index)
         if self.flip != ANY:
             kept &= samples["flip"] == self.flip

@@ -12,7 +12,6 @@ from app.evaluate.sample_filters import ANY, FLIPS, Wanted, classes
 from app.shared import components as ui
 from app.shared import resources, side_by_side
 from corrsteer_core.base.text_diff import differences, escaped, marked, parting, shared_ends
-from corrsteer_core.reporting import verdict
 from corrsteer_core.runs import measurements
 
 BECAME = {
@@ -28,7 +27,7 @@ WHICH = ("name", "content", "task", "split", "scale", "n")  # what tells one eva
 
 def draw(run: str, row: pd.Series) -> None:
     st.subheader("Sample by sample", anchor=False)
-    samples = verdict.with_flips(
+    samples = measurements.with_flips(
         resources.ask(
             measurements.evaluated_samples,
             *(run, row["name"], row["task"], row["split"], float(row["scale"])),

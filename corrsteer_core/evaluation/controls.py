@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 
 from corrsteer_core.base.errors import CorrSteerError
+from corrsteer_core.reporting.rate_rows import FLIPPED
 from corrsteer_core.reporting.rival_groups import LIKE
-from corrsteer_core.reporting.verdict import FLIPPED
 from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
 from corrsteer_core.saes.sae import Sae
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import pandas as pd
 
+from corrsteer_core.evaluation.mirror import Mirror
 from corrsteer_core.evaluation.near_ties import NearTies
 from corrsteer_core.evaluation.prior import ClassAnswers, Prior
 from corrsteer_core.evaluation.standing import LeftOut, Standing
 from corrsteer_core.evaluation.trials import Comparison
-from corrsteer_core.reporting.verdict import NOT_RANDOM, Verdict, verdict
+from corrsteer_core.reporting.rate_rows import NOT_RANDOM
+from corrsteer_core.reporting.verdict import Verdict, verdict
 from corrsteer_core.statistics.rival import RivalComparison, control_p
 
 
@@ -43,6 +45,8 @@ class Evaluation:
     """Tasks with classes only: what one constant per class does, and what the set does beyond it."""
     answers: ClassAnswers | None = None
     """Tasks with classes only: which were answered where which are right."""
+    mirror: Mirror | None = None
+    """Tasks in which one class is always right: what the set does where it never is."""
     near_ties: NearTies | None = None
     """Answers that hang by a thread, and whether they could turn the verdict."""
     against: dict[str, RivalComparison] = field(default_factory=dict)
@@ -105,6 +109,7 @@ class Evaluation:
             "asked": self.asked,
             **(self.prior.summary() if self.prior else {}),
             **(self.answers.summary() if self.answers else {}),
+            **(self.mirror.summary() if self.mirror else {}),
             **(self.near_ties.summary() if self.near_ties else {}),
         }
 

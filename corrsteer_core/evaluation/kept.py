@@ -7,7 +7,7 @@ import json
 import pandas as pd
 
 from corrsteer_core.evaluation.evaluation import Evaluation
-from corrsteer_core.reporting.verdict import BEYOND
+from corrsteer_core.reporting.rate_rows import BEYOND, MIRROR
 from corrsteer_core.runs.steering_set import SteeringSet
 from corrsteer_core.storage.run_folder import is_cached
 from corrsteer_core.storage.writing import Writer
@@ -15,7 +15,7 @@ from corrsteer_core.storage.writing import Writer
 LONG_WAIT = 600.0
 """Seconds that a finished measurement waits for another writer: it took as long to make."""
 
-OF_CONTROLS = ("controls", "constrained", "permutation_p")
+OF_CONTROLS = ("controls", "constrained", "permutation_p", "mirror")
 """What a summary says of the set's controls; `matched` and `tournament` are measured apart from them."""
 BY_RIVAL = ("against", "frequencies")
 """What a summary says of each rival by its name, the set's own under "" among them."""
@@ -55,7 +55,11 @@ def keep(steering: SteeringSet, result: Evaluation) -> None:
 
 def _measured(summary: dict) -> set[str]:
     """Controls that are there, by the names under which they are said to be left out."""
-    return {*summary["controls"], *([BEYOND] if summary.get("beyond_prior") else [])}
+    return {
+        *summary["controls"],
+        *([BEYOND] if summary.get("beyond_prior") else []),
+        *([MIRROR] if summary.get("mirror") else []),
+    }
 
 
 def _measured_before(before: dict, result: Evaluation) -> dict:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, part_of, silent
@@ -24,26 +23,35 @@ from corrsteer_core.evaluation.class_view import ClassView, class_view, likely_c
 from corrsteer_core.evaluation.evaluation import Evaluation
 from corrsteer_core.evaluation.exam import Balance, Exam, exam_for
 from corrsteer_core.evaluation.kept import keep
+from corrsteer_core.evaluation.mirror import Mirror, always_right, mirrored
 from corrsteer_core.evaluation.multiple_choice import MEASURING, constrained_comparisons, one_token_choices
-from corrsteer_core.evaluation.prior import ClassAnswers, Offsets, class_answers, class_columns, fit_offsets, prior_of
+from corrsteer_core.evaluation.prior import (
+    Offsets,
+    answers_of,
+    class_columns,
+    fit_offsets,
+    no_prior,
+    prior_of,
+)
 from corrsteer_core.evaluation.rivals import rivals_of
 from corrsteer_core.evaluation.standing import LeftOut
-from corrsteer_core.evaluation.trials import Trial, clusters_of, compare, trial, unsteered_and
+from corrsteer_core.evaluation.trials import Trial, clusters_of, compare, sample_table, trial, unsteered_and
 from corrsteer_core.models.loading import Model
 from corrsteer_core.models.prompts import render
-from corrsteer_core.reporting.verdict import BEYOND
 from corrsteer_core.runs.steering_set import SteeringSet
 from corrsteer_core.runs.stored_run import selection_of
 from corrsteer_core.saes.named_saes import saes_of
 from corrsteer_core.saes.sae import Sae
 from corrsteer_core.statistics.rival import compare_with_rivals
 from corrsteer_core.storage.run_folder import is_cached
-from corrsteer_core.tasks import Item, Task, has_classes
+from corrsteer_core.tasks import Task
 
 ANSWERING_SHARE = 0.75
 """Of the time of a measurement, roughly; the rest goes into fluency."""
 PUSH_SHARE = 0.05
 """Of the time of a measurement with controls, roughly: the push on words is measured first."""
+MIRROR_SHARE = 0.1
+"""Of the time of a measurement with controls that has a mirror task, roughly."""
 CONSTRAINED_SHARE = 0.3
 """Of the time of a measurement that has constrained decoding too, roughly."""
 
@@ -113,22 +121,21 @@ def evaluate_sets(
     rivals = rivals_of(sets, exam, model, saes, count=control_count, seed=seed, matched=matched, progress=preparing)
     vectors = [variant_of(one, saes) for one in sets] + [added for one in rivals for added in one.every.values()]
     limited_too = bool(control_count) and one_token_choices(exam, model)
-    share = 1 - CONSTRAINED_SHARE * limited_too
+    reflected = bool(control_count) and always_right(exam) is not None
+    share = 1 - CONSTRAINED_SHARE * limited_too - MIRROR_SHARE * reflected  # never both: choices are of several classes
     measured = measured_sets(exam, sets, vectors, model, choose, part_of(progress, 0, share))
-    rest = part_of(progress, share, 1 - share)
-    held = (
-        constrained_comparisons(exam, measured[0].trial, vectors[: len(sets)], model, rest)
-        if limited_too
-        else [None for _ in sets]
-    )
-    results, place = [], 1 + len(sets)
-    for nth, (one, found, of_set, limited) in enumerate(zip(sets, measured, rivals, held, strict=True), 1):
-        names = list(of_set.every)
-        compared = {name: compare(found.trial, at) for at, name in enumerate(names, place)}
-        outcomes = {name: found.judged[:, at] for at, name in enumerate(names, place)}
-        place += len(names)
-        clusters = clusters_of(exam.items)
-        against = compare_with_rivals(found.judged[:, nth], outcomes, clusters=clusters) if outcomes else []
+    rest, alone = part_of(progress, share, 1 - share), vectors[: len(sets)]
+    nothing: list[None] = [None] * len(sets)
+    held = constrained_comparisons(exam, measured[0].trial, alone, model, rest) if limited_too else nothing
+    own = [one.evaluation.comparison for one in measured]
+    mirrors = mirrored(sets, exam, own, alone, model, choose, rest) if reflected else nothing
+    results, place, clusters = [], 1 + len(sets), clusters_of(exam.items)
+    for nth, (one, found, of_set) in enumerate(zip(sets, measured, rivals, strict=True)):
+        compared = {name: compare(found.trial, at) for at, name in enumerate(of_set.every, place)}
+        outcomes = {name: found.judged[:, at] for at, name in enumerate(of_set.every, place)}
+        place += len(of_set.every)
+        against = compare_with_rivals(found.judged[:, 1 + nth], outcomes, clusters=clusters) if outcomes else []
+        limited, mirror = held[nth], mirrors[nth]
         against += [limited.beside] if limited else []
         result = replace(
             found.evaluation,
@@ -137,11 +144,16 @@ def evaluate_sets(
             constrained=limited.compared if limited else {},
             against={one.rival: one for one in against},
             frequencies=dict(of_set.frequencies),
-            left_out=(*found.evaluation.left_out, *of_set.left_out),
+            mirror=mirror if isinstance(mirror, Mirror) else None,
+            left_out=(*found.evaluation.left_out, *of_set.left_out, *_left_out(mirror)),
         )
         keep(one, result)
         results.append(result)
     return results
+
+
+def _left_out(mirror: Mirror | LeftOut | None) -> tuple[LeftOut, ...]:
+    return (mirror,) if isinstance(mirror, LeftOut) else ()
 
 
 def sweep(
@@ -242,7 +254,6 @@ def measured_sets(
 ) -> list[Measured]:
     """An evaluation for each set. `vectors` are the sets', then those of whatever else belongs to the trial."""
     variants = unsteered_and(*vectors)
-    classes = tokens_of(model, exam.task, exam.items, exam.validation)
     found = trial(
         model,
         exam.items,
@@ -251,21 +262,15 @@ def measured_sets(
         scorer=exam.task.scorer,
         max_new_tokens=exam.max_new_tokens,
         choose=choose,
-        classes=classes,
+        classes=tokens_of(model, exam.task, exam.items, exam.validation),
         progress=part_of(progress, 0, ANSWERING_SHARE, MEASURING),
     )
-    seen = _with_offsets(exam, found, variants, model) if classes else None
+    seen = _with_offsets(exam, found, variants, model) if found.class_logp else None
     scoring = part_of(progress, ANSWERING_SHARE, 1 - ANSWERING_SHARE, MEASURING)
     nll = _fluency(exam, found, 1 + len(sets), model, scoring)
     judged = found.outcomes if seen is None else seen[1].right
 
-    def answers_of(place: int) -> ClassAnswers | None:
-        texts = [[row[0], row[place]] for row in found.texts]
-        return class_answers(exam.task, exam.items, texts, exam.validation)
-
     def evaluation(place: int, one: SteeringSet) -> Evaluation:
-        prior = prior_of(exam, found, place, *seen, len(exam.validation)) if seen else None
-        kept = class_columns(exam, found, place, *seen) if seen else {}
         return Evaluation(
             name=one.name,
             content=one.content,
@@ -275,11 +280,13 @@ def measured_sets(
             comparison=compare(found, place),
             fluency_unsteered=nll[0],
             fluency_steered=nll[place],
-            samples=_sample_table(found, exam.items, place).assign(**kept),
-            prior=prior,
-            answers=answers_of(place),
+            samples=sample_table(found, exam.items, place).assign(
+                **(class_columns(exam, found, place, *seen) if seen else {})
+            ),
+            prior=prior_of(exam, found, place, *seen) if seen else None,
+            answers=answers_of(exam, found, place),
             near_ties=_near_ties(found, place, model.arithmetic, seen),
-            left_out=() if seen else _no_prior(exam, model),
+            left_out=() if seen else no_prior(exam),
             chosen_on=exam.chosen_on,
             strategy=_strategy_of(one),
             dtype=model.arithmetic,
@@ -323,34 +330,6 @@ def _with_offsets(
     return view, fit_offsets(likely_classes(model, exam.task, items, variants, exam.style, names), view)
 
 
-def _no_prior(exam: Exam, model: Model) -> tuple[LeftOut, ...]:
-    """That it is not known what one constant per class does, where there are classes, and why."""
-    task, validation = exam.task, exam.validation
-    if not has_classes(task, (*exam.items, *validation)):
-        return ()
-    if not validation:
-        why = "There are no validation samples to fit the constants on: a file says which they are in its column split."
-    elif not has_classes(task, validation):
-        why = "In all validation samples the same class is right, or some have none, so no constants can be fitted on them."
-    else:
-        why = "Some of the classes begin with the same token, or with none, so the model's first word does not tell them apart."
-    return (LeftOut(BEYOND, why),)
-
-
 def _strategy_of(steering: SteeringSet) -> str:
     about = selection_of(steering.run, steering.content) if steering.run and is_cached(steering.run) else None
     return about["strategy"] if about else ""
-
-
-def _sample_table(found: Trial, items: Sequence[Item], variant: int) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "sample": [item.id for item in items],
-            "prompt": [item.prompt for item in items],
-            "target": [item.target for item in items],
-            "unsteered": [row[0] for row in found.texts],
-            "steered": [row[variant] for row in found.texts],
-            "outcome_unsteered": found.outcomes[:, 0],
-            "outcome_steered": found.outcomes[:, variant],
-        }
-    )

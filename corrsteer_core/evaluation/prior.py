@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from corrsteer_core.evaluation.class_view import ClassView, answered_classes, names_of
 from corrsteer_core.evaluation.exam import Exam
+from corrsteer_core.evaluation.standing import LeftOut
 from corrsteer_core.evaluation.trials import Trial, clusters_of
+from corrsteer_core.reporting.rate_rows import BEYOND
 from corrsteer_core.statistics.beyond_prior import PairedRates, paired_rates
 from corrsteer_core.statistics.classes import ClassChange, ConfusionTable, class_changes, confusion
 from corrsteer_core.statistics.discrimination import AucChange, auc_change
@@ -137,17 +139,37 @@ def _answers(table: ConfusionTable) -> dict:
     }
 
 
-def prior_of(exam: Exam, found: Trial, variant: int, view: ClassView, offsets: Offsets, validation: int) -> Prior:
+def prior_of(exam: Exam, found: Trial, variant: int, view: ClassView, offsets: Offsets) -> Prior:
     """The share of one variant of a trial, beside the unsteered one (variant 0). `view` is of the trial's items."""
     clusters = clusters_of(exam.items)
     return Prior(
-        validation=validation,
+        validation=len(exam.validation),
         unsteered_offset=offsets.fitted[0],
         steered_offset=offsets.fitted[variant],
         offset=paired_rates(found.outcomes[:, 0] > 0.5, offsets.right[:, 0] > 0.5, clusters=clusters),
         beyond=paired_rates(offsets.right[:, 0] > 0.5, offsets.right[:, variant] > 0.5, clusters=clusters),
         auc=auc_change(view.logp[:, 0], view.logp[:, variant], view.right, seed=0),
     )
+
+
+def answers_of(exam: Exam, found: Trial, variant: int) -> ClassAnswers | None:
+    """Those of one variant of a trial beside the unsteered ones."""
+    texts = [[row[0], row[variant]] for row in found.texts]
+    return class_answers(exam.task, exam.items, texts, exam.validation)
+
+
+def no_prior(exam: Exam) -> tuple[LeftOut, ...]:
+    """That it is not known what one constant per class does, where there are classes, and why."""
+    task, validation = exam.task, exam.validation
+    if not has_classes(task, (*exam.items, *validation)):
+        return ()
+    if not validation:
+        why = "There are no validation samples to fit the constants on: a file says which they are in its column split."
+    elif not has_classes(task, validation):
+        why = "In all validation samples the same class is right, or some have none, so no constants can be fitted on them."
+    else:
+        why = "Some of the classes begin with the same token, or with none, so the model's first word does not tell them apart."
+    return (LeftOut(BEYOND, why),)
 
 
 def class_columns(exam: Exam, found: Trial, variant: int, view: ClassView, offsets: Offsets) -> dict[str, Sequence]:

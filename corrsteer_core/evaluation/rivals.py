@@ -18,7 +18,7 @@ from corrsteer_core.evaluation.unigram import pushes
 from corrsteer_core.models.hooks import LOGITS
 from corrsteer_core.models.loading import Model
 from corrsteer_core.models.prompts import render
-from corrsteer_core.reporting.verdict import UNIGRAM
+from corrsteer_core.reporting.rate_rows import UNIGRAM
 from corrsteer_core.runs.steering_set import SteeringSet
 from corrsteer_core.runs.stored_run import features_of, fit_summary
 from corrsteer_core.saes.sae import Sae

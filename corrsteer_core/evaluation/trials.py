@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, silent
@@ -151,3 +152,18 @@ def clusters_of(items: Sequence[Item]) -> list[str]:
 def unsteered_and(*variants: Vectors) -> list[Vectors]:
     """Variants with the unsteered one first, as `compare` expects them."""
     return [UNSTEERED, *variants]
+
+
+def sample_table(found: Trial, items: Sequence[Item], variant: int) -> pd.DataFrame:
+    """What an evaluation keeps of each sample of a trial, for one variant beside the unsteered one."""
+    return pd.DataFrame(
+        {
+            "sample": [item.id for item in items],
+            "prompt": [item.prompt for item in items],
+            "target": [item.target for item in items],
+            "unsteered": [row[0] for row in found.texts],
+            "steered": [row[variant] for row in found.texts],
+            "outcome_unsteered": found.outcomes[:, 0],
+            "outcome_steered": found.outcomes[:, variant],
+        }
+    )

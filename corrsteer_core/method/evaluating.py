@@ -9,12 +9,11 @@ from corrsteer_core.base.progress import Progress, part_of, silent
 from corrsteer_core.engine.steering import model_of
 from corrsteer_core.evaluation.evaluation import Evaluation
 from corrsteer_core.evaluation.exam import exam_for
-from corrsteer_core.evaluation.how_many import CONTROLS, MATCHED
 from corrsteer_core.evaluation.measure import evaluate_set
 from corrsteer_core.method.contenders import against as put_against
 from corrsteer_core.method.matched import matched_sets
 from corrsteer_core.models.loading import Model
-from corrsteer_core.runs.against import Against
+from corrsteer_core.runs.against import CONTROLS, MATCHED, Against
 from corrsteer_core.runs.steering_set import SteeringSet
 from corrsteer_core.saes.sae import Sae
 from corrsteer_core.storage.run_folder import is_cached

@@ -16,7 +16,6 @@ from transformers.pytorch_utils import Conv1D
 
 from corrsteer_core.engine.batches import answers
 from corrsteer_core.engine.generation import UNSTEERED, Vectors
-from corrsteer_core.evaluation.how_many import CONTROLS, MATCHED
 from corrsteer_core.method.run_setup import Setup
 from corrsteer_core.models.devices import BLOCK
 from corrsteer_core.models.limits import (
@@ -30,6 +29,7 @@ from corrsteer_core.models.limits import (
 )
 from corrsteer_core.models.loading import Model
 from corrsteer_core.models.prompts import render
+from corrsteer_core.runs.against import CONTROLS, MATCHED
 from corrsteer_core.runs.strategies import PER_LAYER, SCALES, STRATEGIES
 from corrsteer_core.saes.placement import bytes_of_sae, room_beside
 from corrsteer_core.saes.sae import Sae

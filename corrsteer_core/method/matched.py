@@ -16,13 +16,13 @@ import pandas as pd
 
 from corrsteer_core.base.progress import Progress, part_of, silent
 from corrsteer_core.evaluation.controls import like_frequency
-from corrsteer_core.evaluation.how_many import MATCHED
 from corrsteer_core.method.candidates import activation_lengths, rankable_features, with_shares
 from corrsteer_core.method.run_setup import Setup, reopen
 from corrsteer_core.method.validation import default_objective, judged_by, steered_alone, try_groups
 from corrsteer_core.models.hooks import HookPoint
 from corrsteer_core.models.loading import Model
 from corrsteer_core.runs import strategies
+from corrsteer_core.runs.against import MATCHED
 from corrsteer_core.runs.objectives import Objective
 from corrsteer_core.runs.steering_set import SteeringRow, SteeringSet
 from corrsteer_core.runs.stored_run import features_of, fit_summary, selection_of

@@ -10,7 +10,6 @@ from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.progress import Progress, silent
 from corrsteer_core.evaluation.evaluation import Evaluation
 from corrsteer_core.evaluation.exam import Exam
-from corrsteer_core.evaluation.how_many import CONTROLS, MATCHED
 from corrsteer_core.evaluation.measure import evaluate_sets
 from corrsteer_core.method import candidates, collecting, difference_baseline, prediction, selecting
 from corrsteer_core.method.matched import matched_sets
@@ -18,6 +17,7 @@ from corrsteer_core.method.run_setup import Setup
 from corrsteer_core.reporting.ranking_words import of_ranking
 from corrsteer_core.reporting.verdict import verdict
 from corrsteer_core.runs import run_facts, strategies
+from corrsteer_core.runs.against import CONTROLS, MATCHED
 from corrsteer_core.runs.fit import FitSettings
 from corrsteer_core.runs.predictions import PREDICTED
 from corrsteer_core.runs.steering_set import SteeringSet

@@ -49,7 +49,7 @@ def code(text: str) -> str:
 
 
 def rates(rows: pd.DataFrame) -> str:
-    """`verdict.rates`: one line each, a point with its 95% interval; the unsteered rate as a dashed line."""
+    """`rate_rows.rates`: one line each, a point with its 95% interval; the unsteered rate as a dashed line."""
     top, bottom = 8, 8 + ROW * len(rows)
     low, high = math.floor(10 * rows["low"].min()) / 10, math.ceil(10 * rows["high"].max()) / 10
     axis = _Axis(low, max(high, low + 0.1), 200, 560)

@@ -97,6 +97,27 @@ def where_they_part(summary: Mapping[str, Any]) -> str:
     return _sentence(changes) if parted(changes) else ""
 
 
+def rises_alone(summary: Mapping[str, Any]) -> bool:
+    """Whether, on the task's mirror, wrong answers of the kind rise as much as right ones, as far as can be told."""
+    if (mirror := summary.get("mirror")) is None:
+        return False
+    return not (mirror["interval"] and mirror["interval"][0] > 0)
+
+
+def mirror_words(summary: Mapping[str, Any]) -> str:
+    """What a set does on the mirror task, to stand within a sentence; empty where none was measured."""
+    mirror = summary.get("mirror")
+    if not mirror:
+        return ""
+    low_high = mirror["interval"]
+    spread = f", 95% interval {points_alone(low_high[0])} to {points(low_high[1])}" if low_high else ""
+    return (
+        f"where such an answer is wrong ({mirror['task']}, {mirror['n']:,} samples) its share goes from "
+        f"{mirror['unsteered_rate']:.1%} to {mirror['steered_rate']:.1%}; true less false positives: "
+        f"{points(mirror['effect'])}{spread}"
+    )
+
+
 def _sentence(changes: Sequence[ClassChange]) -> str:
     said = by_class(changes)
     return f"{said[:1].upper()}{said[1:]}." if said else ""

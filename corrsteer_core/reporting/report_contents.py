@@ -22,6 +22,7 @@ from corrsteer_core.reporting import (
     pictures,
     prior_words,
     ranking_words,
+    rate_rows,
     rival_groups,
     tournament_words,
     verdict,
@@ -94,7 +95,7 @@ def contents(run: str) -> dict[str, Any]:
         "headline": _headline(facts, main),
         "ranking": _ranking(facts),
         "tried": ranking_words.of_effects(effects),
-        "rates": verdict.rates(main.summary, _set_name(main.name)) if main else None,
+        "rates": rate_rows.rates(main.summary, _set_name(main.name)) if main else None,
         "prior": prior_words.prior_words(main.summary) if main else None,
         "prior_words": prior_words,
         "tournament_words": tournament_words,
@@ -104,7 +105,7 @@ def contents(run: str) -> dict[str, Any]:
         "columns": [Point(column.title, column.help) for column in columns_of(best)],
         "top_effects": effects.head(8).to_dict("records"),
         "pictures": {
-            "rates": _drawn(pictures.rates(verdict.rates(main.summary, _set_name(main.name)))) if main else "",
+            "rates": _drawn(pictures.rates(rate_rows.rates(main.summary, _set_name(main.name)))) if main else "",
             "tournament": _tournament(main) if main else "",
             "layers": _drawn(pictures.best_by_layer(best)) if len(best) else "",
             "effects": _drawn(pictures.r_and_effect(effects)) if len(effects) else "",
@@ -207,7 +208,7 @@ def _sets(run: str) -> Iterator[dict[str, Any]]:
 
 def _examples(run: str, main: Measured) -> dict[str, dict[str, Any]]:
     """The first samples won, lost and changed: in the order of the task, so that none is picked for its looks."""
-    samples = verdict.with_flips(_samples(run, main))
+    samples = measurements.with_flips(_samples(run, main))
     ends = shared_ends(samples["prompt"].tolist())
     found = {}
     for kind in ("won", "lost", "changed"):
@@ -271,7 +272,7 @@ def _limits_of(main: Measured, every: list[Measured], task: str) -> Iterator[Poi
         f"{summary['n']:,} samples: with steering, a success rate from {percent(low)} to {percent(high)} is compatible with "
         f"what was seen. {verdict.gain_words(summary)}".rstrip(),
     )
-    if rests := rival_groups.caveats(summary):
+    if rests := rival_groups.caveats_and_missing(summary):
         yield Point("What it rests on", rests)
     yield Point("Side effects", verdict.side_effects(summary))
     yield Point("Fluency", verdict.fluency_words(summary) or "How natural the steered texts are was not measured.")

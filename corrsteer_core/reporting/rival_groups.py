@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from corrsteer_core.base.formatting import p_value, percent
-from corrsteer_core.reporting.rate_rows import rate_row
-from corrsteer_core.reporting.verdict import BEYOND, NOT_RANDOM, UNIGRAM, rates, shown_as
+from corrsteer_core.reporting.prior_words import mirror_words
+from corrsteer_core.reporting.rate_rows import BEYOND, MIRROR, NOT_RANDOM, UNIGRAM, rate_row, rates, shown_as
 
 RANDOM = "random features"
 CHOSEN_ALIKE = "random, chosen alike"
@@ -58,6 +58,7 @@ def caveats(summary: Mapping[str, Any]) -> str:
     """The sentences, one after another; empty where there is nothing to say."""
     found = [
         *_clusters(summary),
+        *_mirror(summary),
         *_graded(summary),
         *_random(summary),
         *_frequencies(summary),
@@ -82,12 +83,24 @@ def missing_rivals(summary: Mapping[str, Any]) -> str:
     return _not_measured(summary, controls=False)
 
 
+def caveats_and_missing(summary: Mapping[str, Any]) -> str:
+    """All of these, for a page that says them in one place."""
+    return " ".join(filter(None, (caveats(summary), missing_controls(summary), missing_rivals(summary))))
+
+
 def _not_measured(summary: Mapping[str, Any], *, controls: bool) -> str:
     named = ((STORED_BEFORE.get(one["rival"], one["rival"]), one["why"]) for one in summary.get("left_out") or ())
     said = (
-        f"Not measured: {shown_as(name)}. {why}" for name, why in named if (name in (*NOT_RANDOM, BEYOND)) == controls
+        f"Not measured: {shown_as(name)}. {why}"
+        for name, why in named
+        if (name in (*NOT_RANDOM, BEYOND, MIRROR)) == controls
     )
     return " ".join(dict.fromkeys(said))
+
+
+def _mirror(summary: Mapping[str, Any]) -> Iterator[str]:
+    if said := mirror_words(summary):
+        yield f"{said[0].upper()}{said[1:]}."
 
 
 def _clusters(summary: Mapping[str, Any]) -> Iterator[str]:

@@ -2,27 +2,26 @@
 
 Takes the summary that is stored with an evaluation (see `evaluation.Evaluation.summary`); loads no model. "Works" takes all
 of this: success rises by more than noise; where answers are classes, it still does after both models got the constant per
-class that serves them best; and the set beats every control, and every rival that it was put against, sample by sample.
+class that serves them best; where one class is always right, wrong answers of that class do not rise alike
+(`evaluation.mirror`); and the set beats every control, and every rival that it was put against, sample by sample.
 What any of them could overturn is not called so.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import pandas as pd
-
 from corrsteer_core.base.formatting import p_value, points
 from corrsteer_core.reporting import tournament_words
-from corrsteer_core.reporting.prior_words import class_changes, where_they_part
-from corrsteer_core.reporting.rate_rows import rate_row
+from corrsteer_core.reporting.prior_words import class_changes, mirror_words, rises_alone, where_they_part
+from corrsteer_core.reporting.rate_rows import CONSTRAINED, FLIPPED, MIRROR, NOT_RANDOM, UNIGRAM
 from corrsteer_core.runs.strategies import chosen_by_steering
 from corrsteer_core.statistics.classes import sentence as by_class
 from corrsteer_core.statistics.power import samples_needed
-from corrsteer_core.statistics.rates import NOISE, wilson
+from corrsteer_core.statistics.rates import NOISE
 from corrsteer_core.statistics.rival import control_p
 
 Kind = Literal[
@@ -39,20 +38,6 @@ Kind = Literal[
     "nothing",
 ]
 
-FLIPPED = "sign flipped"
-"""Name of the control that turns the set's sign round."""
-TURNED = "sign turned round"
-"""What readers are told it is called."""
-UNIGRAM = "unigram"
-"""Name of the control that adds the set's mean push on words to the logits, as one constant; see `evaluation.unigram`."""
-NOT_RANDOM = (FLIPPED, UNIGRAM)
-"""The controls that are no random features of like frequency and norm, as all others are."""
-BEYOND = "gain beyond one constant per class"
-"""What is named where a task has classes and it could not be measured what a constant for each does."""
-CONSTRAINED = "constrained"
-"""Name of the unsteered answers to multiple choice that may only be one of the choices."""
-UNSTEERED_OFFSET, STEERED_OFFSET = "unsteered + its constants", "steered + its constants"
-"""Names in a chart of both models with the constant per class that serves them best."""
 FLUENCY_LOST = 1.0
 """Nats per token by which steered texts may be less likely than unsteered ones before the verdict mentions it."""
 SMALL = 0.02
@@ -124,6 +109,7 @@ def _judged(summary: Mapping[str, Any]) -> Verdict:
     rival = tournament_words.outdone(summary, moved)
     return (
         _shifts(summary, moved)
+        or _rises_alone(summary, moved)
         or _beaten(summary, moved)
         or (Verdict("outdone", rival) if rival else None)
         or _uncontrolled(summary, moved)
@@ -161,6 +147,12 @@ def _shifts(summary: Mapping[str, Any], moved: str) -> Verdict | None:
         f"{beyond['unsteered_rate']:.1%}, and the steered one to {beyond['steered_rate']:.1%} ({points(beyond['effect'])}, "
         f"{p_value(beyond['p'])}){_by_class(summary)}.",
     )
+
+
+def _rises_alone(summary: Mapping[str, Any], moved: str) -> Verdict | None:
+    """The verdict where such answers rise as much where they are wrong."""
+    alone = rises_alone(summary)
+    return Verdict("shifts", f"Shifts the answers: {moved}, but {mirror_words(summary)}.") if alone else None
 
 
 def _by_class(summary: Mapping[str, Any]) -> str:
@@ -209,6 +201,8 @@ def _uncontrolled(summary: Mapping[str, Any], moved: str) -> Verdict | None:
     """The verdict while what "works" takes has not been measured."""
     if "chosen_on" not in summary:
         lacking = "it was measured by a release that did not look for a shifted prior; measure it again"
+    elif any(one["rival"] == MIRROR for one in summary.get("left_out") or ()):
+        lacking = "it could not be measured where such an answer is wrong"
     elif "classes" in summary and summary.get("beyond_prior") is None:
         lacking = "it could not be measured whether one constant per class does as much"
     elif not _random(summary):
@@ -240,6 +234,8 @@ def _against(summary: Mapping[str, Any]) -> str:
         p = summary.get("permutation_p")
         p = control_p(summary["steered_rate"] - summary["unsteered_rate"], random) if p is None else p
         said += f" (permutation {p_value(p)})"
+    if mirror := mirror_words(summary):
+        said += f"; {mirror}"
     push = summary["controls"].get(UNIGRAM)
     said += f"; its push on words as one constant: {points(push['effect'])}" if push else ""
     matched = [one["effect"] for one in summary.get("matched", {}).values()]
@@ -302,44 +298,6 @@ def fluency_words(summary: Mapping[str, Any]) -> str:
         f"The steered texts are {reading}: the unsteered model finds them {after:.2f} nats per token unlikely, its own "
         f"texts {before:.2f}."
     )
-
-
-def rates(summary: Mapping[str, Any], name: str) -> pd.DataFrame:
-    """Success rates for a chart, one row each: label, kind, rate, low, high, effect.
-
-    `name` is the set's. Unsteered first, then the set, then both with one constant per class (kinds offset and
-    steered-offset, where it was measured), then the controls, matched sets among them. Intervals are Wilson's at 95%.
-    """
-    return pd.DataFrame(list(_rate_rows(summary, name)))
-
-
-def _rate_rows(summary: Mapping[str, Any], name: str) -> Iterator[dict[str, Any]]:
-    yield rate_row(summary, "unsteered", "unsteered", summary["unsteered_rate"], summary["unsteered_interval"])
-    yield rate_row(summary, name, "steered", summary["steered_rate"], summary["steered_interval"])
-    if summary.get("offset") and summary.get("beyond_prior"):
-        for label, kind, rate in (
-            (UNSTEERED_OFFSET, "offset", summary["offset"]["rate"]),
-            (STEERED_OFFSET, "steered-offset", summary["beyond_prior"]["steered_rate"]),
-        ):
-            yield rate_row(summary, label, kind, rate, wilson(round(rate * summary["n"]), summary["n"]))
-    for group in ("controls", "matched"):
-        for control, one in summary.get(group, {}).items():
-            yield rate_row(summary, shown_as(control), "control", one["steered_rate"], one["steered_interval"])
-
-
-def shown_as(control: str) -> str:
-    """What a chart calls a control."""
-    return {UNIGRAM: "constant push on words", FLIPPED: TURNED}.get(control, control)
-
-
-def with_flips(samples: pd.DataFrame) -> pd.DataFrame:
-    """The samples of an evaluation with `flip`: won, lost, changed (text only) or same."""
-    before, after = samples["outcome_unsteered"] > 0.5, samples["outcome_steered"] > 0.5
-    flip = pd.Series("same", index=samples.index)
-    flip[samples["unsteered"] != samples["steered"]] = "changed"
-    flip[~before & after] = "won"
-    flip[before & ~after] = "lost"
-    return samples.assign(flip=flip)
 
 
 def _moved(before: float, after: float) -> str:

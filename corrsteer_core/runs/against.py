@@ -1,4 +1,4 @@
-"""What a set is asked to beat in a tournament, as a value."""
+"""What a set is asked to beat, as a value: how many controls, and the rivals of a tournament. Loads no torch."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ RIVALS: dict[str, str] = {
 }
 """Kinds of rivals that can be asked for by name, in words."""
 ALL = "all"
+
+CONTROLS = 19
+"""Random sets: the fewest with which a set that beats them all has a permutation p of 0.05."""
+MATCHED = 5
+"""Sets chosen alike among random features; each repeats the whole choice."""
 
 
 @dataclass(frozen=True)

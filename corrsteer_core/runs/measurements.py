@@ -64,3 +64,13 @@ def evaluated_samples(
     if rows.empty:
         raise CorrSteerError(f"The set {name!r} of {run} has not been measured on {task} ({split}) at scale {scale:g}.")
     return pd.DataFrame(json.loads(rows["samples"][0]))
+
+
+def with_flips(samples: pd.DataFrame) -> pd.DataFrame:
+    """The samples of an evaluation with `flip`: won, lost, changed (text only) or same."""
+    before, after = samples["outcome_unsteered"] > 0.5, samples["outcome_steered"] > 0.5
+    flip = pd.Series("same", index=samples.index)
+    flip[samples["unsteered"] != samples["steered"]] = "changed"
+    flip[~before & after] = "won"
+    flip[before & ~after] = "lost"
+    return samples.assign(flip=flip)

@@ -189,3 +189,10 @@ def _paired(before: ArrayLike, after: ArrayLike) -> tuple[FloatArray, FloatArray
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise CorrSteerError("An outcome is not a finite number; score every sample before comparing.")
     return first, second
+
+
+def interval_of_difference(one: float, of_one: Interval, other: float, of_other: Interval) -> Interval:
+    """Of one estimate less another one of other samples, from the interval of each: MOVER (Zou and Donner 2008, eq. 2)."""
+    low = math.hypot(one - of_one[0], of_other[1] - other)
+    high = math.hypot(of_one[1] - one, other - of_other[0])
+    return Interval(one - other - low, one - other + high)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.tasks.base import SHIFTED, SPLITS, HubSource, Item, Scorer, Split, Task
-from corrsteer_core.tasks.classes import classes_of, has_classes, openings, right_class, right_classes
+from corrsteer_core.tasks.classes import COMPLY, REFUSE, classes_of, has_classes, openings, right_class, right_classes
 from corrsteer_core.tasks.custom import custom_task, get_scorer
 from corrsteer_core.tasks.hints import close_match
 from corrsteer_core.tasks.load import drafts, load_items
@@ -30,7 +30,9 @@ def get_task(name: str) -> Task:
 
 
 __all__ = [
+    "COMPLY",
     "JUDGES",
+    "REFUSE",
     "SCORERS",
     "SHIFTED",
     "SPLITS",

@@ -23,7 +23,7 @@ from corrsteer_core.base import jobs
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.cli import main
 from corrsteer_core.evaluation.measure import evaluate_set
-from corrsteer_core.reporting import prior_words, tournament_words, verdict
+from corrsteer_core.reporting import prior_words, rate_rows, tournament_words, verdict
 from corrsteer_core.runs import measurements, run_facts, stored_run
 from corrsteer_core.runs.steering_set import SteeringSet, load_set
 from corrsteer_core.storage.writing import Writer
@@ -634,13 +634,13 @@ def test_constants_and_matched_sets_stand_in_the_chart():
     (chart,) = opened().get("plotly_chart")
     points = points_of(chart)
     assert list(points) == [
-        *("unsteered", "V", verdict.UNSTEERED_OFFSET, verdict.STEERED_OFFSET),
-        *("random 1", "random 2", verdict.TURNED, "matched 1"),
+        *("unsteered", "V", rate_rows.UNSTEERED_OFFSET, rate_rows.STEERED_OFFSET),
+        *("random 1", "random 2", rate_rows.TURNED, "matched 1"),
     ]
     symbols = {label: point["symbol"] for label, point in points.items()}
-    assert symbols[verdict.UNSTEERED_OFFSET] == symbols[verdict.STEERED_OFFSET] == "diamond"
+    assert symbols[rate_rows.UNSTEERED_OFFSET] == symbols[rate_rows.STEERED_OFFSET] == "diamond"
     assert symbols["matched 1"] == "diamond-open"
-    assert points[verdict.STEERED_OFFSET]["rate"] == 47 / 60
+    assert points[rate_rows.STEERED_OFFSET]["rate"] == 47 / 60
 
 
 RIVAL = {

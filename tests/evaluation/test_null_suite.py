@@ -17,7 +17,8 @@ from corrsteer_core.evaluation.class_view import ClassView
 from corrsteer_core.evaluation.exam import Exam
 from corrsteer_core.evaluation.rivals import Rivals
 from corrsteer_core.evaluation.trials import Trial
-from corrsteer_core.reporting.verdict import UNIGRAM, verdict
+from corrsteer_core.reporting.rate_rows import UNIGRAM
+from corrsteer_core.reporting.verdict import verdict
 from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.tasks import Item, get_task
 

@@ -13,7 +13,7 @@ from corrsteer_core.evaluation.standing import LeftOut
 from corrsteer_core.inspection import playground
 from corrsteer_core.method.contenders import against
 from corrsteer_core.reporting import report, rival_groups
-from corrsteer_core.reporting.verdict import BEYOND
+from corrsteer_core.reporting.rate_rows import BEYOND
 from corrsteer_core.runs import feature_facts, measurements, stored_run
 from corrsteer_core.runs.against import OFFSET, Against
 from corrsteer_core.runs.steering_set import Firing, SteeringRow

@@ -20,7 +20,8 @@ from corrsteer_core.method import contenders, difference_baseline
 from corrsteer_core.method.evaluating import evaluate
 from corrsteer_core.models.prompts import answer_text, render
 from corrsteer_core.reporting import rival_groups, tournament_words
-from corrsteer_core.reporting.verdict import BEYOND, verdict
+from corrsteer_core.reporting.rate_rows import BEYOND
+from corrsteer_core.reporting.verdict import verdict
 from corrsteer_core.runs import measurements, stored_run
 from corrsteer_core.runs.against import ALL, RIVALS, Against, kinds_named
 from corrsteer_core.runs.prompt_style import PromptStyle

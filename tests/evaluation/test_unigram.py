@@ -15,8 +15,9 @@ from corrsteer_core.evaluation.measure import evaluate_set
 from corrsteer_core.evaluation.unigram import pushes
 from corrsteer_core.models.hooks import LOGITS
 from corrsteer_core.models.prompts import answer_text, render
-from corrsteer_core.reporting.verdict import UNIGRAM, verdict
-from corrsteer_core.reporting.verdict import rates as rate_rows
+from corrsteer_core.reporting.rate_rows import UNIGRAM
+from corrsteer_core.reporting.rate_rows import rates as rate_rows
+from corrsteer_core.reporting.verdict import verdict
 from corrsteer_core.runs import measurements, stored_run
 from corrsteer_core.tasks import get_task
 from tests.made import runs as tiny

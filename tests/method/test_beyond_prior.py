@@ -25,8 +25,9 @@ from corrsteer_core.method.evaluating import evaluate
 from corrsteer_core.method.stability import best_above, stability
 from corrsteer_core.models.prompts import render
 from corrsteer_core.reporting.prior_words import prior_words
+from corrsteer_core.reporting.rate_rows import BEYOND
 from corrsteer_core.reporting.rival_groups import caveats, missing_controls
-from corrsteer_core.reporting.verdict import BEYOND, verdict
+from corrsteer_core.reporting.verdict import verdict
 from corrsteer_core.runs import stored_run, strategies
 from corrsteer_core.runs.prompt_style import PromptStyle
 from corrsteer_core.statistics import rates

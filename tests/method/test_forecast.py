@@ -7,10 +7,10 @@ import torch
 import transformers
 
 from corrsteer_core.cli import main
-from corrsteer_core.evaluation.how_many import CONTROLS, MATCHED
 from corrsteer_core.method import forecast
 from corrsteer_core.models import devices
 from corrsteer_core.models.limits import prompts_that_fit
+from corrsteer_core.runs.against import CONTROLS, MATCHED
 from corrsteer_core.runs.strategies import STRATEGIES
 from tests.made.runs import D_SAE, LAYERS, load
 

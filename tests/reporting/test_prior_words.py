@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from corrsteer_core.reporting import pictures, verdict
+from corrsteer_core.reporting import pictures, rate_rows, verdict
 from corrsteer_core.reporting.prior_words import class_table, prior_words, where_they_part
 from tests.made.fabricated import OF_CLASSES
 
@@ -51,7 +51,7 @@ def test_rates_by_class_are_those_of_the_confusion_tables():
 def test_without_classes_there_is_no_block():
     old = {name: value for name, value in SUMMARY.items() if name not in OF_CLASSES}
     assert prior_words(old) is None
-    assert verdict.rates(old, "V")["kind"].tolist() == ["unsteered", "steered", "control", "control"]
+    assert rate_rows.rates(old, "V")["kind"].tolist() == ["unsteered", "steered", "control", "control"]
 
 
 def test_an_undefined_auc_is_a_dash():
@@ -72,10 +72,10 @@ def test_what_was_not_kept_is_left_out():
 
 
 def test_models_with_their_constants_stand_among_the_rates():
-    rows = verdict.rates(SUMMARY, "V").set_index("label")
+    rows = rate_rows.rates(SUMMARY, "V").set_index("label")
     assert rows["kind"].tolist() == ["unsteered", "steered", "offset", "steered-offset", "control", "control"]
     assert rows.index[-1] == "matched 1"
-    for label, right in ((verdict.UNSTEERED_OFFSET, 46), (verdict.STEERED_OFFSET, 47)):
+    for label, right in ((rate_rows.UNSTEERED_OFFSET, 46), (rate_rows.STEERED_OFFSET, 47)):
         rate, z = right / 60, 1.959963984540054
         middle, half = rate + z * z / 120, z * math.sqrt(rate * (1 - rate) / 60 + z * z / 14400)
         low, high = ((middle + sign * half) / (1 + z * z / 60) for sign in (-1, 1))
@@ -84,11 +84,11 @@ def test_models_with_their_constants_stand_among_the_rates():
 
 
 def test_the_picture_tells_constants_from_controls():
-    svg = pictures.rates(verdict.rates(SUMMARY, "V"))
+    svg = pictures.rates(rate_rows.rates(SUMMARY, "V"))
     for kind, count in (("offset", 1), ("steered-offset", 1), ("control", 2)):
         assert svg.count(f'<g class="mark {kind}">') == count
-    assert verdict.UNSTEERED_OFFSET in svg
-    assert verdict.STEERED_OFFSET in svg
+    assert rate_rows.UNSTEERED_OFFSET in svg
+    assert rate_rows.STEERED_OFFSET in svg
 
 
 def test_the_headline_says_so_where_classes_part_whatever_it_is():

@@ -99,7 +99,7 @@ def test_the_numbers_are_the_readers():
 
 def test_examples_are_the_first_of_each_kind_and_counted():
     run = fabricated.make_run()
-    samples = verdict.with_flips(measurements.evaluated_samples(run, "V", "sentiment", "test", 1.0))
+    samples = measurements.with_flips(measurements.evaluated_samples(run, "V", "sentiment", "test", 1.0))
     page = Page(report.html(run))
     won = samples[samples["flip"] == "won"]
     assert len(won) > report_contents.EXAMPLES

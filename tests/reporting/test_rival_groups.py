@@ -8,7 +8,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from corrsteer_core.inspection import descriptions
 from corrsteer_core.reporting import figures, rival_groups
-from corrsteer_core.reporting.verdict import FLIPPED, TURNED, UNIGRAM
+from corrsteer_core.reporting.rate_rows import FLIPPED, TURNED, UNIGRAM
 from corrsteer_core.runs import feature_facts, measurements
 from corrsteer_core.runs.steering_set import SteeringSet
 from tests.made import fabricated

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from corrsteer_core.reporting.verdict import fluency_words, gain_words, side_effects, verdict, with_flips
-from corrsteer_core.reporting.verdict import rates as verdict_rates
+from corrsteer_core.reporting.rate_rows import rates as verdict_rates
+from corrsteer_core.reporting.verdict import fluency_words, gain_words, side_effects, verdict
+from corrsteer_core.runs.measurements import with_flips
 from corrsteer_core.statistics import rates
 
 

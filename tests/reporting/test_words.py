@@ -37,7 +37,7 @@ INTERNAL = r"\bexams?\b|\bshelf\b|\btray\b|playground|\bwaypoints?\b|\bstints?\b
 """What is called so in the code alone."""
 OF_OTHERS = {
     ("docs/benchmarks.md", "Sample"), ("docs/exports.md", "Scale"), ("docs/schema.md", "Sample"),
-    ("docs/schema.md", "Constant per class"), ("corrsteer_core/reporting/verdict.py", "Controls"),
+    ("docs/schema.md", "Constant per class"), ("corrsteer_core/reporting/rate_rows.py", "Controls"),
 }  # fmt: skip
 """Pages that speak of other programs, or name what is stored: what these are called is not ours to choose any more."""
 CODE = ("app", "corrsteer_core/cli", "corrsteer_core/reporting")

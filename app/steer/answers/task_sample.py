@@ -15,7 +15,6 @@ from app.steer.answers.own_prompt import how_put
 from app.steer.desk import Desk
 from corrsteer_core.base.errors import CorrSteerError
 from corrsteer_core.base.text_diff import shared_ends
-from corrsteer_core.reporting.verdict import with_flips
 from corrsteer_core.runs import measurements, run_facts
 
 SPLIT = "sample_split"
@@ -129,7 +128,7 @@ def _won(run: str) -> list[str]:
     if measured is None:
         return []
     where = (measured["set"], measured["task"], measured["split"], measured["scale"])
-    found = with_flips(resources.ask(measurements.evaluated_samples, run, *where))
+    found = measurements.with_flips(resources.ask(measurements.evaluated_samples, run, *where))
     return found.loc[found["flip"] == "won", "sample"].tolist()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from corrsteer_core.base.progress import Reporter
 from corrsteer_core.cli import arguments, choices, inputs, values
 from corrsteer_core.cli.command import Command
-from corrsteer_core.evaluation.how_many import CONTROLS
+from corrsteer_core.runs.against import CONTROLS
 
 
 def _fit_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,8 +14,7 @@ from corrsteer_core.base.progress import Reporter
 from corrsteer_core.cli import arguments, choices, inputs, values
 from corrsteer_core.cli.command import Command
 from corrsteer_core.cli.printing import say
-from corrsteer_core.evaluation.how_many import CONTROLS, MATCHED
-from corrsteer_core.runs.against import Against, kinds_named
+from corrsteer_core.runs.against import CONTROLS, MATCHED, Against, kinds_named
 
 if TYPE_CHECKING:
     from corrsteer_core.runs.steering_set import SteeringSet
