@@ -21,6 +21,7 @@ from corrsteer_core.tasks import (
     Task,
     at_balance,
     get_scorer,
+    has_classes,
     held_to,
     limited,
     load_items,
@@ -70,6 +71,11 @@ class Exam:
     def name(self) -> str:
         """The task's name with the remarks: what was measured otherwise is another thing and stands beside it."""
         return f"{self.task.name} ({', '.join(self.remarks)})" if self.remarks else self.task.name
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether its task is to tell classes apart; also where those of one class alone are asked."""
+        return has_classes(self.task, (*self.items, *self.validation))
 
     def asked(self) -> dict[str, Any]:
         """What it takes to put it again, beside split and number of items; ready for JSON."""

@@ -27,7 +27,7 @@ from corrsteer_core.evaluation.mirror import Mirror, always_right, mirrored
 from corrsteer_core.evaluation.multiple_choice import MEASURING, constrained_comparisons, one_token_choices
 from corrsteer_core.evaluation.prior import (
     Offsets,
-    answers_of,
+    class_answers,
     class_columns,
     fit_offsets,
     no_prior,
@@ -121,14 +121,14 @@ def evaluate_sets(
     rivals = rivals_of(sets, exam, model, saes, count=control_count, seed=seed, matched=matched, progress=preparing)
     vectors = [variant_of(one, saes) for one in sets] + [added for one in rivals for added in one.every.values()]
     limited_too = bool(control_count) and one_token_choices(exam, model)
-    reflected = bool(control_count) and always_right(exam) is not None
-    share = 1 - CONSTRAINED_SHARE * limited_too - MIRROR_SHARE * reflected  # never both: choices are of several classes
+    right = always_right(exam) if control_count else None
+    share = 1 - CONSTRAINED_SHARE * limited_too - MIRROR_SHARE * bool(right)  # never both: choices are classes
     measured = measured_sets(exam, sets, vectors, model, choose, part_of(progress, 0, share))
     rest, alone = part_of(progress, share, 1 - share), vectors[: len(sets)]
     nothing: list[None] = [None] * len(sets)
     held = constrained_comparisons(exam, measured[0].trial, alone, model, rest) if limited_too else nothing
     own = [one.evaluation.comparison for one in measured]
-    mirrors = mirrored(sets, exam, own, alone, model, choose, rest) if reflected else nothing
+    mirrors = mirrored(sets, exam, right, own, alone, model, choose, rest) if right else nothing
     results, place, clusters = [], 1 + len(sets), clusters_of(exam.items)
     for nth, (one, found, of_set) in enumerate(zip(sets, measured, rivals, strict=True)):
         compared = {name: compare(found.trial, at) for at, name in enumerate(of_set.every, place)}
@@ -284,7 +284,7 @@ def measured_sets(
                 **(class_columns(exam, found, place, *seen) if seen else {})
             ),
             prior=prior_of(exam, found, place, *seen) if seen else None,
-            answers=answers_of(exam, found, place),
+            answers=class_answers(exam, found, place),
             near_ties=_near_ties(found, place, model.arithmetic, seen),
             left_out=() if seen else no_prior(exam),
             chosen_on=exam.chosen_on,

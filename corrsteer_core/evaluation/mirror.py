@@ -73,22 +73,25 @@ def always_right(exam: Exam) -> str | None:
 def mirrored(
     sets: Sequence[SteeringSet],
     exam: Exam,
+    right: str,
     own: Sequence[Comparison],
     vectors: Sequence[Vectors],
     model: Model,
     choose: Choose,
     progress: Progress,
 ) -> Sequence[Mirror | LeftOut]:
-    """Each set, that did `own` on the exam, on as many samples of the exam's mirror task, or why it could not be measured."""
-    wanted = str(always_right(exam))
-    task = get_task(MIRRORS[wanted])
+    """Each set on as many samples of the exam's mirror task, or why it could not be measured.
+
+    `right` is the class that is always right in the exam, `own` what each set did there, `vectors` what each adds.
+    """
+    task = get_task(MIRRORS[right])
     try:
         other = exam_for(sets[0], task, model, split=exam.split, limit=len(exam.items))
     except CorrSteerError as error:
         return [LeftOut(MIRROR, str(error)) for _ in sets]
     found = trial(
         model,
-        [replace(item, target=wanted) for item in other.items],
+        [replace(item, target=right) for item in other.items],
         unsteered_and(*vectors),
         style=exam.style,
         scorer=exam.task.scorer,

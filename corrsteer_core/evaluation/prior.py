@@ -21,7 +21,7 @@ from corrsteer_core.statistics.beyond_prior import PairedRates, paired_rates
 from corrsteer_core.statistics.classes import ClassChange, ConfusionTable, class_changes, confusion
 from corrsteer_core.statistics.discrimination import AucChange, auc_change
 from corrsteer_core.statistics.offset import Offset, fitted, margins
-from corrsteer_core.tasks import Item, Task, has_classes, right_class
+from corrsteer_core.tasks import has_classes, right_class
 
 
 @dataclass(frozen=True)
@@ -102,19 +102,16 @@ class ClassAnswers:
         }
 
 
-def class_answers(
-    task: Task, items: Sequence[Item], texts: Sequence[Sequence[str]], beside: Sequence[Item] = ()
-) -> ClassAnswers | None:
-    """The answers of a set's trial, `texts` (samples, [unsteered, steered]); None where the task has no classes.
-
-    `beside` are more items of the task, as `class_view.tokens_of` has them.
-    """
-    if not has_classes(task, (*items, *beside)):
+def class_answers(exam: Exam, found: Trial, variant: int) -> ClassAnswers | None:
+    """The answers of one variant of a trial beside the unsteered ones; None where the task has no classes."""
+    if not exam.has_classes:
         return None
+    task, items = exam.task, exam.items
     names = names_of(task, items)
     right = np.array([names.index(str(right_class(task, item))) for item in items], dtype=np.int64)
     before, after = (
-        confusion(names, right, answered_classes(task, items, [row[side] for row in texts], names)) for side in (0, 1)
+        confusion(names, right, answered_classes(task, items, [row[side] for row in found.texts], names))
+        for side in (0, variant)
     )
     return ClassAnswers(tuple(class_changes(before, after)), before, after)
 
@@ -152,20 +149,13 @@ def prior_of(exam: Exam, found: Trial, variant: int, view: ClassView, offsets: O
     )
 
 
-def answers_of(exam: Exam, found: Trial, variant: int) -> ClassAnswers | None:
-    """Those of one variant of a trial beside the unsteered ones."""
-    texts = [[row[0], row[variant]] for row in found.texts]
-    return class_answers(exam.task, exam.items, texts, exam.validation)
-
-
 def no_prior(exam: Exam) -> tuple[LeftOut, ...]:
     """That it is not known what one constant per class does, where there are classes, and why."""
-    task, validation = exam.task, exam.validation
-    if not has_classes(task, (*exam.items, *validation)):
+    if not exam.has_classes:
         return ()
-    if not validation:
+    if not exam.validation:
         why = "There are no validation samples to fit the constants on: a file says which they are in its column split."
-    elif not has_classes(task, validation):
+    elif not has_classes(exam.task, exam.validation):
         why = "In all validation samples the same class is right, or some have none, so no constants can be fitted on them."
     else:
         why = "Some of the classes begin with the same token, or with none, so the model's first word does not tell them apart."

@@ -29,7 +29,7 @@ LOG = ".wal"
 """Ending of DuckDB's write-ahead log, beside the file."""
 LOCK = "writer.lock"
 ROWS_TOGETHER = 10_240
-"""Rows that DuckDB compresses and writes at once, a twelfth of what it would take: a change of one row brings all of them into memory."""
+"""Rows that DuckDB compresses and writes at once, a twelfth of its own number: a change of one brings all into memory."""
 _opened: WeakSet[duckdb.DuckDBPyConnection] = WeakSet()
 """Connections of this process; Ctrl-C ends their queries."""
 
@@ -77,6 +77,7 @@ def connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection
 
 
 def _for_writing(path: Path) -> duckdb.DuckDBPyConnection:
+    """A connection to a file of which so few rows are written at once; it can be said of one that is attached alone."""
     connection = duckdb.connect(config={"temp_directory": f"{path}.tmp"})  # as beside a file opened by its name
     try:
         name = str(path).replace("'", "''")  # ATTACH takes no parameters
